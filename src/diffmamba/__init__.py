@@ -1,0 +1,1 @@
+"""Experiments on differential state-space models: see the README."""
