@@ -1,0 +1,20 @@
+"""Pure functions on tensors: the ground floor, which knows PyTorch and nothing else.
+
+Each operator has a file of its own with its sequential definition (the truth, a few lines that tests run in float64) and
+the fast path that models use.
+"""
+
+from diffmamba.ops.conv import causal_conv, causal_conv_sequential, causal_conv_step
+from diffmamba.ops.norm import gated_rms_norm, rms_norm
+from diffmamba.ops.ssd import ssd, ssd_sequential, ssd_step
+
+__all__ = [
+    "causal_conv",
+    "causal_conv_sequential",
+    "causal_conv_step",
+    "gated_rms_norm",
+    "rms_norm",
+    "ssd",
+    "ssd_sequential",
+    "ssd_step",
+]

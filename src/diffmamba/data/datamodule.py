@@ -1,0 +1,118 @@
+"""Language modelling data as Lightning wants it: one corpus, its training streams and its evaluation windows."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningDataModule
+
+from diffmamba.data.corpus import Corpus, prepare
+from diffmamba.data.sources import Source, TextFile
+from diffmamba.data.streams import EvalWindows, TrainStreams
+
+
+class LanguageModellingData(LightningDataModule):
+    """Batches `(inputs, targets)`, each int64 `(batch, length)`, of a corpus prepared on first use.
+
+    Validation yields two loaders, index 0 the val split and index 1 the test split, because the paper reads the test
+    metric at every evaluation.
+
+    Args:
+        name: what configurations, tables and figures call the corpus.
+        source: where its raw text comes from.
+        symbols: `text8`, `bytes` or `words`.
+        batch_size: training streams, over all ranks.
+        length: symbols per window.
+        eval_batch_size: windows per evaluation batch, on each rank.
+        directory: where prepared corpora live; None is the user's cache folder.
+        eval_windows: at most that many windows of each evaluated split, over all ranks; None is all of them.
+        rotation_seed: epoch `e` rotates its streams by offsets drawn from a generator seeded `rotation_seed + e`.
+
+    Using it raises `SettingError` where a setting does not fit the corpus.
+
+    A checkpoint holds the position in the training streams, and a resumed run continues with the very next window.
+    The position travels in this module's state, not only in that of the loader, which under `max_epochs` Lightning 2.6
+    fails to restore in two cases: from a checkpoint at the end of an epoch, and whenever `estimated_stepping_batches`
+    is asked for while optimizers are set up. A checkpoint written in the middle of a step, as on an exception, counts
+    that step as done; Lightning's own counters do the same.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        source: Source,
+        symbols: str,
+        batch_size: int,
+        length: int,
+        eval_batch_size: int,
+        directory: str | Path | None = None,
+        eval_windows: int | None = None,
+        rotation_seed: int = 42,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.source = source
+        self.symbols = symbols
+        self.batch_size = batch_size
+        self.length = length
+        self.eval_batch_size = eval_batch_size
+        self.directory = directory
+        self.eval_windows = eval_windows
+        self.rotation_seed = rotation_seed
+        self._corpus: Corpus | None = None
+        self._streams: TrainStreams | None = None
+        self._restored: dict[str, int] | None = None
+
+    @classmethod
+    def of_file(cls, path: str | Path, **settings: Any) -> "LanguageModellingData":
+        """The same for a text file of the user's; `settings` are those of the class, without `source`."""
+        return cls(source=TextFile(path), **settings)
+
+    @property
+    def corpus(self) -> Corpus:
+        """The corpus, prepared or opened when first asked for."""
+        if self._corpus is None:
+            self._corpus = prepare(self.source, self.symbols, self.directory)
+        return self._corpus
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training steps per epoch, whatever the number of ranks."""
+        return len(self._train_streams(rank=0, world_size=1))
+
+    def prepare_data(self) -> None:
+        _ = self.corpus
+
+    def setup(self, stage: str) -> None:
+        _ = self.corpus
+
+    def train_dataloader(self) -> TrainStreams:
+        self._streams = self._train_streams(*self._ranks())
+        if self._restored is not None:
+            self._streams.load_state_dict(self._restored)
+            self._restored = None
+        return self._streams
+
+    def state_dict(self) -> dict[str, int]:
+        return self._streams.state_dict() if self._streams is not None else {}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self._restored = state_dict  # Lightning asks for the training loader later
+
+    def val_dataloader(self) -> list[EvalWindows]:
+        return [self._windows("val"), self._windows("test")]
+
+    def test_dataloader(self) -> EvalWindows:
+        return self._windows("test")
+
+    def _train_streams(self, rank: int, world_size: int) -> TrainStreams:
+        training = self.corpus.split("train")
+        return TrainStreams(training, self.batch_size, self.length, self.rotation_seed, rank, world_size)
+
+    def _windows(self, split: str) -> EvalWindows:
+        return EvalWindows(
+            self.corpus.split(split), self.eval_batch_size, self.length, self.eval_windows, *self._ranks()
+        )
+
+    def _ranks(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)

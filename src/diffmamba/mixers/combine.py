@@ -1,0 +1,131 @@
+"""How the branches of a mixer become one output: the differential mechanism of *Differential Mamba* (arXiv 2507.06204).
+
+With u1, u2 the gated and normalised outputs of the two branches, W the output projection, N an RMSNorm with a learned
+gain (the outer norm, left out where `outer_norm` is false) and λ_init = 0.8 - 0.6 · exp(-0.3 · (depth - 1)):
+
+    scope "block", Diff-Mamba (eq. 21)    (1 - λ_init) · N[W1 u1 - λ W2 u2]
+    scope "ssm",   Diff-S6 (eq. 16)       W · (1 - λ_init) · N[u1 - λ u2]
+
+In the first every branch is a whole Mamba block with a projection of its own. Both projections and the subtraction are
+one matrix product with [W1, -λ W2], which is why the differential mixer costs what the vanilla one costs.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffmamba.errors import SettingError
+from diffmamba.ops import rms_norm
+
+SCOPES = ("block", "ssm")
+LAMBDA_FORMS = ("scalar", "reparam", "channel", "exp", "fixed")
+
+
+def lambda_init(depth: int) -> float:
+    """λ_init of the residual block with this 1-based index (Differential Transformer, and section 3 of the paper)."""
+    return 0.8 - 0.6 * math.exp(-0.3 * (depth - 1))
+
+
+class Lambda(nn.Module):
+    """The learned weight λ of the second branch; `forward()` gives a scalar, or `(channels,)` for the channel form.
+
+    | form      | λ                                        | parameters                              |
+    | scalar    | sigmoid(λ̄) + λ_init                      | λ̄ one number, N(0, 1) (eq. 17)          |
+    | reparam   | sigmoid(Σ λ̄) + λ_init                    | λ̄ `(channels,)`, N(0, 1) (table 2, re.)  |
+    | channel   | sigmoid(λ̄) + λ_init, channel by channel  | λ̄ `(channels,)`, N(0, 1) (eq. 17, literal) |
+    | exp       | exp(q1 · k1) - exp(q2 · k2) + λ_init     | four vectors `(d_state,)`, N(0, 0.1²)    |
+    | fixed     | λ_init                                   | none                                    |
+
+    The paper prints `- λ_init` in the exp form (eq. 11); its code, like Differential Transformer, adds it, and so do we.
+    """
+
+    def __init__(self, form: str, channels: int, d_state: int, initial: float):
+        super().__init__()
+        if form not in LAMBDA_FORMS:
+            raise SettingError(f"model.lambda_form={form} is not known; use one of {', '.join(LAMBDA_FORMS)}")
+        self.form = form
+        self.initial = initial
+        if form == "exp":
+            self.q1, self.k1, self.q2, self.k2 = (nn.Parameter(torch.randn(d_state) * 0.1) for _ in range(4))
+        elif form != "fixed":
+            self.bar = nn.Parameter(torch.randn(()) if form == "scalar" else torch.randn(channels))
+
+    def forward(self) -> Tensor | float:
+        if self.form == "fixed":
+            return self.initial
+        if self.form == "exp":
+            return torch.exp(self.q1 @ self.k1) - torch.exp(self.q2 @ self.k2) + self.initial
+        bar = self.bar.sum() if self.form == "reparam" else self.bar
+        return torch.sigmoid(bar) + self.initial
+
+
+class OuterNorm(nn.Module):
+    """N with its gain, and the constant in front; only the constant where there is no outer norm."""
+
+    def __init__(self, channels: int, outer_norm: bool, scale: float = 1.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels)) if outer_norm else None
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale if self.weight is None else rms_norm(x, self.weight * self.scale)
+
+
+class Single(nn.Module):
+    """One branch: `W u`, or `N[W u]` as the control for what the outer norm does by itself."""
+
+    branches = 1
+    shared = False
+
+    def __init__(self, d_model: int, d_inner: int, d_state: int, depth: int, outer_norm: bool = False):
+        super().__init__()
+        self.outer_norm = OuterNorm(d_model, outer_norm)
+
+    def forward(self, u: Tensor, weight: Tensor) -> Tensor:
+        return self.outer_norm(F.linear(u, weight))
+
+
+class Difference(nn.Module):
+    """Two branches, the second subtracted with weight λ (added, where `sign` is 1: the additive control).
+
+    `shared` tells the mixer whether its branches share convolution, gated norm and output projection (scope "ssm").
+    """
+
+    branches = 2
+
+    def __init__(
+        self,
+        d_model: int,
+        d_inner: int,
+        d_state: int,
+        depth: int,
+        scope: str,
+        outer_norm: bool = True,
+        lambda_form: str = "scalar",
+        sign: int = -1,
+    ):
+        """`d_inner` is the width of one branch; `depth` the 1-based index of the residual block."""
+        super().__init__()
+        if scope not in SCOPES:
+            raise SettingError(f"scope={scope} of the branches' combination is not known; use one of {', '.join(SCOPES)}")
+        if sign not in (-1, 1):
+            raise SettingError(f"sign={sign} of the branches' combination is not known; use -1 or 1")
+        self.shared = scope == "ssm"
+        self.sign = sign
+        channels = d_inner if self.shared else d_model
+        initial = lambda_init(depth)
+        self.weight = Lambda(lambda_form, channels, d_state, initial)
+        self.outer_norm = OuterNorm(channels, outer_norm, scale=1 - initial)
+
+    def forward(self, u: Tensor, weight: Tensor) -> Tensor:
+        """u `(..., 2 · d_inner)`, branch 1 then 2; weight `(d_model, d_inner)` if shared, else [W1, W2] side by side."""
+        second_weight = self.sign * self.weight()
+        if self.shared:
+            first, second = u.chunk(2, dim=-1)
+            return F.linear(self.outer_norm(first + second_weight * second), weight)
+        first, second = weight.chunk(2, dim=1)
+        if isinstance(second_weight, Tensor):
+            second_weight = second_weight[..., None]  # scales rows: output channels
+        return self.outer_norm(F.linear(u, torch.cat([first, second_weight * second], dim=1)))

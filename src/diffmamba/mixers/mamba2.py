@@ -1,0 +1,155 @@
+"""The Mamba-2 mixer, vanilla and differential, always as one pass.
+
+Two Mamba-2 branches are one Mamba-2 of twice the width with twice the groups: the heads, z, x, B, C and dt of branch 1,
+then those of branch 2, the gated norm taken per group. So there is one input projection, one convolution and one scan
+whatever the number of branches, and `combine` (see `combine.py`) turns the branches into the output.
+
+Parameter names are mamba-ssm's, so that the weights of one branch move to and from other libraries.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffmamba.errors import SettingError
+from diffmamba.mixers.combine import Single
+from diffmamba.mixers.mixer import Mixer
+from diffmamba.ops import causal_conv, causal_conv_step, gated_rms_norm, ssd, ssd_step
+
+A_RANGE = (1.0, 16.0)  # -A starts uniform in this range
+DT_RANGE = (1e-3, 1e-1)  # softplus(dt_bias) starts log-uniform in this range
+DT_FLOOR = 1e-4
+
+MambaState = tuple[Tensor, Tensor]
+"""The last inputs of the convolution `(batch, d_conv - 1, channels)` and the scan's h `(batch, heads, headdim, d_state)`."""
+
+
+class Mamba2(Mixer):
+    """Mamba-2 (arXiv 2405.21060) with one or two branches.
+
+    Args:
+        d_model: width of input and output.
+        depth: 1-based index of the residual block, which sets λ_init.
+        headdim: width of a head; divides `expand · d_model`.
+        d_state: size of the state per channel.
+        d_conv: width of the causal convolution.
+        expand: width of one branch over d_model.
+        groups: groups of B and C, and of the gated norm, in one branch; divides its heads.
+        combine: what turns the branches into the output; called with d_model, d_inner, d_state and depth.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        depth: int,
+        headdim: int,
+        d_state: int,
+        d_conv: int = 4,
+        expand: int = 2,
+        groups: int = 1,
+        combine: Callable[..., Any] = Single,
+    ):
+        super().__init__()
+        d_inner = expand * d_model
+        _check_divides("model.headdim", headdim, "expand · d_model", d_inner)
+        _check_divides("model.groups", groups, "the number of heads", d_inner // headdim)
+        self.combine = combine(d_model=d_model, d_inner=d_inner, d_state=d_state, depth=depth)
+        branches = self.combine.branches
+        self.headdim, self.d_state, self.branches = headdim, d_state, branches
+        self.groups, self.groups_per_branch = branches * groups, groups
+        self.heads = branches * d_inner // headdim
+        self.d_inner = branches * d_inner
+
+        sharing = branches if self.combine.shared else 1  # branches per set of convolution, norm and out_proj weights
+        own_inner = self.d_inner // sharing
+        own_conv = (self.d_inner + 2 * self.groups * d_state) // sharing
+        self.sharing = sharing
+        self.in_proj = nn.Linear(d_model, 2 * self.d_inner + 2 * self.groups * d_state + self.heads, bias=False)
+        self.conv1d = nn.Conv1d(own_conv, own_conv, d_conv, groups=own_conv, padding=d_conv - 1)
+        self.dt_bias = nn.Parameter(_initial_dt_bias(self.heads))
+        self.A_log = nn.Parameter(torch.empty(self.heads).uniform_(*A_RANGE).log())
+        self.D = nn.Parameter(torch.ones(self.heads))
+        self.norm = nn.RMSNorm(own_inner)
+        self.out_proj = nn.Linear(own_inner, d_model, bias=False)
+        nn.init.uniform_(self.out_proj.weight, -(d_inner**-0.5), d_inner**-0.5)  # nn.Linear's, for each branch's d_inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._parallel(x, None, None)[0]
+
+    def extend(self, x: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
+        return self._parallel(x, *state)
+
+    def allocate_state(self, batch: int) -> MambaState:
+        like = self.in_proj.weight
+        channels = self.d_inner + 2 * self.groups * self.d_state
+        return (
+            like.new_zeros(batch, self.conv1d.kernel_size[0] - 1, channels),
+            like.new_zeros(batch, self.heads, self.headdim, self.d_state),
+        )
+
+    def step(self, x: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
+        conv_state, ssm_state = state
+        z, xBC, dt = self._project(x)
+        xBC, conv_state = causal_conv_step(xBC, *self._conv_weights(), conv_state)
+        y, ssm_state = ssd_step(*self._scan_inputs(xBC, dt), ssm_state)
+        return self._output(y, z), (conv_state, ssm_state)
+
+    def _parallel(
+        self, x: Tensor, conv_state: Tensor | None, ssm_state: Tensor | None
+    ) -> tuple[Tensor, MambaState]:
+        z, xBC, dt = self._project(x)
+        xBC, conv_state = causal_conv(xBC, *self._conv_weights(), conv_state)
+        y, ssm_state = ssd(*self._scan_inputs(xBC, dt), ssm_state)
+        return self._output(y, z), (conv_state, ssm_state)
+
+    def _project(self, x: Tensor) -> tuple[Tensor, ...]:
+        """x `(..., d_model)` → z `(..., d_inner)`, the convolution's input, dt `(..., heads)`."""
+        sizes = [self.d_inner, self.d_inner + 2 * self.groups * self.d_state, self.heads]
+        return self.in_proj(x).split(sizes, dim=-1)
+
+    def _conv_weights(self) -> tuple[Tensor, Tensor]:
+        """Weight `(channels, d_conv)` and bias `(channels,)`, repeated for each branch where the branches share them."""
+        weight, bias = self.conv1d.weight[:, 0], self.conv1d.bias
+        assert bias is not None
+        if self.sharing == 1:
+            return weight, bias
+        own = [self.d_inner // self.sharing] + 2 * [self.groups_per_branch * self.d_state]
+        return tuple(torch.cat([part for part in whole.split(own) for _ in range(self.sharing)]) for whole in (weight, bias))
+
+    def _scan_inputs(self, xBC: Tensor, dt: Tensor) -> tuple[Tensor, ...]:
+        """The arguments of `ssd` and `ssd_step` up to the state."""
+        states = self.groups * self.d_state
+        x, B, C = xBC.split([self.d_inner, states, states], dim=-1)
+        return (
+            x.unflatten(-1, (self.heads, self.headdim)),
+            F.softplus(dt.to(self.dt_bias.dtype) + self.dt_bias),
+            -torch.exp(self.A_log),
+            B.unflatten(-1, (self.groups, self.d_state)),
+            C.unflatten(-1, (self.groups, self.d_state)),
+            self.D,
+        )
+
+    def _output(self, y: Tensor, z: Tensor) -> Tensor:
+        """y `(..., heads, headdim)`, z `(..., d_inner)` → `(..., d_model)`."""
+        by_group = (self.sharing, self.groups // self.sharing, -1)
+        u = gated_rms_norm(
+            y.flatten(-2).unflatten(-1, by_group), z.unflatten(-1, by_group), self.norm.weight.unflatten(0, by_group[1:])
+        )
+        return self.combine(u.flatten(-3), self.out_proj.weight)
+
+
+def _initial_dt_bias(heads: int) -> Tensor:
+    """The bias whose softplus is log-uniform in DT_RANGE and at least DT_FLOOR."""
+    low, high = (math.log(bound) for bound in DT_RANGE)
+    dt = torch.exp(torch.rand(heads) * (high - low) + low).clamp(min=DT_FLOOR)
+    return dt + torch.log(-torch.expm1(-dt))
+
+
+def _check_divides(setting: str, divisor: int, what: str, total: int) -> None:
+    if divisor < 1 or total % divisor:
+        divisors = ", ".join(str(n) for n in range(1, total + 1) if total % n == 0)
+        raise SettingError(f"{setting}={divisor} must divide {what} = {total}; these would do: {divisors}")

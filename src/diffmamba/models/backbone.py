@@ -1,0 +1,115 @@
+"""The residual backbone: a list of blocks, each a mixer or a feed-forward layer with its norm and dropout.
+
+The paper's backbone (section 4.1 and its code) is `n_layers` × [mixer, mixer, ffn], each a residual block of its own with
+the norm after the sum. A mixer's depth is the 1-based index of its residual block; λ_init depends on it.
+"""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from diffmamba.errors import SettingError
+from diffmamba.mixers import Mixer
+from diffmamba.mixers.mixer import State
+
+RESIDUALS = ("post_norm", "pre_norm")
+LAMBDA_INDICES = ("blocks", "mixers")
+
+
+class FeedForward(nn.Sequential):
+    """d_model → 4 · d_model → d_model with GELU, biases, and dropout between."""
+
+    def __init__(self, d_model: int, dropout: float):
+        super().__init__(
+            nn.Linear(d_model, 4 * d_model), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * d_model, d_model)
+        )
+
+
+class ResidualBlock(nn.Module):
+    """`norm(x + dropout(layer(x)))` with LayerNorm (post_norm), or `x + dropout(layer(norm(x)))` with RMSNorm (pre_norm)."""
+
+    def __init__(self, layer: nn.Module, d_model: int, residual: str, dropout: float):
+        super().__init__()
+        self.layer = layer
+        self.post_norm = residual == "post_norm"
+        self.norm = nn.LayerNorm(d_model) if self.post_norm else nn.RMSNorm(d_model, eps=1e-5)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._residual(x, self.layer)
+
+    def extend(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Further positions, x `(batch, length, d_model)`; feed-forward layers have no state."""
+
+        def layer(inputs: Tensor) -> Tensor:
+            nonlocal state
+            if not isinstance(self.layer, Mixer):
+                return self.layer(inputs)
+            if inputs.shape[1] > 1:
+                y, state = self.layer.extend(inputs, state)
+                return y
+            y, state = self.layer.step(inputs[:, 0], state)
+            return y[:, None]
+
+        return self._residual(x, layer), state
+
+    def _residual(self, x: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:
+        if self.post_norm:
+            return self.norm(x + self.dropout(layer(x)))
+        return x + self.dropout(layer(self.norm(x)))
+
+
+class Backbone(nn.Module):
+    """`n_layers` times the pattern `layer`, whose entries are "mixer" or "ffn"; maps (batch, length, d_model) to itself.
+
+    `mixers` are callables `(d_model=, depth=) → Mixer` taken in turn: two of them alternate (the hybrid).
+    `lambda_index` says what depth counts: every residual block (the paper's code; default) or mixers only.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_layers: int,
+        mixers: Sequence[Callable[..., Mixer]],
+        layer: Sequence[str] = ("mixer", "mixer", "ffn"),
+        residual: str = "post_norm",
+        dropout: float = 0.0,
+        lambda_index: str = "blocks",
+    ):
+        super().__init__()
+        _check_choice("model.residual", residual, RESIDUALS)
+        _check_choice("model.lambda_index", lambda_index, LAMBDA_INDICES)
+        self.blocks = nn.ModuleList()
+        n_mixers = 0
+        for kind in list(layer) * n_layers:
+            _check_choice("model.layer", kind, ("mixer", "ffn"))
+            if kind == "ffn":
+                inner: nn.Module = FeedForward(d_model, dropout)
+            else:
+                depth = len(self.blocks) + 1 if lambda_index == "blocks" else n_mixers + 1
+                inner = mixers[n_mixers % len(mixers)](d_model=d_model, depth=depth)
+                n_mixers += 1
+            self.blocks.append(ResidualBlock(inner, d_model, residual, dropout))
+        self.final_norm = nn.RMSNorm(d_model, eps=1e-5) if residual == "pre_norm" else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return self.final_norm(x)
+
+    def extend(self, x: Tensor, states: list[State]) -> tuple[Tensor, list[State]]:
+        """Further positions from one state per block; returns the next states."""
+        following = []
+        for block, state in zip(self.blocks, states, strict=True):
+            x, state = block.extend(x, state)
+            following.append(state)
+        return self.final_norm(x), following
+
+    def allocate_state(self, batch: int) -> list[State]:
+        """One state per block, None for feed-forward layers."""
+        return [block.layer.allocate_state(batch) if isinstance(block.layer, Mixer) else None for block in self.blocks]
+
+
+def _check_choice(setting: str, value: str, valid: Sequence[str]) -> None:
+    if value not in valid:
+        raise SettingError(f"{setting}={value} is not known; use one of {', '.join(valid)}")

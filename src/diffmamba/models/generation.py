@@ -1,0 +1,51 @@
+"""Sampling from a language model with constant time and memory per symbol."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from diffmamba.models.language_model import LanguageModel
+
+
+@torch.no_grad()
+def generate(
+    model: LanguageModel,
+    prompt: Tensor,
+    length: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    generator: torch.Generator | None = None,
+) -> Iterator[Tensor]:
+    """Yields `length` further symbols, one `(batch,)` tensor at a time.
+
+    The prompt `(batch, prompt length)` is read in the parallel form, then each symbol takes one step. Temperature 0
+    takes the most likely symbol; `top_k` and `top_p` narrow the choice before sampling.
+    """
+    logits, states = model.extend(prompt, model.allocate_state(prompt.shape[0]))
+    for _ in range(length):
+        symbols = sample(logits[:, -1], temperature, top_k, top_p, generator)
+        yield symbols
+        logits, states = model.extend(symbols[:, None], states)
+
+
+def sample(
+    logits: Tensor,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draws one symbol per row of logits `(batch, vocabulary)`."""
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    logits = logits.float() / temperature
+    if top_k is not None:
+        threshold = logits.topk(min(top_k, logits.shape[-1]), dim=-1).values[:, -1:]
+        logits = logits.masked_fill(logits < threshold, -torch.inf)
+    if top_p is not None:
+        ordered, order = logits.sort(dim=-1, descending=True)
+        before = ordered.softmax(dim=-1).cumsum(dim=-1) - ordered.softmax(dim=-1)  # probability of what is likelier
+        logits = torch.full_like(logits, -torch.inf).scatter(1, order, ordered.masked_fill(before >= top_p, -torch.inf))
+    return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)[:, 0]

@@ -1,0 +1,52 @@
+"""The numbers the paper prints, as `published.yaml` beside this file holds them, ready to stand next to ours.
+
+Only this module knows how the paper's rows are keyed: its plain differential rows are our λ form `scalar`, its
+"re. λ̄" rows our `reparam`; every other λ form, and plain Mamba with the outer norm, is a control of ours that the
+paper does not have.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+
+PLAIN_LAMBDA_FORM = "scalar"
+DECIMALS = 3  # the paper prints PPL with three decimals, so a difference of two of them has no more
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the paper prints for one cell: test PPL, its difference to plain Mamba, millions of parameters."""
+
+    ppl: float | None = None
+    delta: float | None = None
+    params_m: int | None = None
+
+
+@cache
+def numbers() -> dict[str, Any]:
+    """The whole of `published.yaml`."""
+    text = resources.files(__package__).joinpath("published.yaml").read_text(encoding="utf-8")
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(text)))
+
+
+def table2(model: str, outer_norm: bool, lambda_form: str | None) -> Published:
+    """Table 2 (ablation on Text8, test PPL at epoch 10) at one cell; `None` where the paper has no value."""
+    row = _table2_rows().get((model, lambda_form))
+    if row is None:
+        return Published()
+    ppl = row["with_norm" if outer_norm else "without_norm"]
+    baseline = _table2_rows()["mamba", None]["without_norm"]
+    delta = None if ppl is None else round(ppl - baseline, DECIMALS)
+    return Published(ppl, delta, row["params_m"])
+
+
+@cache
+def _table2_rows() -> dict[tuple[str, str | None], dict[str, Any]]:
+    return {(row["model"], _lambda_form(row)): row for row in numbers()["table2"]["rows"]}
+
+
+def _lambda_form(row: dict[str, Any]) -> str | None:
+    return None if row["model"] == "mamba" else row.get("lambda", PLAIN_LAMBDA_FORM)

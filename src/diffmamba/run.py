@@ -1,0 +1,242 @@
+"""One run, from its configuration to its record."""
+
+import logging
+import traceback
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import Logger, WandbLogger
+
+from diffmamba.configuration import ROOT
+from diffmamba.data.datamodule import LanguageModellingData
+from diffmamba.errors import SettingError
+from diffmamba.models import Backbone, LanguageModel
+from diffmamba.runs import RandomState, Record, Run, RunRecorder, RunStore, identity
+from diffmamba.runs.provenance import git_state, hardware, versions
+from diffmamba.tasks import LanguageModelling
+from diffmamba.tasks.optimization import AdamW
+
+SCHEMA = 1
+
+
+def run(config: dict[str, Any], progress_bar: bool = True) -> Record:
+    """Trains what a resolved configuration says, unless its record is already there, and returns the record.
+
+    An interrupted run goes on from its last checkpoint; a failed one is returned as it is unless `retry_failed` is set.
+    Raises RunTakenError where another process trains the same run, and SettingError before anything is written.
+    """
+    data = build_data(config)
+    found = RunStore(config["runs"]).run(identity(config, data.corpus.fingerprint))
+    with found.claim():
+        record = found.read()
+        if record and (record["status"] == "finished" or (record["status"] == "failed" and not config["retry_failed"])):
+            return record
+        return _train(config, data, found, record, progress_bar)
+
+
+def build_data(config: dict[str, Any]) -> LanguageModellingData:
+    """The data module of a resolved configuration."""
+    return instantiate(config["data"])
+
+
+def build_network(model: dict[str, Any], vocabulary_size: int) -> LanguageModel:
+    """The network of a resolved `model` configuration; under `torch.device("meta")` it takes no memory."""
+    backbone = Backbone(
+        d_model=model["d_model"],
+        n_layers=model["n_layers"],
+        mixers=[instantiate(mixer) for mixer in model["mixers"]],
+        layer=model["layer"],
+        residual=model["residual"],
+        dropout=model["dropout"],
+        lambda_index=model["lambda_index"],
+    )
+    return LanguageModel(vocabulary_size, backbone, model["d_model"])
+
+
+def load_weights(module: torch.nn.Module, checkpoint: Path) -> None:
+    """Loads a Lightning checkpoint's weights; one of another architecture is refused with one line."""
+    weights = read_checkpoint(checkpoint)["state_dict"]
+    expected = module.state_dict()
+    wrong = sorted(
+        name
+        for name in expected.keys() | weights.keys()
+        if name not in weights or name not in expected or weights[name].shape != expected[name].shape
+    )
+    if wrong:
+        raise SettingError(
+            f"{checkpoint} is of another architecture: {len(wrong)} of {len(expected)} parameters do not fit, "
+            f"{wrong[0]} first; give the model settings it was trained with, or remove it"
+        )
+    module.load_state_dict(weights)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content, or a SettingError that names the file."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise SettingError(f"there is no checkpoint {path}") from None
+    except Exception as error:
+        raise SettingError(f"{path} is not a readable checkpoint ({type(error).__name__}); remove it") from error
+
+
+def _train(
+    config: dict[str, Any], data: LanguageModellingData, found: Run, earlier: Record | None, progress_bar: bool
+) -> Record:
+    if config["threads"]:
+        torch.set_num_threads(config["threads"])
+    record = _new_record(config, data, found, earlier)
+    found.write(record)
+    trainer: L.Trainer | None = None
+    recorder = RunRecorder(found, record)
+    try:
+        L.seed_everything(config["seed"], verbose=False)
+        network = build_network(config["model"], data.corpus.vocabulary.size)
+        task = LanguageModelling(network, _optimizer(config, data))
+        record["parameters"] = {"total": sum(p.numel() for p in network.parameters())}
+        loggers = _loggers(config, found, record)
+        trainer = _trainer(config, data, found, recorder, loggers, progress_bar)
+        checkpoint = found.last_checkpoint if found.last_checkpoint.exists() else None
+        if checkpoint:
+            load_weights(task, checkpoint)  # only to refuse what does not fit before Lightning starts
+        record["hardware"] = hardware(trainer.strategy.root_device)
+        trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
+        recorder.update(trainer, status="finished", finished=_now())
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit
+        found.write(record | {"status": "interrupted"})
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        found.write(record | {"status": "failed", "error": _failure(error, trainer), "finished": _now()})
+    finally:
+        _close(trainer, found)
+    final = found.read()
+    assert final is not None
+    return final
+
+
+def _new_record(config: dict[str, Any], data: LanguageModellingData, found: Run, earlier: Record | None) -> Record:
+    """The record at the start; an interrupted run keeps the evaluations it has until the checkpoint replaces them."""
+    return {
+        "schema": SCHEMA,
+        "id": found.id,
+        "status": "running",
+        "config": config,
+        "error": None,
+        "git": git_state(ROOT),
+        "versions": versions(),
+        "hardware": {},
+        "parameters": {},
+        "corpus": {
+            "name": config["data"]["name"],
+            "fingerprint": data.corpus.fingerprint,
+            "sizes": data.corpus.sizes,
+            "vocabulary": data.corpus.vocabulary.size,
+        },
+        "progress": {"step": 0, "steps": total_steps(config, data)},
+        "evaluations": earlier["evaluations"] if earlier else [],
+        "wall_seconds": 0.0,
+        "tokens_per_second": None,
+        "started": earlier["started"] if earlier else _now(),
+        "finished": None,
+    }
+
+
+def total_steps(config: dict[str, Any], data: LanguageModellingData) -> int:
+    """Optimiser steps of the run: `scale.steps`, or `scale.epochs` epochs."""
+    scale = config["scale"]
+    if scale["steps"]:
+        return scale["steps"]
+    if not scale["epochs"]:
+        raise SettingError("scale.steps and scale.epochs are both null; set one of them")
+    return scale["epochs"] * data.steps_per_epoch // config["trainer"]["accumulate_grad_batches"]
+
+
+def _optimizer(config: dict[str, Any], data: LanguageModellingData) -> AdamW:
+    settings = config["optimizer"]
+    return AdamW(**settings | {"schedule_steps": settings["schedule_steps"] or total_steps(config, data)})
+
+
+def _trainer(
+    config: dict[str, Any],
+    data: LanguageModellingData,
+    found: Run,
+    recorder: RunRecorder,
+    loggers: list[Logger],
+    progress_bar: bool,
+) -> L.Trainer:
+    settings = config["trainer"]
+    evaluate_every = config["scale"]["evaluate_every"]
+    batches = evaluate_every * settings["accumulate_grad_batches"] if evaluate_every else data.steps_per_epoch
+    callbacks: list[Callback] = [
+        recorder,
+        RandomState(),
+        ModelCheckpoint(
+            found.directory / "checkpoints", filename="best", monitor="val/loss", save_last=True, enable_version_counter=False
+        ),
+    ]
+    if progress_bar:
+        callbacks.append(RichProgressBar())
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning.*")
+    return instantiate(
+        settings,
+        max_steps=total_steps(config, data),
+        max_epochs=-1,
+        val_check_interval=batches,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        callbacks=callbacks,
+        logger=loggers,
+        enable_progress_bar=progress_bar,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=found.directory,
+    )
+
+
+def _loggers(config: dict[str, Any], found: Run, record: Record) -> list[Logger]:
+    """The configured loggers, told where the run lives and what it is."""
+    loggers: list[Logger] = []
+    for name, settings in config["logger"].items():
+        extra: dict[str, Any] = {"save_dir": found.directory}
+        if name == "wandb":
+            model, data, scale = config["model"], config["data"], config["scale"]
+            extra |= {
+                "id": found.id,
+                "name": f"{model['name']}-{data['name']}-{scale['name']}-seed{config['seed']}",
+                "group": config["group"],
+                "tags": [model["name"], data["name"], scale["name"]],
+            }
+        logger = instantiate(settings, **extra)
+        logger.log_hyperparams(config | {"run": found.id, "parameters": record["parameters"]["total"]})
+        loggers.append(logger)
+    return loggers
+
+
+def _close(trainer: L.Trainer | None, found: Run) -> None:
+    """Ends the W&B run with the record's figures as its summary."""
+    record = found.read()
+    for logger in trainer.loggers if trainer else []:
+        if isinstance(logger, WandbLogger) and record is not None:
+            summary = {key: record[key] for key in ("status", "wall_seconds", "tokens_per_second", "corpus", "git")}
+            logger.experiment.summary.update(summary | record["parameters"] | (record["evaluations"] or [{}])[-1])
+            logger.experiment.finish(exit_code=0 if record["status"] == "finished" else 1, quiet=True)
+
+
+def _failure(error: Exception, trainer: L.Trainer | None) -> dict[str, Any]:
+    return {
+        "type": type(error).__name__,
+        "message": str(error).splitlines()[0] if str(error) else type(error).__name__,
+        "traceback": traceback.format_exc(),
+        "step": trainer.global_step if trainer else 0,
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

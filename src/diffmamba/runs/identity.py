@@ -1,0 +1,35 @@
+"""What determines a run's result, and the name that follows from it.
+
+A run is what is built and what it is fed: the model's parts, the corpus by content, the optimiser, the budget, the
+precision and the seed. Names, paths, loggers, devices and switches that nothing refers to are left out, so that two ways
+of writing one configuration are one run: `naive_diff` is `diff_s6` without its outer norm, and a vanilla model is the
+same run whatever its unused λ form.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+BUILT = ("d_model", "n_layers", "layer", "residual", "dropout", "lambda_index", "mixers")
+"""The keys of `model` that the network is built from; all others are shorthand for use inside `mixers`."""
+FED = ("symbols", "batch_size", "length", "eval_windows", "rotation_seed")
+BUDGET = ("steps", "epochs", "evaluate_every")
+TRAINER = ("precision", "accumulate_grad_batches", "gradient_clip_val", "devices", "num_nodes")
+
+
+def determining(config: dict[str, Any], fingerprint: str) -> dict[str, Any]:
+    """The part of a resolved configuration that determines the result, with the corpus's fingerprint."""
+    return {
+        "model": {key: config["model"][key] for key in BUILT},
+        "data": {"fingerprint": fingerprint} | {key: config["data"][key] for key in FED},
+        "optimizer": config["optimizer"],
+        "budget": {key: config["scale"][key] for key in BUDGET},
+        "trainer": {key: config["trainer"].get(key) for key in TRAINER},
+        "seed": config["seed"],
+    }
+
+
+def identity(config: dict[str, Any], fingerprint: str) -> str:
+    """The run's name: 12 hexadecimal digits of the hash of what determines it."""
+    text = json.dumps(determining(config, fingerprint), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

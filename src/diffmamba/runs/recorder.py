@@ -1,0 +1,120 @@
+"""Lightning callbacks that keep a run's record, and what a resumed run needs to go on exactly where it was."""
+
+import math
+import time
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from diffmamba.runs.store import Record, Run, write_json
+
+HEARTBEAT_SECONDS = 1.0
+
+
+class RunRecorder(L.Callback):
+    """Writes `result.json` at the start and after every evaluation, and `progress.json` about once a second.
+
+    Evaluations, training time and symbols seen are part of the checkpoint, so a resumed run's record is that of an
+    uninterrupted one. Logs `train/tokens_per_second`.
+    """
+
+    def __init__(self, run: Run, record: Record):
+        self.run = run
+        self.record = record
+        self.evaluations: list[dict[str, float]] = []
+        self.tokens = 0
+        self.training_seconds = 0.0
+        self.seconds_before = 0.0  # wall time of the earlier sessions of this run, up to the checkpoint
+        self._started = self._since_batch = self._last_beat = time.monotonic()
+
+    def wall_seconds(self) -> float:
+        """Wall time of the run, all its sessions together."""
+        return self.seconds_before + time.monotonic() - self._started
+
+    def tokens_per_second(self) -> float | None:
+        """Symbols trained on per second of training; evaluation and checkpoints do not count."""
+        return self.tokens / self.training_seconds if self.training_seconds else None
+
+    def update(self, trainer: L.Trainer, **changes: Any) -> None:
+        """Brings the record on disk up to date, with these changes."""
+        self.record |= {
+            "progress": {"step": trainer.global_step, "steps": trainer.max_steps},
+            "evaluations": self.evaluations,
+            "wall_seconds": self.wall_seconds(),
+            "tokens_per_second": self.tokens_per_second(),
+        }
+        self.record |= changes
+        if trainer.is_global_zero:
+            self.run.write(self.record)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.update(trainer)
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._since_batch = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: tuple[Tensor, Tensor], index: int
+    ) -> None:
+        now = time.monotonic()
+        self.training_seconds += now - self._since_batch
+        self.tokens += batch[1].numel() * trainer.world_size
+        if (speed := self.tokens_per_second()) is not None:
+            self.log("train/tokens_per_second", speed)
+        if trainer.is_global_zero and now - self._last_beat > HEARTBEAT_SECONDS:
+            self._last_beat = now
+            write_json(
+                self.run.directory / "progress.json", {"step": trainer.global_step, "steps": trainer.max_steps}
+            )
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        measured = {
+            key: float(value)
+            for key, value in trainer.callback_metrics.items()
+            if key.startswith(("val/", "test/")) and math.isfinite(value)
+        }
+        epoch = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+        self.evaluations.append(
+            {
+                "step": trainer.global_step,
+                "epoch": epoch / int(trainer.num_training_batches),
+                "tokens": self.tokens,
+                **measured,
+            }
+        )
+        self.update(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "evaluations": self.evaluations,
+            "tokens": self.tokens,
+            "training_seconds": self.training_seconds,
+            "seconds_before": self.wall_seconds(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.evaluations = list(state_dict["evaluations"])
+        self.tokens = state_dict["tokens"]
+        self.training_seconds = state_dict["training_seconds"]
+        self.seconds_before = state_dict["seconds_before"]
+
+
+class RandomState(L.Callback):
+    """Saves the random generators with the checkpoint, so that a resumed run draws the dropout it would have drawn."""
+
+    def __init__(self) -> None:
+        self._saved: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._saved = state_dict
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._saved is not None:
+            torch.set_rng_state(self._saved["cpu"])
+            if len(self._saved["cuda"]) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all(self._saved["cuda"])

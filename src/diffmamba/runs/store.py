@@ -1,0 +1,98 @@
+"""The run store: one directory for each run, named by the run's identity.
+
+    runs/3f2a9c01b7de/
+        result.json          what happened, and everything a table needs
+        checkpoints/         last.ckpt, best.ckpt
+        csv/ wandb/ train.log
+        lock                 held while a process trains the run
+
+A run whose record says "running" while nobody holds its lock was interrupted.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from diffmamba.errors import SettingError
+
+Record = dict[str, Any]
+
+
+class RunTakenError(RuntimeError):
+    """Another process is training this run."""
+
+
+class Run:
+    """One run's directory."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self.id = directory.name
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.directory / "checkpoints" / "last.ckpt"
+
+    def read(self) -> Record | None:
+        """The record, its status as it is now; None if the run was never started."""
+        try:
+            record = json.loads((self.directory / "result.json").read_text())
+        except FileNotFoundError:
+            return None
+        except json.JSONDecodeError as error:
+            raise SettingError(f"{self.directory / 'result.json'} is damaged ({error}); delete {self.directory}") from error
+        if record["status"] == "running" and not self._is_taken():
+            record["status"] = "interrupted"
+        return record
+
+    def write(self, record: Record) -> None:
+        """Replaces the record at once: a reader sees the old one or the new one."""
+        write_json(self.directory / "result.json", record)
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Holds the run for this process; raises RunTakenError where another holds it."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.directory / "lock", timeout=0):
+                yield
+        except Timeout:
+            raise RunTakenError(f"run {self.id} is being trained by another process") from None
+
+    def _is_taken(self) -> bool:
+        try:
+            with self.claim():
+                return False
+        except RunTakenError:
+            return True
+
+
+class RunStore:
+    """All runs below one directory."""
+
+    def __init__(self, directory: str | Path):
+        self.directory = Path(directory)
+
+    def run(self, run_id: str) -> Run:
+        return Run(self.directory / run_id)
+
+    def records(self) -> dict[str, Record]:
+        """The record of every run that was started, by run id."""
+        found = {}
+        for path in sorted(self.directory.glob("*/result.json")):
+            record = Run(path.parent).read()
+            if record is not None:
+                found[path.parent.name] = record
+        return found
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON so that an interruption leaves the old file or the new one, never half of one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    temporary.replace(path)

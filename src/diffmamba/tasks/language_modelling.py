@@ -1,0 +1,63 @@
+"""Next-symbol prediction: PPL = exp(nats per symbol), bpc = nats per symbol / ln 2."""
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import MeanMetric
+
+from diffmamba.models import LanguageModel
+from diffmamba.tasks.optimization import AdamW
+
+IGNORED = -100  # target of padded positions
+SPLITS = ("val", "test")
+
+
+class NonFiniteLossError(RuntimeError):
+    """The training loss became NaN or infinite; training stops there."""
+
+
+class LanguageModelling(L.LightningModule):
+    """Trains a language model on `(inputs, targets)`, both `(batch, length)`.
+
+    The validation loaders are the splits val and test: the paper evaluates the test split at every epoch.
+    Logs `train/loss`, `train/ppl`, and `{val,test}/{loss,ppl,bpc}`.
+    """
+
+    def __init__(self, network: LanguageModel, optimizer: AdamW):
+        super().__init__()
+        self.network = network
+        self.optimizer = optimizer
+        self.nats = torch.nn.ModuleDict({split: MeanMetric() for split in SPLITS})
+
+    def forward(self, symbols: Tensor) -> Tensor:
+        return self.network(symbols)
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Mean nats per predicted symbol."""
+        inputs, targets = batch
+        return F.cross_entropy(self.network(inputs).flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        loss = self.loss(batch)
+        if not torch.isfinite(loss):
+            raise NonFiniteLossError(f"the training loss is {loss.item()} at step {self.global_step}")
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], index: int, dataloader_idx: int = 0) -> None:
+        self.nats[SPLITS[dataloader_idx]].update(self.loss(batch), weight=(batch[1] != IGNORED).sum())
+
+    def on_validation_epoch_end(self) -> None:
+        for split, nats in self.nats.items():
+            loss = nats.compute()
+            nats.reset()
+            self.log(f"{split}/loss", loss)
+            self.log(f"{split}/ppl", loss.exp(), prog_bar=True)
+            self.log(f"{split}/bpc", loss / math.log(2))
+
+    def configure_optimizers(self) -> Any:
+        return self.optimizer.build(self)

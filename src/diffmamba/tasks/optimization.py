@@ -1,0 +1,48 @@
+"""AdamW as in the paper: which parameters decay, and the learning rate by step."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+UNDECAYED = ("A_log", "dt_bias", "D")  # besides biases and the gains of norms
+
+
+@dataclass
+class AdamW:
+    """Settings of `conf/optimizer/adamw.yaml`."""
+
+    learning_rate: float
+    weight_decay: float
+    betas: tuple[float, float]
+    warmup_steps: int
+    schedule_steps: int
+
+    def build(self, module: nn.Module) -> dict[str, Any]:
+        """What `LightningModule.configure_optimizers` returns."""
+        groups = parameter_groups(module, self.weight_decay)
+        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=self.betas, fused=True)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: warmup_cosine(step, self.warmup_steps, self.schedule_steps)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Two groups: decayed, and not (biases, gains of norms, A, D and dt_bias: the paper's published command)."""
+    decayed, undecayed = [], []
+    for name, parameter in module.named_parameters():
+        *owners, own = name.split(".")
+        is_gain = own == "weight" and bool(owners) and "norm" in owners[-1]
+        (undecayed if own in UNDECAYED or own == "bias" or is_gain else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": undecayed, "weight_decay": 0.0}]
+
+
+def warmup_cosine(step: int, warmup_steps: int, schedule_steps: int) -> float:
+    """Share of the learning rate at a step: linear up to 1 over the warm-up, then a cosine down to 0 at schedule_steps."""
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, schedule_steps - warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

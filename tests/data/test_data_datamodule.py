@@ -1,0 +1,171 @@
+"""The data module: what Lightning gets, how configurations build it, and that a resumed run sees the next window."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
+
+from diffmamba.data.datamodule import LanguageModellingData
+from diffmamba.data.sources import PythonDocs, PythonSource, TextFile
+
+CONFIGURATIONS = Path(__file__).parents[2] / "conf" / "data"
+EPOCH = 5  # steps per epoch of the data below
+
+
+@pytest.fixture
+def new_data(tmp_path: Path) -> Callable[[], LanguageModellingData]:
+    path = tmp_path / "random.bin"
+    np.random.default_rng(0).integers(0, 200, 227, dtype=np.uint8).tofile(path)  # 204 of them to train on
+
+    def build() -> LanguageModellingData:
+        return LanguageModellingData.of_file(
+            path,
+            name="random",
+            symbols="bytes",
+            batch_size=4,
+            length=10,
+            eval_batch_size=1,
+            directory=tmp_path / "data",
+        )
+
+    return build
+
+
+class Recorder(LightningModule):
+    """Learns nothing to speak of; remembers the batches it was given and when it was validated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.batches: list[list[list[int]]] = []
+        self.validated: dict[int, set[int]] = {}
+
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
+        self.batches.append(batch[0].tolist())
+        return self.weight * batch[1].float().mean()
+
+    def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int, dataloader_idx: int) -> None:
+        self.validated.setdefault(self.global_step, set()).add(dataloader_idx)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        assert self.trainer.estimated_stepping_batches > 0  # as a schedule would; builds the training loader early
+        return torch.optim.SGD(self.parameters(), 1e-3)
+
+
+def fit(
+    data: LanguageModellingData, folder: Path, callbacks: list[Callback], checkpoint: Path | None, **limits: int | None
+) -> Recorder:
+    model = Recorder()
+    trainer = Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=folder,
+        callbacks=callbacks,
+        enable_checkpointing=bool(callbacks),
+        **limits,
+    )
+    trainer.fit(model, datamodule=data, ckpt_path=checkpoint)
+    return model
+
+
+def every_validation(folder: Path) -> ModelCheckpoint:
+    return ModelCheckpoint(folder, "{step}", save_top_k=-1, save_on_train_epoch_end=False)
+
+
+def every_epoch_end(folder: Path) -> ModelCheckpoint:
+    return ModelCheckpoint(folder, "{step}", save_top_k=-1, every_n_epochs=1, save_on_train_epoch_end=True)
+
+
+STEPS = {"max_steps": 12, "max_epochs": None, "val_check_interval": 3, "check_val_every_n_epoch": None}
+EPOCHS = {"max_steps": -1, "max_epochs": 3}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("limits", "save", "saved"),
+    [
+        (STEPS, every_validation, [3, 6, 9, 12]),
+        (STEPS | {"val_check_interval": 5}, every_validation, [5, 10]),
+        (STEPS, every_epoch_end, [5, 10, 12]),
+        (EPOCHS, every_validation, [5, 10, 15]),
+        (EPOCHS, every_epoch_end, [5, 10, 15]),
+    ],
+)
+def test_resumed_run_sees_what_the_uninterrupted_one_saw(
+    new_data: Callable[[], LanguageModellingData],
+    tmp_path: Path,
+    limits: dict[str, int | None],
+    save: Callable[[Path], ModelCheckpoint],
+    saved: list[int],
+) -> None:
+    uninterrupted = fit(new_data(), tmp_path, [save(tmp_path / "saved")], None, **limits)
+    checkpoints = {int(path.stem.split("=")[1]): path for path in (tmp_path / "saved").iterdir()}
+    assert sorted(checkpoints) == saved
+    for step, path in checkpoints.items():
+        resumed = fit(new_data(), tmp_path, [], path, **limits)
+        assert resumed.batches == uninterrupted.batches[step:], f"resumed at step {step}"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_run_stopped_by_max_steps_goes_on(new_data: Callable[[], LanguageModellingData], tmp_path: Path) -> None:
+    uninterrupted = fit(new_data(), tmp_path, [], None, **STEPS)
+    last = ModelCheckpoint(tmp_path / "last", save_last=True, save_top_k=0, every_n_train_steps=1)
+    first = fit(new_data(), tmp_path, [last], None, **STEPS | {"max_steps": 7})
+    resumed = fit(new_data(), tmp_path, [], tmp_path / "last" / "last.ckpt", **STEPS)
+    assert first.batches + resumed.batches == uninterrupted.batches
+    assert first.validated | resumed.validated == uninterrupted.validated
+    assert uninterrupted.validated == {step: {0, 1} for step in (3, 6, 9, 12)}
+
+
+def test_loaders(new_data: Callable[[], LanguageModellingData]) -> None:
+    data = new_data()
+    data.prepare_data()
+    data.setup("fit")
+    assert data.steps_per_epoch == len(data.train_dataloader()) == EPOCH
+    assert data.corpus.sizes == {"train": 204, "val": 11, "test": 12}
+    assert [len(loader) for loader in data.val_dataloader()] == [1, 2]
+    assert len(data.test_dataloader()) == 2
+
+
+def composed(name: str, *overrides: str) -> DictConfig:
+    scale = {"batch_size": 2, "length": 8, "eval_batch_size": 2, "eval_windows": None}
+    loaded = OmegaConf.create({"scale": scale, "data": OmegaConf.load(CONFIGURATIONS / f"{name}.yaml")})
+    return OmegaConf.merge(loaded, OmegaConf.from_dotlist(list(overrides)))
+
+
+@pytest.mark.parametrize(("name", "source"), [("pydoc8", PythonDocs), ("pysrc8", PythonSource)])
+def test_embedded_corpora_are_configured(
+    name: str, source: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "module.py").write_text("# The quick brown fox\n" * 40)
+    monkeypatch.setenv("DIFFMAMBA_DATA", str(tmp_path / "data"))
+    data = instantiate(composed(name, f"data.source.root={tmp_path}").data)
+    assert isinstance(data.source, source)
+    assert data.corpus.name == data.name == name
+    assert data.corpus.home.parent == tmp_path / "data"
+    assert data.steps_per_epoch > 0
+
+
+def test_text_is_configured_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.txt").write_text("The quick brown fox. " * 40)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DIFFMAMBA_DATA", "prepared")
+    data = instantiate(composed("text", "data.path=mine.txt", "data.symbols=words").data)
+    assert isinstance(data.source, TextFile)
+    assert data.corpus.vocabulary.size == 6
+    assert data.corpus.home.parent == tmp_path / "prepared"
+
+
+def test_text_without_a_path_is_told_so() -> None:
+    with pytest.raises(MissingMandatoryValue, match=r"data\.path"):
+        instantiate(composed("text").data)

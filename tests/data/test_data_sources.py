@@ -1,0 +1,124 @@
+"""Sources: which files, in which order, and what is taken from them."""
+
+import io
+import tokenize
+from pathlib import Path
+
+import pytest
+
+from diffmamba.data.sources import PythonDocs, PythonSource, TextFile, docs
+from diffmamba.errors import SettingError
+
+MODULE = b'''# coding: utf-8
+"""Module's own.
+
+Second line."""
+x = "not a # comment"  # a comment
+class A:  # of A
+    """Of class A"""
+    def f(self):
+        r"""Of f \\d"""  # after f
+        if x:
+            async def g(): "Of g"
+        return """not a docstring # nor a comment"""
+def h(): pass
+'''
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    files = {
+        "b.py": b'"""Of b."""\n',
+        "a/z.py": b"# of z\n",
+        "a.py": MODULE,
+        "broken.py": b'"""Lost."""\n# lost too\ndef (:\n',
+        "a/latin.py": "# -*- coding: latin-1 -*-\n# caf\u00e9\n".encode("latin-1"),
+        "test/skipped.py": b"# skipped\n",
+        "a/tests/skipped.py": b"# skipped\n",
+        "idlelib/idle_test/skipped.py": b"# skipped\n",
+        "site-packages/skipped.py": b"# skipped\n",
+        "a/__pycache__/skipped.py": b"# skipped\n",
+        "notes.txt": b"# skipped\n",
+    }
+    for name, content in files.items():
+        path = tmp_path / "library" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return tmp_path / "library"
+
+
+def test_docs_are_in_source_order() -> None:
+    assert docs(MODULE).splitlines() == [
+        *("coding: utf-8", "Module's own.", "", "Second line.", "a comment", "of A", "Of class A"),
+        *("Of f \\d", "after f", "Of g"),
+    ]
+
+
+def test_files_are_sorted_and_tests_are_left_out(library: Path) -> None:
+    names = [path.relative_to(library).as_posix() for path in PythonDocs(library).files()]
+    assert names == ["a.py", "a/latin.py", "a/z.py", "b.py", "broken.py"]
+
+
+def test_python_docs_skip_what_does_not_parse_and_read_declared_encodings(library: Path) -> None:
+    pieces = [piece.decode() for piece in PythonDocs(library).pieces()]
+    assert pieces[1:] == ["-*- coding: latin-1 -*-\ncaf\u00e9\n", "of z\n", "Of b.\n"]
+
+
+def test_python_source_is_the_bytes_of_the_files(library: Path) -> None:
+    source = PythonSource(library)
+    assert b"".join(source.pieces()) == b"".join(path.read_bytes() for path in source.files())
+
+
+def test_fingerprint_follows_content_and_names(library: Path) -> None:
+    source = PythonDocs(library)
+    first = source.fingerprint()
+    assert source.fingerprint() == first
+    (library / "notes.txt").write_bytes(b"changed")
+    assert source.fingerprint() == first
+    (library / "b.py").rename(library / "c.py")
+    renamed = source.fingerprint()
+    (library / "c.py").write_bytes(b'"""Of c."""\n')
+    assert len({first, renamed, source.fingerprint()}) == 3
+
+
+def test_a_folder_without_python_files(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"data\.source\.root.*data\.path=FILE"):
+        list(PythonDocs(tmp_path).pieces())
+
+
+def test_the_real_library_agrees_with_tokenize() -> None:
+    root = Path(io.__file__).parent
+    for path in PythonDocs().files()[::40]:
+        content = path.read_bytes()
+        expected = [
+            token.string.strip("#! \t")
+            for token in tokenize.tokenize(io.BytesIO(content).readline)
+            if token.type == tokenize.COMMENT
+        ]
+        found = docs(content).splitlines()
+        missing = [comment for comment in expected if comment and comment not in found]
+        assert not missing, path.relative_to(root)
+
+
+def test_text_file_streams_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "My text.v2.txt"
+    path.write_bytes(bytes(range(256)) * 5000)
+    source = TextFile(path)
+    assert source.name == "My-text.v2"
+    assert b"".join(source.pieces()) == path.read_bytes()
+    first = source.fingerprint()
+    path.write_bytes(path.read_bytes()[:-1])
+    assert source.fingerprint() != first
+
+
+def test_relative_paths_start_at_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "text.txt").write_text("hello")
+    monkeypatch.chdir(tmp_path)
+    assert list(TextFile("text.txt").pieces()) == [b"hello"]
+
+
+@pytest.mark.parametrize(("name", "words"), [("none.txt", "no file"), ("empty.txt", "empty"), (".", "directory")])
+def test_bad_files_are_named(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(SettingError, match=rf"data\.path: .*{words}"):
+        TextFile(tmp_path / name).fingerprint()
