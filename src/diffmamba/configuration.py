@@ -1,8 +1,10 @@
-"""What Hydra needs to know before it composes: where `experiments/` and `sweeps/` lie, and our resolvers."""
+"""What Hydra needs to know before it composes: where `experiments/` and `sweeps/` lie, and our resolvers.
+
+Importing this module registers both, in every process that composes or resolves a configuration.
+"""
 
 import netrc
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +15,15 @@ from diffmamba.errors import SettingError
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = str(ROOT / "conf")
-
-
-def register() -> None:
-    """Makes the repository root and the resolvers known to Hydra; every entry point calls it first."""
-    os.environ["DIFFMAMBA_ROOT"] = str(ROOT)
-    OmegaConf.register_new_resolver("div", lambda value, by: fraction(value, 1, by), replace=True)
-    OmegaConf.register_new_resolver("fraction", fraction, replace=True)
-    OmegaConf.register_new_resolver("wandb_offline", wandb_offline, replace=True)
+os.environ["DIFFMAMBA_ROOT"] = str(ROOT)
 
 
 def fraction(value: int, numerator: int, denominator: int) -> int:
     """`value · numerator / denominator`, which must be whole: sizes of a model as fractions of the scale's sizes."""
     if value * numerator % denominator:
-        raise SettingError(f"{value} must be a multiple of {denominator}, since this model takes {numerator}/{denominator} of it")
+        raise SettingError(
+            f"{value} must be a multiple of {denominator}, since this model takes {numerator}/{denominator} of it"
+        )
     return value * numerator // denominator
 
 
@@ -58,15 +55,5 @@ def _one_line(error: OmegaConfBaseException) -> str:
     return f"{error.full_key}: {message}" if error.full_key else message
 
 
-def fail_clearly(entry: Callable[[], Any]) -> None:
-    """Runs an entry point; a SettingError becomes one line on stderr and exit status 2, Ctrl-C exit status 130."""
-    import sys
-
-    try:
-        entry()
-    except SettingError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+OmegaConf.register_new_resolver("fraction", fraction, replace=True)
+OmegaConf.register_new_resolver("wandb_offline", wandb_offline, replace=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
+import wandb
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger, WandbLogger
@@ -59,9 +60,10 @@ def build_network(model: dict[str, Any], vocabulary_size: int) -> LanguageModel:
     return LanguageModel(vocabulary_size, backbone, model["d_model"])
 
 
-def load_weights(module: torch.nn.Module, checkpoint: Path) -> None:
-    """Loads a Lightning checkpoint's weights; one of another architecture is refused with one line."""
-    weights = read_checkpoint(checkpoint)["state_dict"]
+def load_weights(module: torch.nn.Module, checkpoint: Path, prefix: str = "") -> None:
+    """Loads the weights below a prefix of a Lightning checkpoint; one of another architecture is refused in one line."""
+    everything = read_checkpoint(checkpoint)["state_dict"]
+    weights = {name.removeprefix(prefix): weight for name, weight in everything.items() if name.startswith(prefix)}
     expected = module.state_dict()
     wrong = sorted(
         name
@@ -171,13 +173,18 @@ def _trainer(
     progress_bar: bool,
 ) -> L.Trainer:
     settings = config["trainer"]
+    steps = total_steps(config, data)
     evaluate_every = config["scale"]["evaluate_every"]
     batches = evaluate_every * settings["accumulate_grad_batches"] if evaluate_every else data.steps_per_epoch
     callbacks: list[Callback] = [
         recorder,
         RandomState(),
         ModelCheckpoint(
-            found.directory / "checkpoints", filename="best", monitor="val/loss", save_last=True, enable_version_counter=False
+            found.directory / "checkpoints",
+            filename="best",
+            monitor="val/loss",
+            save_last=True,
+            enable_version_counter=False,
         ),
     ]
     if progress_bar:
@@ -186,8 +193,8 @@ def _trainer(
     warnings.filterwarnings("ignore", module="lightning.*")
     return instantiate(
         settings,
-        max_steps=total_steps(config, data),
-        max_epochs=-1,
+        max_steps=steps,
+        max_epochs=-(-steps * settings["accumulate_grad_batches"] // data.steps_per_epoch),
         val_check_interval=batches,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
@@ -208,6 +215,7 @@ def _loggers(config: dict[str, Any], found: Run, record: Record) -> list[Logger]
         if name == "wandb":
             model, data, scale = config["model"], config["data"], config["scale"]
             extra |= {
+                "settings": wandb.Settings(silent=True),
                 "id": found.id,
                 "name": f"{model['name']}-{data['name']}-{scale['name']}-seed{config['seed']}",
                 "group": config["group"],
@@ -226,7 +234,7 @@ def _close(trainer: L.Trainer | None, found: Run) -> None:
         if isinstance(logger, WandbLogger) and record is not None:
             summary = {key: record[key] for key in ("status", "wall_seconds", "tokens_per_second", "corpus", "git")}
             logger.experiment.summary.update(summary | record["parameters"] | (record["evaluations"] or [{}])[-1])
-            logger.experiment.finish(exit_code=0 if record["status"] == "finished" else 1, quiet=True)
+            logger.experiment.finish(exit_code=0 if record["status"] == "finished" else 1)
 
 
 def _failure(error: Exception, trainer: L.Trainer | None) -> dict[str, Any]:

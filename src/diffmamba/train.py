@@ -23,15 +23,20 @@ def main(config: DictConfig) -> str:
     from diffmamba.runs import RunTakenError
 
     single = HydraConfig.get().mode == RunMode.RUN
+    status = "failed"
     try:
         record = run(configuration.resolved(config), progress_bar=single)
         status, line = record["status"], _summary(record, Path(config.runs))
     except RunTakenError as error:
         status, line = "running", str(error)
     except SettingError as error:
+        line = f"error: {error}"
         if single:
-            raise
-        status, line = "failed", f"error: {error}"
+            print(line, file=sys.stderr)
+            sys.exit(2)  # SystemExit is what passes through Hydra without a traceback
+    except KeyboardInterrupt:
+        print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
     print(line, file=sys.stderr if status == "failed" else sys.stdout, flush=True)
     statuses.append(status)
     return status
@@ -54,6 +59,5 @@ def _summary(record: dict[str, Any], store: Path) -> str:
 
 
 if __name__ == "__main__":
-    configuration.register()
-    configuration.fail_clearly(main)
+    main()
     sys.exit(1 if "failed" in statuses else 0)

@@ -75,7 +75,9 @@ class Mamba2(Mixer):
         self.D = nn.Parameter(torch.ones(self.heads))
         self.norm = nn.RMSNorm(own_inner)
         self.out_proj = nn.Linear(own_inner, d_model, bias=False)
-        nn.init.uniform_(self.out_proj.weight, -(d_inner**-0.5), d_inner**-0.5)  # nn.Linear's, for each branch's d_inner
+        nn.init.uniform_(
+            self.out_proj.weight, -(d_inner**-0.5), d_inner**-0.5
+        )  # nn.Linear's, for each branch's d_inner
 
     def forward(self, x: Tensor) -> Tensor:
         return self._parallel(x, None, None)[0]
@@ -98,9 +100,7 @@ class Mamba2(Mixer):
         y, ssm_state = ssd_step(*self._scan_inputs(xBC, dt), ssm_state)
         return self._output(y, z), (conv_state, ssm_state)
 
-    def _parallel(
-        self, x: Tensor, conv_state: Tensor | None, ssm_state: Tensor | None
-    ) -> tuple[Tensor, MambaState]:
+    def _parallel(self, x: Tensor, conv_state: Tensor | None, ssm_state: Tensor | None) -> tuple[Tensor, MambaState]:
         z, xBC, dt = self._project(x)
         xBC, conv_state = causal_conv(xBC, *self._conv_weights(), conv_state)
         y, ssm_state = ssd(*self._scan_inputs(xBC, dt), ssm_state)
@@ -118,9 +118,13 @@ class Mamba2(Mixer):
         if self.sharing == 1:
             return weight, bias
         own = [self.d_inner // self.sharing] + 2 * [self.groups_per_branch * self.d_state]
-        return tuple(torch.cat([part for part in whole.split(own) for _ in range(self.sharing)]) for whole in (weight, bias))
 
-    def _scan_inputs(self, xBC: Tensor, dt: Tensor) -> tuple[Tensor, ...]:
+        def repeat(whole: Tensor) -> Tensor:
+            return torch.cat([part for part in whole.split(own) for _ in range(self.sharing)])
+
+        return repeat(weight), repeat(bias)
+
+    def _scan_inputs(self, xBC: Tensor, dt: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """The arguments of `ssd` and `ssd_step` up to the state."""
         states = self.groups * self.d_state
         x, B, C = xBC.split([self.d_inner, states, states], dim=-1)
@@ -137,7 +141,9 @@ class Mamba2(Mixer):
         """y `(..., heads, headdim)`, z `(..., d_inner)` → `(..., d_model)`."""
         by_group = (self.sharing, self.groups // self.sharing, -1)
         u = gated_rms_norm(
-            y.flatten(-2).unflatten(-1, by_group), z.unflatten(-1, by_group), self.norm.weight.unflatten(0, by_group[1:])
+            y.flatten(-2).unflatten(-1, by_group),
+            z.unflatten(-1, by_group),
+            self.norm.weight.unflatten(0, by_group[1:]),
         )
         return self.combine(u.flatten(-3), self.out_proj.weight)
 

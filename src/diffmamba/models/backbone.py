@@ -107,7 +107,8 @@ class Backbone(nn.Module):
 
     def allocate_state(self, batch: int) -> list[State]:
         """One state per block, None for feed-forward layers."""
-        return [block.layer.allocate_state(batch) if isinstance(block.layer, Mixer) else None for block in self.blocks]
+        layers = [block.layer for block in self.blocks]
+        return [layer.allocate_state(batch) if isinstance(layer, Mixer) else None for layer in layers]
 
 
 def _check_choice(setting: str, value: str, valid: Sequence[str]) -> None:

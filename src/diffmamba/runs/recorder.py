@@ -62,12 +62,10 @@ class RunRecorder(L.Callback):
         self.training_seconds += now - self._since_batch
         self.tokens += batch[1].numel() * trainer.world_size
         if (speed := self.tokens_per_second()) is not None:
-            self.log("train/tokens_per_second", speed)
+            pl_module.log("train/tokens_per_second", speed)
         if trainer.is_global_zero and now - self._last_beat > HEARTBEAT_SECONDS:
             self._last_beat = now
-            write_json(
-                self.run.directory / "progress.json", {"step": trainer.global_step, "steps": trainer.max_steps}
-            )
+            write_json(self.run.directory / "progress.json", {"step": trainer.global_step, "steps": trainer.max_steps})
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         measured = {

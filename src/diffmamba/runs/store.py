@@ -39,16 +39,23 @@ class Run:
         return self.directory / "checkpoints" / "last.ckpt"
 
     def read(self) -> Record | None:
-        """The record, its status as it is now; None if the run was never started."""
+        """The record as it was last written; None if the run was never started."""
         try:
-            record = json.loads((self.directory / "result.json").read_text())
+            return json.loads((self.directory / "result.json").read_text())
         except FileNotFoundError:
             return None
         except json.JSONDecodeError as error:
-            raise SettingError(f"{self.directory / 'result.json'} is damaged ({error}); delete {self.directory}") from error
-        if record["status"] == "running" and not self._is_taken():
-            record["status"] = "interrupted"
-        return record
+            raise SettingError(
+                f"{self.directory / 'result.json'} is damaged ({error}); delete {self.directory}"
+            ) from error
+
+    def share_done(self) -> float:
+        """How much of its steps a run under way has done, 0 to 1."""
+        try:
+            progress = json.loads((self.directory / "progress.json").read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return 0.0
+        return progress["step"] / progress["steps"]
 
     def write(self, record: Record) -> None:
         """Replaces the record at once: a reader sees the old one or the new one."""
@@ -56,19 +63,27 @@ class Run:
 
     @contextmanager
     def claim(self) -> Iterator[None]:
-        """Holds the run for this process; raises RunTakenError where another holds it."""
+        """Holds the run for this process; raises RunTakenError where another holds it.
+
+        Waits a moment, since `is_taken` holds the lock for an instant.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.directory / "lock")
         try:
-            with FileLock(self.directory / "lock", timeout=0):
-                yield
+            lock.acquire(timeout=0.2, poll_interval=0.02)
         except Timeout:
             raise RunTakenError(f"run {self.id} is being trained by another process") from None
-
-    def _is_taken(self) -> bool:
         try:
-            with self.claim():
+            yield
+        finally:
+            lock.release()
+
+    def is_taken(self) -> bool:
+        """Whether a process holds the run."""
+        try:
+            with FileLock(self.directory / "lock", timeout=0):
                 return False
-        except RunTakenError:
+        except Timeout:
             return True
 
 
@@ -82,12 +97,15 @@ class RunStore:
         return Run(self.directory / run_id)
 
     def records(self) -> dict[str, Record]:
-        """The record of every run that was started, by run id."""
+        """The record of every run that was started, by run id, with the status it has now."""
         found = {}
         for path in sorted(self.directory.glob("*/result.json")):
-            record = Run(path.parent).read()
+            run = Run(path.parent)
+            record = run.read()
             if record is not None:
-                found[path.parent.name] = record
+                if record["status"] == "running" and not run.is_taken():
+                    record["status"] = "interrupted"
+                found[run.id] = record
         return found
 
 

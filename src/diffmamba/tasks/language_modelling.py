@@ -7,7 +7,7 @@ import lightning as L
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, MetricCollection
 
 from diffmamba.models import LanguageModel
 from diffmamba.tasks.optimization import AdamW
@@ -31,7 +31,7 @@ class LanguageModelling(L.LightningModule):
         super().__init__()
         self.network = network
         self.optimizer = optimizer
-        self.nats = torch.nn.ModuleDict({split: MeanMetric() for split in SPLITS})
+        self.nats = MetricCollection({split: MeanMetric() for split in SPLITS}, compute_groups=False)
 
     def forward(self, symbols: Tensor) -> Tensor:
         return self.network(symbols)

@@ -32,7 +32,8 @@ class AdamW:
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Two groups: decayed, and not (biases, gains of norms, A, D and dt_bias: the paper's published command)."""
-    decayed, undecayed = [], []
+    decayed: list[nn.Parameter] = []
+    undecayed: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         *owners, own = name.split(".")
         is_gain = own == "weight" and bool(owners) and "norm" in owners[-1]
@@ -41,7 +42,7 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
 
 
 def warmup_cosine(step: int, warmup_steps: int, schedule_steps: int) -> float:
-    """Share of the learning rate at a step: linear up to 1 over the warm-up, then a cosine down to 0 at schedule_steps."""
+    """Share of the learning rate at a step: linear over the warm-up, then a cosine down to 0 at schedule_steps."""
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     progress = (step - warmup_steps) / max(1, schedule_steps - warmup_steps)

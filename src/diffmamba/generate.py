@@ -1,0 +1,85 @@
+"""`python -m diffmamba.generate run=runs/3f2a9c01b7de prompt="the file "`: text from a trained run."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from diffmamba import command_line
+from diffmamba.data.corpus import Corpus
+from diffmamba.errors import SettingError
+from diffmamba.models import LanguageModel, generate
+from diffmamba.run import build_data, build_network, load_weights
+from diffmamba.runs import Run
+
+USAGE = """usage: python -m diffmamba.generate run=DIR [prompt=TEXT] [length=400] [temperature=1.0] [top_k=0] [top_p=1.0]
+                                    [seed=0] [checkpoint=last|best]
+
+Continues a prompt with a trained run, one symbol at a time, in constant memory and time per symbol.
+
+  run=DIR           a directory of the run store
+  prompt=TEXT       put into the corpus's own alphabet first
+  temperature=0     takes the most likely symbol each time
+  top_k, top_p      sample among the k likeliest (0: all), or among the likeliest that make up probability p"""
+
+DEFAULTS = {
+    "run": "",
+    "prompt": " ",
+    "length": 400,
+    "temperature": 1.0,
+    "top_k": 0,
+    "top_p": 1.0,
+    "seed": 0,
+    "checkpoint": "last",
+}
+RANGES = {
+    "length": ("at least 0", lambda value: value >= 0),
+    "temperature": ("at least 0", lambda value: value >= 0),
+    "top_k": ("at least 0", lambda value: value >= 0),
+    "top_p": ("above 0 and at most 1", lambda value: 0 < value <= 1),
+    "checkpoint": ("last or best", lambda value: value in ("last", "best")),
+}
+
+
+def main(words: list[str]) -> int:
+    """The entry point."""
+    settings, unknown = command_line.parse(words, DEFAULTS)
+    if unknown:
+        raise SettingError(f"{unknown[0]} is not a setting; use {', '.join(DEFAULTS)}")
+    for name, (range_, fits) in RANGES.items():
+        if not fits(settings[name]):
+            raise SettingError(f"{name}={settings[name]} must be {range_}")
+    network, corpus = load(Path(settings["run"]), settings["checkpoint"])
+    prompt = corpus.vocabulary.encode(settings["prompt"])
+    if not prompt:
+        raise SettingError(f"prompt={settings['prompt']!r} has no symbol of the corpus's alphabet")
+    sys.stdout.write(corpus.vocabulary.decode(prompt))
+    symbols = generate(
+        network,
+        torch.tensor([prompt]),
+        settings["length"],
+        settings["temperature"],
+        settings["top_k"] or None,
+        settings["top_p"],
+        torch.Generator().manual_seed(settings["seed"]),
+    )
+    for symbol in symbols:
+        sys.stdout.write(corpus.vocabulary.decode(symbol.tolist()))
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+    return 0
+
+
+def load(directory: Path, checkpoint: str = "last") -> tuple[LanguageModel, Corpus]:
+    """The network of a run with its trained weights, in evaluation mode, and the corpus it was trained on."""
+    record = Run(directory).read()
+    if record is None:
+        raise SettingError(f"run={directory} is not a run: there is no result.json in it")
+    corpus = build_data(record["config"]).corpus
+    network = build_network(record["config"]["model"], record["corpus"]["vocabulary"])
+    load_weights(network, directory / "checkpoints" / f"{checkpoint}.ckpt", prefix="network.")
+    return network.eval(), corpus
+
+
+if __name__ == "__main__":
+    command_line.run(main, USAGE)
