@@ -3,14 +3,18 @@
 Importing this module registers both, in every process that composes or resolves a configuration.
 """
 
+import json
 import netrc
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from diffmamba.data.corpus import Corpus, prepare
 from diffmamba.errors import SettingError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +57,16 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 def _one_line(error: OmegaConfBaseException) -> str:
     message = str(error).splitlines()[0].split("SettingError raised while resolving interpolation: ")[-1]
     return f"{error.full_key}: {message}" if error.full_key else message
+
+
+def corpus(data: dict[str, Any]) -> Corpus:
+    """The prepared corpus of a resolved `data` configuration; the same process looks at its source only once."""
+    return _corpus(json.dumps(data["source"], sort_keys=True), data["symbols"], data["directory"])
+
+
+@cache
+def _corpus(source: str, symbols: str, directory: str | None) -> Corpus:
+    return prepare(instantiate(json.loads(source)), symbols, directory)
 
 
 OmegaConf.register_new_resolver("fraction", fraction, replace=True)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from diffmamba import command_line
+from diffmamba import command_line, configuration
 from diffmamba.data.corpus import Corpus
 from diffmamba.errors import SettingError
 from diffmamba.models import LanguageModel, generate
-from diffmamba.run import build_data, build_network, load_weights
+from diffmamba.run import build_network, load_weights
 from diffmamba.runs import Run
 
 USAGE = """usage: python -m diffmamba.generate run=DIR [prompt=TEXT] [length=400] [temperature=1.0] [top_k=0] [top_p=1.0]
@@ -75,7 +75,7 @@ def load(directory: Path, checkpoint: str = "last") -> tuple[LanguageModel, Corp
     record = Run(directory).read()
     if record is None:
         raise SettingError(f"run={directory} is not a run: there is no result.json in it")
-    corpus = build_data(record["config"]).corpus
+    corpus = configuration.corpus(record["config"]["data"])
     network = build_network(record["config"]["model"], record["corpus"]["vocabulary"])
     load_weights(network, directory / "checkpoints" / f"{checkpoint}.ckpt", prefix="network.")
     return network.eval(), corpus

@@ -14,12 +14,13 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger, WandbLogger
 
-from diffmamba.configuration import ROOT
+from diffmamba.configuration import ROOT, corpus
 from diffmamba.data.datamodule import LanguageModellingData
 from diffmamba.errors import SettingError
 from diffmamba.models import Backbone, LanguageModel
-from diffmamba.runs import RandomState, Record, Run, RunRecorder, RunStore, identity
+from diffmamba.runs import Record, Run, RunStore, identity
 from diffmamba.runs.provenance import git_state, hardware, versions
+from diffmamba.runs.recorder import RandomState, RunRecorder
 from diffmamba.tasks import LanguageModelling
 from diffmamba.tasks.optimization import AdamW
 
@@ -43,7 +44,15 @@ def run(config: dict[str, Any], progress_bar: bool = True) -> Record:
 
 def build_data(config: dict[str, Any]) -> LanguageModellingData:
     """The data module of a resolved configuration."""
-    return instantiate(config["data"])
+    settings = config["data"]
+    return LanguageModellingData(
+        corpus=corpus(settings),
+        batch_size=settings["batch_size"],
+        length=settings["length"],
+        eval_batch_size=settings["eval_batch_size"],
+        eval_windows=settings["eval_windows"],
+        rotation_seed=settings["rotation_seed"],
+    )
 
 
 def build_network(model: dict[str, Any], vocabulary_size: int) -> LanguageModel:

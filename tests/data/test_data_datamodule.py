@@ -12,7 +12,9 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
+from diffmamba.data.corpus import prepare
 from diffmamba.data.datamodule import LanguageModellingData
+from diffmamba.data.sources import TextFile
 from diffmamba.data.sources import PythonDocs, PythonSource, TextFile
 
 CONFIGURATIONS = Path(__file__).parents[2] / "conf" / "data"
@@ -25,15 +27,8 @@ def new_data(tmp_path: Path) -> Callable[[], LanguageModellingData]:
     np.random.default_rng(0).integers(0, 200, 227, dtype=np.uint8).tofile(path)  # 204 of them to train on
 
     def build() -> LanguageModellingData:
-        return LanguageModellingData.of_file(
-            path,
-            name="random",
-            symbols="bytes",
-            batch_size=4,
-            length=10,
-            eval_batch_size=1,
-            directory=tmp_path / "data",
-        )
+        corpus = prepare(TextFile(path), "bytes", tmp_path / "data")
+        return LanguageModellingData(corpus=corpus, batch_size=4, length=10, eval_batch_size=1)
 
     return build
 

@@ -1,29 +1,22 @@
 """Language modelling data as Lightning wants it: one corpus, its training streams and its evaluation windows."""
 
-from pathlib import Path
-from typing import Any
-
 from lightning.pytorch import LightningDataModule
 
-from diffmamba.data.corpus import Corpus, prepare
-from diffmamba.data.sources import Source, TextFile
+from diffmamba.data.corpus import Corpus
 from diffmamba.data.streams import EvalWindows, TrainStreams
 
 
 class LanguageModellingData(LightningDataModule):
-    """Batches `(inputs, targets)`, each int64 `(batch, length)`, of a corpus prepared on first use.
+    """Batches `(inputs, targets)`, each int64 `(batch, length)`, of a prepared corpus.
 
     Validation yields two loaders, index 0 the val split and index 1 the test split, because the paper reads the test
     metric at every evaluation.
 
     Args:
-        name: what configurations, tables and figures call the corpus.
-        source: where its raw text comes from.
-        symbols: `text8`, `bytes` or `words`.
+        corpus: the prepared corpus.
         batch_size: training streams, over all ranks.
         length: symbols per window.
         eval_batch_size: windows per evaluation batch, on each rank.
-        directory: where prepared corpora live; None is the user's cache folder.
         eval_windows: at most that many windows of each evaluated split, over all ranks; None is all of them.
         rotation_seed: epoch `e` rotates its streams by offsets drawn from a generator seeded `rotation_seed + e`.
 
@@ -39,52 +32,27 @@ class LanguageModellingData(LightningDataModule):
     def __init__(
         self,
         *,
-        name: str,
-        source: Source,
-        symbols: str,
+        corpus: Corpus,
         batch_size: int,
         length: int,
         eval_batch_size: int,
-        directory: str | Path | None = None,
         eval_windows: int | None = None,
         rotation_seed: int = 42,
     ) -> None:
         super().__init__()
-        self.name = name
-        self.source = source
-        self.symbols = symbols
+        self.corpus = corpus
         self.batch_size = batch_size
         self.length = length
         self.eval_batch_size = eval_batch_size
-        self.directory = directory
         self.eval_windows = eval_windows
         self.rotation_seed = rotation_seed
-        self._corpus: Corpus | None = None
         self._streams: TrainStreams | None = None
         self._restored: dict[str, int] | None = None
-
-    @classmethod
-    def of_file(cls, path: str | Path, **settings: Any) -> "LanguageModellingData":
-        """The same for a text file of the user's; `settings` are those of the class, without `source`."""
-        return cls(source=TextFile(path), **settings)
-
-    @property
-    def corpus(self) -> Corpus:
-        """The corpus, prepared or opened when first asked for."""
-        if self._corpus is None:
-            self._corpus = prepare(self.source, self.symbols, self.directory)
-        return self._corpus
 
     @property
     def steps_per_epoch(self) -> int:
         """Training steps per epoch, whatever the number of ranks."""
         return len(self._train_streams(rank=0, world_size=1))
-
-    def prepare_data(self) -> None:
-        _ = self.corpus
-
-    def setup(self, stage: str) -> None:
-        _ = self.corpus
 
     def train_dataloader(self) -> TrainStreams:
         self._streams = self._train_streams(*self._ranks())

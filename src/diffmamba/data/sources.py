@@ -7,6 +7,7 @@ library (`PythonDocs`, the corpus `pydoc8`) and its source code (`PythonSource`,
 
 import ast
 import hashlib
+import os
 import platform
 import re
 import sysconfig
@@ -68,11 +69,13 @@ class _Library:
 
         Raises `SettingError` if there are none, as in a Python that keeps its library in an archive.
         """
-        relative = (path.relative_to(self.root) for path in self.root.rglob("*.py"))
-        kept = [path for path in relative if SKIPPED_FOLDERS.isdisjoint(path.parts)]
+        kept = []
+        for folder, folders, names in os.walk(self.root):
+            folders[:] = [name for name in folders if name not in SKIPPED_FOLDERS]
+            kept += [Path(folder, name) for name in names if name.endswith(".py")]
         if not kept:
             raise SettingError(f"data.source.root: no Python files in {self.root}; data=text data.path=FILE would do")
-        return [self.root / path for path in sorted(kept, key=lambda path: path.as_posix())]
+        return sorted(kept, key=lambda path: path.relative_to(self.root).as_posix())
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256()

@@ -1,7 +1,6 @@
 """Runs: their identity, their directory, their record, and how they resume."""
 
-from diffmamba.runs.identity import BUILT, identity
-from diffmamba.runs.recorder import RandomState, RunRecorder
+from diffmamba.runs.identity import identity
 from diffmamba.runs.store import Record, Run, RunStore, RunTakenError
 
-__all__ = ["BUILT", "RandomState", "Record", "Run", "RunRecorder", "RunStore", "RunTakenError", "identity"]
+__all__ = ["Record", "Run", "RunStore", "RunTakenError", "identity"]

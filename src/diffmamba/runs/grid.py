@@ -8,9 +8,8 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.utils import instantiate
 
-from diffmamba.configuration import CONF, resolved
+from diffmamba.configuration import CONF, corpus, resolved
 from diffmamba.errors import SettingError
 from diffmamba.runs.identity import identity
 
@@ -40,7 +39,7 @@ def expand(sweep: str, overrides: Sequence[str] = ()) -> list[PlannedRun]:
         raise SettingError(_one_line(error)) from error
     planned: dict[str, PlannedRun] = {}
     for config in configs:
-        run_id = identity(config, instantiate(config["data"]).corpus.fingerprint)
+        run_id = identity(config, corpus(config["data"]).fingerprint)
         planned.setdefault(run_id, PlannedRun(run_id, config))
     return list(planned.values())
 
