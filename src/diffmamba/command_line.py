@@ -1,4 +1,4 @@
-"""Command lines of the entry points that are not Hydra applications: `name=value` words, each value taken as it stands."""
+"""Command lines of entry points that are no Hydra applications: `name=value` words, each value taken as it stands."""
 
 import signal
 import sys

@@ -12,7 +12,7 @@ from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from diffmamba.data.corpus import Corpus, prepare
 from diffmamba.errors import SettingError
@@ -32,7 +32,7 @@ def fraction(value: int, numerator: int, denominator: int) -> int:
 
 
 def wandb_offline() -> bool:
-    """True unless W&B credentials are at hand: the WANDB_API_KEY variable or an entry that `wandb login` left in netrc."""
+    """True unless W&B credentials are at hand: WANDB_API_KEY, or the entry that `wandb login` leaves in netrc."""
     if "WANDB_MODE" in os.environ:
         return os.environ["WANDB_MODE"] == "offline"
     if os.environ.get("WANDB_API_KEY"):
@@ -45,7 +45,7 @@ def wandb_offline() -> bool:
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
-    """The configuration as plain data with every interpolation replaced, or a SettingError that says which cannot be."""
+    """The configuration as plain data, every interpolation replaced; SettingError names one that cannot be."""
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -55,6 +55,8 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 
 
 def _one_line(error: OmegaConfBaseException) -> str:
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} is not set; give {error.full_key}=VALUE"
     message = str(error).splitlines()[0].split("SettingError raised while resolving interpolation: ")[-1]
     return f"{error.full_key}: {message}" if error.full_key else message
 

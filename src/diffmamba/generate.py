@@ -1,19 +1,21 @@
 """`python -m diffmamba.generate run=runs/3f2a9c01b7de prompt="the file "`: text from a trained run."""
 
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from diffmamba import command_line, configuration
-from diffmamba.data.corpus import Corpus
+from diffmamba.data import Corpus, Vocabulary
 from diffmamba.errors import SettingError
 from diffmamba.models import LanguageModel, generate
 from diffmamba.run import build_network, load_weights
 from diffmamba.runs import Run
 
-USAGE = """usage: python -m diffmamba.generate run=DIR [prompt=TEXT] [length=400] [temperature=1.0] [top_k=0] [top_p=1.0]
-                                    [seed=0] [checkpoint=last|best]
+USAGE = """usage: python -m diffmamba.generate run=DIR [prompt=TEXT] [length=400] [temperature=1.0]
+                                    [top_k=0] [top_p=1.0] [seed=0] [checkpoint=last|best]
 
 Continues a prompt with a trained run, one symbol at a time, in constant memory and time per symbol.
 
@@ -32,7 +34,8 @@ DEFAULTS = {
     "seed": 0,
     "checkpoint": "last",
 }
-RANGES = {
+CONTEXT = 16  # symbols that may change how the next one is written
+RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "length": ("at least 0", lambda value: value >= 0),
     "temperature": ("at least 0", lambda value: value >= 0),
     "top_k": ("at least 0", lambda value: value >= 0),
@@ -53,7 +56,6 @@ def main(words: list[str]) -> int:
     prompt = corpus.vocabulary.encode(settings["prompt"])
     if not prompt:
         raise SettingError(f"prompt={settings['prompt']!r} has no symbol of the corpus's alphabet")
-    sys.stdout.write(corpus.vocabulary.decode(prompt))
     symbols = generate(
         network,
         torch.tensor([prompt]),
@@ -63,11 +65,24 @@ def main(words: list[str]) -> int:
         settings["top_p"],
         torch.Generator().manual_seed(settings["seed"]),
     )
-    for symbol in symbols:
-        sys.stdout.write(corpus.vocabulary.decode(symbol.tolist()))
+    for text in decoded(corpus.vocabulary, prompt, (int(symbol) for symbol in symbols)):
+        sys.stdout.write(text)
         sys.stdout.flush()
     sys.stdout.write("\n")
     return 0
+
+
+def decoded(vocabulary: Vocabulary, prompt: list[int], symbols: Iterable[int]) -> Iterator[str]:
+    """The prompt, then what each symbol adds to the text; waits for the rest of a character of several bytes."""
+    yield vocabulary.decode(prompt)
+    before, pending = prompt, list[int]()
+    for symbol in symbols:
+        pending.append(symbol)
+        text = vocabulary.decode(before[-CONTEXT:] + pending)
+        if text.endswith("\ufffd") and len(pending) < 4:
+            continue
+        yield text[len(vocabulary.decode(before[-CONTEXT:])) :]
+        before, pending = before[-CONTEXT:] + pending, []
 
 
 def load(directory: Path, checkpoint: str = "last") -> tuple[LanguageModel, Corpus]:

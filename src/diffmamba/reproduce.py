@@ -9,10 +9,10 @@ from diffmamba import command_line, reports, sweep
 from diffmamba.errors import SettingError
 from diffmamba.runs.grid import PlannedRun, expand
 
-USAGE = """usage: python -m diffmamba.reproduce table=NAME [scale=smoke|small|paper] [train=false] [any setting of diffmamba.train]
+USAGE = """usage: python -m diffmamba.reproduce table=NAME [scale=smoke|small|paper] [any setting of diffmamba.train]
 
-Trains the runs of a published table that the run store does not hold yet, prints the table beside the published numbers,
-and writes table.json, table.csv, table.md and index.html to reports/NAME-SCALE/.
+Trains the runs of a published table that the run store does not hold yet, prints the table beside the published
+numbers, and writes table.json, table.csv, table.md and index.html to reports/NAME-SCALE/.
 
   table=table2      which table
   train=true        false: only render what the run store holds

@@ -33,13 +33,22 @@ def run(config: dict[str, Any], progress_bar: bool = True) -> Record:
     An interrupted run goes on from its last checkpoint; a failed one is returned as it is unless `retry_failed` is set.
     Raises RunTakenError where another process trains the same run, and SettingError before anything is written.
     """
-    data = build_data(config)
+    data = check(config)
     found = RunStore(config["runs"]).run(identity(config, data.corpus.fingerprint))
     with found.claim():
         record = found.read()
         if record and (record["status"] == "finished" or (record["status"] == "failed" and not config["retry_failed"])):
             return record
         return _train(config, data, found, record, progress_bar)
+
+
+def check(config: dict[str, Any]) -> LanguageModellingData:
+    """Raises SettingError where the configuration cannot work, at no cost; returns its data."""
+    data = build_data(config)
+    total_steps(config, data)
+    with torch.device("meta"):
+        build_network(config["model"], data.corpus.vocabulary.size)
+    return data
 
 
 def build_data(config: dict[str, Any]) -> LanguageModellingData:
@@ -70,7 +79,7 @@ def build_network(model: dict[str, Any], vocabulary_size: int) -> LanguageModel:
 
 
 def load_weights(module: torch.nn.Module, checkpoint: Path, prefix: str = "") -> None:
-    """Loads the weights below a prefix of a Lightning checkpoint; one of another architecture is refused in one line."""
+    """Loads the weights below a prefix of a Lightning checkpoint; refuses one of another architecture."""
     everything = read_checkpoint(checkpoint)["state_dict"]
     weights = {name.removeprefix(prefix): weight for name, weight in everything.items() if name.startswith(prefix)}
     expected = module.state_dict()
@@ -161,11 +170,10 @@ def _new_record(config: dict[str, Any], data: LanguageModellingData, found: Run,
 def total_steps(config: dict[str, Any], data: LanguageModellingData) -> int:
     """Optimiser steps of the run: `scale.steps`, or `scale.epochs` epochs."""
     scale = config["scale"]
-    if scale["steps"]:
-        return scale["steps"]
-    if not scale["epochs"]:
+    per_epoch = data.steps_per_epoch // config["trainer"]["accumulate_grad_batches"]
+    if not scale["steps"] and not scale["epochs"]:
         raise SettingError("scale.steps and scale.epochs are both null; set one of them")
-    return scale["epochs"] * data.steps_per_epoch // config["trainer"]["accumulate_grad_batches"]
+    return scale["steps"] or scale["epochs"] * per_epoch
 
 
 def _optimizer(config: dict[str, Any], data: LanguageModellingData) -> AdamW:
@@ -197,7 +205,7 @@ def _trainer(
         ),
     ]
     if progress_bar:
-        callbacks.append(RichProgressBar())
+        callbacks.append(_RunProgressBar())
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning.*")
     return instantiate(
@@ -216,15 +224,24 @@ def _trainer(
     )
 
 
+class _RunProgressBar(RichProgressBar):
+    """Lightning's bar, as long as the run where the run is shorter than an epoch."""
+
+    @property
+    def total_train_batches(self) -> int | float:
+        return min(super().total_train_batches, self.trainer.max_steps * self.trainer.accumulate_grad_batches)
+
+
 def _loggers(config: dict[str, Any], found: Run, record: Record) -> list[Logger]:
     """The configured loggers, told where the run lives and what it is."""
     loggers: list[Logger] = []
     for name, settings in config["logger"].items():
         extra: dict[str, Any] = {"save_dir": found.directory}
         if name == "wandb":
+            mode = "offline" if settings["offline"] else "online"
+            wandb.setup(wandb.Settings(silent=True, mode=mode))  # the run's directory says what its banner says
             model, data, scale = config["model"], config["data"], config["scale"]
             extra |= {
-                "settings": wandb.Settings(silent=True),
                 "id": found.id,
                 "name": f"{model['name']}-{data['name']}-{scale['name']}-seed{config['seed']}",
                 "group": config["group"],

@@ -1,8 +1,8 @@
 """`python -m diffmamba.sweep sweep=table2 scale=smoke`: every run of a grid, on all cores or on a cluster.
 
-A sweep is a Hydra multirun. On one machine several such multiruns work on the same grid side by side, each with its share
-of the cores: a run is trained by whoever claims it first in the run store, and the others pass on to the next. A process
-that dies takes one run with it, which the next call resumes.
+A sweep is a Hydra multirun. On one machine several such multiruns work on the same grid side by side, each with its
+share of the cores: a run is trained by whoever claims it first in the run store, and the others pass on to the next. A
+process that dies takes one run with it, which the next call resumes.
 """
 
 import os
@@ -22,7 +22,7 @@ from diffmamba.errors import SettingError
 from diffmamba.runs.grid import PlannedRun, expand
 from diffmamba.runs.store import Record, RunStore
 
-USAGE = """usage: python -m diffmamba.sweep sweep=NAME [launcher=local|slurm] [workers=N] [any setting of diffmamba.train]
+USAGE = """usage: python -m diffmamba.sweep sweep=NAME [launcher=local|slurm] [workers=N] [any setting of train]
 
 Trains every run of sweeps/NAME.yaml that the run store does not hold yet, and shows how far it is.
 
@@ -63,6 +63,7 @@ def train(planned: Sequence[PlannedRun], settings: dict[str, Any], overrides: Se
     pending = [run for run, record in zip(planned, _records(store, planned), strict=True) if _is_pending(run, record)]
     if not pending:
         return
+    _check(pending)
     logs = store.directory / ".sweep"
     logs.mkdir(parents=True, exist_ok=True)
     processes = _start(settings, overrides, len(pending), logs)
@@ -79,6 +80,14 @@ def train(planned: Sequence[PlannedRun], settings: dict[str, Any], overrides: Se
     for process, log in processes.items():
         if process.returncode not in (0, 1):  # 1: a run failed, which its record says
             raise SettingError(f"a process of the sweep ended with status {process.returncode}; {log} says why")
+
+
+def _check(pending: Sequence[PlannedRun]) -> None:
+    """Raises SettingError for the first run that cannot work, before any is trained."""
+    from diffmamba.run import check  # here: a grid that needs no training needs none of it
+
+    for run in pending:
+        check(run.config)
 
 
 def _records(store: RunStore, planned: Sequence[PlannedRun]) -> list[Record | None]:

@@ -38,7 +38,7 @@ class Lambda(nn.Module):
     | exp       | exp(q1 · k1) - exp(q2 · k2) + λ_init     | four vectors `(d_state,)`, N(0, 0.1²)    |
     | fixed     | λ_init                                   | none                                    |
 
-    The paper prints `- λ_init` in the exp form (eq. 11); its code, like Differential Transformer, adds it, and so do we.
+    The paper prints `- λ_init` in the exp form (eq. 11); its code, like Differential Transformer, adds it; so do we.
     """
 
     def __init__(self, form: str, channels: int, d_state: int, initial: float):
@@ -122,7 +122,7 @@ class Difference(nn.Module):
         self.outer_norm = OuterNorm(channels, outer_norm, scale=1 - initial)
 
     def forward(self, u: Tensor, weight: Tensor) -> Tensor:
-        """u `(..., 2 · d_inner)`, branch 1 then 2; weight `(d_model, d_inner)` if shared, else [W1, W2] side by side."""
+        """u `(..., 2 · d_inner)`, branch 1 then 2; weight `(d_model, d_inner)` if shared, else [W1, W2]."""
         second_weight = self.sign * self.weight()
         if self.shared:
             first, second = u.chunk(2, dim=-1)

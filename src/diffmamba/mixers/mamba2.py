@@ -25,7 +25,7 @@ DT_RANGE = (1e-3, 1e-1)  # softplus(dt_bias) starts log-uniform in this range
 DT_FLOOR = 1e-4
 
 MambaState = tuple[Tensor, Tensor]
-"""The last inputs of the convolution `(batch, d_conv - 1, channels)` and the scan's h `(batch, heads, headdim, d_state)`."""
+"""The convolution's last inputs `(batch, d_conv - 1, channels)` and the scan's h `(batch, heads, headdim, d_state)`."""
 
 
 class Mamba2(Mixer):
@@ -112,7 +112,7 @@ class Mamba2(Mixer):
         return self.in_proj(x).split(sizes, dim=-1)
 
     def _conv_weights(self) -> tuple[Tensor, Tensor]:
-        """Weight `(channels, d_conv)` and bias `(channels,)`, repeated for each branch where the branches share them."""
+        """Weight `(channels, d_conv)` and bias `(channels,)`, repeated where the branches share them."""
         weight, bias = self.conv1d.weight[:, 0], self.conv1d.bias
         assert bias is not None
         if self.sharing == 1:

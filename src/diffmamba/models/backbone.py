@@ -1,7 +1,7 @@
 """The residual backbone: a list of blocks, each a mixer or a feed-forward layer with its norm and dropout.
 
-The paper's backbone (section 4.1 and its code) is `n_layers` × [mixer, mixer, ffn], each a residual block of its own with
-the norm after the sum. A mixer's depth is the 1-based index of its residual block; λ_init depends on it.
+The paper's backbone (section 4.1 and its code) is `n_layers` × [mixer, mixer, ffn], each a residual block of its own
+with the norm after the sum. A mixer's depth is the 1-based index of its residual block; λ_init depends on it.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ class FeedForward(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """`norm(x + dropout(layer(x)))` with LayerNorm (post_norm), or `x + dropout(layer(norm(x)))` with RMSNorm (pre_norm)."""
+    """post_norm: `LayerNorm(x + dropout(layer(x)))`; pre_norm: `x + dropout(layer(RMSNorm(x)))`."""
 
     def __init__(self, layer: nn.Module, d_model: int, residual: str, dropout: float):
         super().__init__()
@@ -60,7 +60,7 @@ class ResidualBlock(nn.Module):
 
 
 class Backbone(nn.Module):
-    """`n_layers` times the pattern `layer`, whose entries are "mixer" or "ffn"; maps (batch, length, d_model) to itself.
+    """`n_layers` times the pattern `layer` of "mixer" and "ffn"; maps `(batch, length, d_model)` to the same shape.
 
     `mixers` are callables `(d_model=, depth=) → Mixer` taken in turn: two of them alternate (the hybrid).
     `lambda_index` says what depth counts: every residual block (the paper's code; default) or mixers only.
@@ -101,6 +101,7 @@ class Backbone(nn.Module):
         """Further positions from one state per block; returns the next states."""
         following = []
         for block, state in zip(self.blocks, states, strict=True):
+            assert isinstance(block, ResidualBlock)
             x, state = block.extend(x, state)
             following.append(state)
         return self.final_norm(x), following

@@ -1,7 +1,7 @@
 """Pure functions on tensors: the ground floor, which knows PyTorch and nothing else.
 
-Each operator has a file of its own with its sequential definition (the truth, a few lines that tests run in float64) and
-the fast path that models use.
+Each operator has a file of its own with its sequential definition (the truth, a few lines that tests run in float64)
+and the fast path that models use.
 """
 
 from diffmamba.ops.conv import causal_conv, causal_conv_sequential, causal_conv_step

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 CHUNK = 32
 """Positions handled by one matrix product. Inside a chunk the work per position is proportional to `chunk · headdim`,
-between chunks to `state · headdim / chunk`; 32 was the fastest of 16, 32, 64 and 128 on CPU cores at headdim 32 and 64."""
+between chunks to `state · headdim / chunk`; 32 was the fastest of 16, 32, 64, 128 on a CPU at headdim 32 and 64."""
 
 
 def ssd_step(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,8 +92,8 @@ class _ChunkedScan(torch.autograd.Function):
         P_next = exp(s[-1]) P + Xᵀ (exp(s[-1] - s) ∘ B)
 
     Autograd would keep and walk a dozen (chunk, chunk) tensors. Written out, the gradient of s needs none: s[i] scales
-    row i of Y (but for D x) and unscales row i of X, so ds = dY · (Y - D x) - X · dX row by row, and the last position of
-    a chunk receives dP_next · P_next besides.
+    row i of Y (but for D x) and unscales row i of X, so ds = dY · (Y - D x) - X · dX row by row, and the last position
+    of a chunk receives dP_next · P_next besides.
 
     Shapes: x (batch, chunks, heads, chunk, headdim), dt without headdim, B and C (batch, chunks, groups, chunk, state).
     """
@@ -147,8 +147,8 @@ class _ChunkedScan(torch.autograd.Function):
 class _ChunkTerms:
     """What forward and backward both need of a chunk; computed twice rather than kept, since memory is what is scarce.
 
-    Shapes: decays and scores (batch, chunks, heads, chunk, chunk); from_start = exp(s) ∘ C and to_end = exp(s[-1] - s) ∘ B
-    (batch, chunks, heads, chunk, state); kept = exp(s[-1]) (batch, chunks, heads, 1, 1).
+    Shapes: decays and scores (batch, chunks, heads, chunk, chunk); from_start = exp(s) ∘ C and
+    to_end = exp(s[-1] - s) ∘ B (batch, chunks, heads, chunk, state); kept = exp(s[-1]) (batch, chunks, heads, 1, 1).
     """
 
     def __init__(self, dt: Tensor, A: Tensor, B: Tensor, C: Tensor):

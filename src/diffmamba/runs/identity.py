@@ -1,8 +1,8 @@
 """What determines a run's result, and the name that follows from it.
 
 A run is what is built and what it is fed: the model's parts, the corpus by content, the optimiser, the budget, the
-precision and the seed. Names, paths, loggers, devices and switches that nothing refers to are left out, so that two ways
-of writing one configuration are one run: `naive_diff` is `diff_s6` without its outer norm, and a vanilla model is the
+precision and the seed. Names, paths, loggers and switches that nothing refers to are left out, so that two ways of
+writing one configuration are one run: `naive_diff` is `diff_s6` without its outer norm, and a vanilla model is the
 same run whatever its unused λ form.
 """
 

@@ -1,0 +1,50 @@
+# Everything here sets up what it needs: a virtual environment in .venv, with the versions of constraints.txt.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+TABLE ?= table2
+SCALE ?= smoke
+SWEEP ?= table2
+LAUNCHER ?= local
+# further settings for all runs, e.g. ARGS="data=pysrc8 seed=1,2,3"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint format reproduce-table report sweep clean
+
+help:  ## Show this help
+	@echo "make TARGET [TABLE=$(TABLE)] [SCALE=smoke|small|paper] [SWEEP=$(SWEEP)] [LAUNCHER=local|slurm] [ARGS=\"setting=value ...\"]"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## Install the package and its tools into .venv
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+reproduce-table: $(READY)  ## Train what a published table still lacks and show it beside the published numbers
+	$(BIN)/python -m diffmamba.reproduce table=$(TABLE) scale=$(SCALE) launcher=$(LAUNCHER) $(ARGS)
+
+report: $(READY)  ## Show a table again from the runs there are, without training
+	$(BIN)/python -m diffmamba.reproduce table=$(TABLE) scale=$(SCALE) train=false $(ARGS)
+
+sweep: $(READY)  ## Train every run of a grid of sweeps/
+	$(BIN)/python -m diffmamba.sweep sweep=$(SWEEP) scale=$(SCALE) launcher=$(LAUNCHER) $(ARGS)
+
+test: $(READY)  ## Run the tests
+	$(BIN)/python -m pytest -n auto
+
+lint: $(READY)  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)  ## Put the code into the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Remove the environment and caches; runs and reports stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,167 @@
+"""A run that was interrupted and started again equals the one that was not, bit for bit."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+TIMED = ("training_seconds", "seconds_before")
+EPOCH = 20  # training steps in an epoch of the world's text
+
+SETTINGS = {
+    "evaluations beside the epoch's end": ("scale.evaluate_every=7", "scale.steps=49"),
+    "evaluations at the epoch's end": ("scale.evaluate_every=5", "scale.steps=45"),
+    "evaluations once an epoch": ("scale.evaluate_every=null", "scale.steps=null", "scale.epochs=3"),
+    "evaluations that do not divide the run": ("scale.evaluate_every=7", "scale.steps=45"),
+    "gradients of two batches": ("scale.evaluate_every=4", "scale.steps=24", "trainer.accumulate_grad_batches=2"),
+}
+STRIKES = [
+    ("evaluations beside the epoch's end", (7,)),  # nothing done since the checkpoint
+    ("evaluations beside the epoch's end", (20,)),  # the epoch's first step
+    ("evaluations beside the epoch's end", (48,)),
+    ("evaluations beside the epoch's end", (3, 13, 13, 30)),  # time and again, first without any checkpoint
+    ("evaluations at the epoch's end", (20,)),  # checkpoint at the epoch's very end
+    ("evaluations at the epoch's end", (22, 40)),
+    ("evaluations once an epoch", (20, 59)),
+    ("evaluations that do not divide the run", (44,)),
+    ("gradients of two batches", (5, 10, 21)),
+]
+DROPOUT = "scale.dropout=0.3"
+
+
+def trained(world: Any, record: dict[str, Any]) -> dict[str, Any]:
+    """All that a finished run leaves behind and that no clock has written."""
+    checkpoint = torch.load(world.run(record).last_checkpoint, weights_only=True)
+    kept = {key: checkpoint[key] for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch")}
+    for name, state in checkpoint["callbacks"].items():
+        if "ModelCheckpoint" not in name:  # holds the store's path
+            kept[name] = {key: value for key, value in state.items() if key not in TIMED}
+    kept["data"] = checkpoint["LanguageModellingData"]
+    kept["record"] = {key: record[key] for key in ("status", "error", "progress", "parameters", "evaluations")}
+    return kept
+
+
+def differences(one: Any, other: Any, place: str = "") -> list[str]:
+    """Where two nested structures of tensors, numbers and texts differ, if only in one bit."""
+    if isinstance(one, dict):
+        if one.keys() != other.keys():
+            return [f"{place}: {sorted(map(str, one.keys() ^ other.keys()))}"]
+        return [found for key in one for found in differences(one[key], other[key], f"{place}/{key}")]
+    if isinstance(one, list | tuple):
+        if len(one) != len(other):
+            return [f"{place}: {len(one)} and {len(other)} entries"]
+        return [found for i in range(len(one)) for found in differences(one[i], other[i], f"{place}/{i}")]
+    same = torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+    return [] if same else [f"{place}: {one} and {other}" if not isinstance(one, torch.Tensor) else place]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(new_world: Callable[[str], Any]) -> Callable[[str], dict[str, Any]]:
+    """What each of the settings leaves behind if nothing happens."""
+    world, known = new_world("uninterrupted"), {}
+
+    def look_up(name: str) -> dict[str, Any]:
+        if name not in known:
+            known[name] = trained(world, world.train(DROPOUT, *SETTINGS[name]))
+        return known[name]
+
+    return look_up
+
+
+@pytest.mark.parametrize(("name", "strikes"), STRIKES)
+def test_interrupted_run_ends_as_if_nothing_had_happened(
+    world: Any,
+    name: str,
+    strikes: tuple[int, ...],
+    uninterrupted: Callable[[str], dict[str, Any]],
+    interrupt_at: Callable[[int | None], None],
+) -> None:
+    for step in strikes:
+        interrupt_at(step)
+        with pytest.raises(KeyboardInterrupt):
+            world.train(DROPOUT, *SETTINGS[name])
+        (record,) = world.store.records().values()
+        assert record["status"] == "interrupted"
+        assert record["error"] is None
+        assert json.loads((world.run(record).directory / "result.json").read_text())["status"] == "interrupted"
+        assert all(evaluation["step"] <= step for evaluation in record["evaluations"])
+    interrupt_at(None)
+    resumed = trained(world, world.train(DROPOUT, *SETTINGS[name]))
+    assert resumed["record"]["status"] == "finished"
+    assert differences(resumed, uninterrupted(name)) == []
+
+
+def test_resumed_run_trains_only_what_is_left(world: Any, interrupt_at: Callable[[int | None], None]) -> None:
+    interrupt_at(20)
+    with pytest.raises(KeyboardInterrupt):
+        world.train()
+    interrupt_at(13)  # the checkpoint is at 14, so this never strikes
+    assert world.train()["status"] == "finished"
+
+
+def test_interruption_while_evaluating_loses_only_that_evaluation(
+    world: Any, uninterrupted: Callable[[str], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffmamba.tasks import LanguageModelling
+
+    settings = SETTINGS["evaluations beside the epoch's end"]
+
+    def interrupted(task: LanguageModelling, *_: Any) -> None:
+        if task.global_step == 21:
+            raise KeyboardInterrupt
+        original(task, *_)
+
+    original = LanguageModelling.validation_step
+    with monkeypatch.context() as patched:
+        patched.setattr(LanguageModelling, "validation_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            world.train(DROPOUT, *settings)
+    (record,) = world.store.records().values()
+    assert [evaluation["step"] for evaluation in record["evaluations"]] == [7, 14]
+    resumed = trained(world, world.train(DROPOUT, *settings))
+    assert differences(resumed, uninterrupted("evaluations beside the epoch's end")) == []
+
+
+KILLED = """
+import json, os, sys
+from diffmamba.run import run
+from diffmamba.tasks import LanguageModelling
+
+training_step = LanguageModelling.training_step
+
+def killed(task, batch, index):
+    if task.global_step == 25:
+        os._exit(9)
+    return training_step(task, batch, index)
+
+LanguageModelling.training_step = killed
+run(json.load(sys.stdin), progress_bar=False)
+"""
+
+
+def test_killed_run_ends_as_if_nothing_had_happened(
+    world: Any, uninterrupted: Callable[[str], dict[str, Any]]
+) -> None:
+    name = "evaluations beside the epoch's end"
+    config = world.config(DROPOUT, *SETTINGS[name])
+    process = subprocess.run([sys.executable, "-c", KILLED], input=json.dumps(config), text=True, cwd=world.folder)
+    assert process.returncode == 9
+    (record,) = world.store.records().values()
+    assert record["status"] == "interrupted"
+    assert [evaluation["step"] for evaluation in record["evaluations"]] == [7, 14, 21]
+    resumed = trained(world, world.train(DROPOUT, *SETTINGS[name]))
+    assert differences(resumed, uninterrupted(name)) == []
+
+
+def test_seed_determines_the_result(world: Any) -> None:
+    def result(*settings: str) -> dict[str, Any]:
+        return trained(world, world.train(DROPOUT, *settings))
+
+    first, again, other = result(), result(), result()
+    assert differences(first, again) == []
+    assert differences(first["state_dict"], other["state_dict"]) != []
+    assert first["record"]["evaluations"] != other["record"]["evaluations"]

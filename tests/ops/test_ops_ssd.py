@@ -1,0 +1,222 @@
+"""The chunked scan against the recurrence it is a fast form of, written here a second time from its formula."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from diffmamba.ops import ssd, ssd_sequential, ssd_step
+
+NAMES = ("x", "dt", "A", "B", "C", "D", "h")
+Scan = Callable[..., tuple[Tensor, Tensor]]
+
+
+def recurrence(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, h: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """h[t] = exp(dt A) h[t-1] + dt x ⊗ B;  y[t] = h[t] C + D x;  head i reads group i // (heads / groups)."""
+    group = [i // (x.shape[2] // B.shape[2]) for i in range(x.shape[2])]
+    h = x.new_zeros(x.shape[0], x.shape[2], x.shape[3], B.shape[3]) if h is None else h
+    ys = []
+    for t in range(x.shape[1]):
+        h = (dt[:, t] * A).exp()[..., None, None] * h + torch.einsum("bh,bhp,bhn->bhpn", dt[:, t], x[:, t], B[:, t, group])
+        ys.append(torch.einsum("bhpn,bhn->bhp", h, C[:, t, group]) + D[:, None] * x[:, t])
+    return torch.stack(ys, dim=1), h
+
+
+def inputs(
+    length: int, heads: int = 4, groups: int = 2, batch: int = 2, headdim: int = 3, d_state: int = 5, seed: int = 0
+) -> list[Tensor]:
+    """Random arguments in float64, dt log-uniform in [1e-3, 1] and -A in [1, 16] as in a model, and an initial state."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    dt = 10 ** (-3 * torch.rand(batch, length, heads, generator=generator, dtype=torch.float64))
+    A = -1 - 15 * torch.rand(heads, generator=generator, dtype=torch.float64)
+    B, C = normal(batch, length, groups, d_state), normal(batch, length, groups, d_state)
+    return [normal(batch, length, heads, headdim), dt, A, B, C, normal(heads), normal(batch, heads, headdim, d_state)]
+
+
+def outputs_and_gradients(scan: Scan, arguments: list[Tensor]) -> dict[str, Tensor]:
+    """y, the final state and the gradients of every argument of a random linear function of both."""
+    leaves = [argument.clone().requires_grad_() for argument in arguments]
+    y, h = scan(*leaves)
+    generator = torch.Generator().manual_seed(1)
+    towards_y, towards_h = (torch.randn(z.shape, generator=generator, dtype=torch.float64) for z in (y, h))
+    ((y.double() * towards_y).sum() + (h.double() * towards_h).sum()).backward()
+    gradients = {f"gradient of {name}": leaf.grad for name, leaf in zip(NAMES, leaves, strict=False)}
+    return {"y": y.detach(), "final h": h.detach()} | gradients
+
+
+def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
+    """Relative to the largest number of each tensor."""
+    for name, value in expected.items():
+        error = (found[name].double() - value).abs().max() / value.abs().max().clamp(min=1e-30)
+        assert error <= tolerance, f"{name} is off by {error:.1e} of its largest entry"
+
+
+@pytest.mark.parametrize("scan", [ssd, ssd_sequential])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("length", [1, 2, 31, 32, 33, 77, 130])
+def test_scan_is_the_recurrence(scan: Scan, length: int, groups: int) -> None:
+    arguments = inputs(length, groups=groups)
+    expected = outputs_and_gradients(recurrence, arguments)
+    assert_close(outputs_and_gradients(scan, arguments), expected, 1e-10)
+
+
+@pytest.mark.parametrize("scan", [ssd, ssd_sequential])
+def test_state_defaults_to_zeros(scan: Scan) -> None:
+    arguments = inputs(45)[:-1]
+    assert_close(outputs_and_gradients(scan, arguments), outputs_and_gradients(recurrence, arguments), 1e-10)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 7, 16, 64, 128])
+def test_chunk_size_does_not_matter(chunk: int) -> None:
+    arguments = inputs(77)
+    found = outputs_and_gradients(lambda *leaves: ssd(*leaves, chunk=chunk), arguments)
+    assert_close(found, outputs_and_gradients(recurrence, arguments), 1e-10)
+
+
+def test_one_step_is_a_sequence_of_one() -> None:
+    x, dt, A, B, C, D, h = inputs(1)
+    y, after = ssd_step(x[:, 0], dt[:, 0], A, B[:, 0], C[:, 0], D, h)
+    expected_y, expected_h = recurrence(x, dt, A, B, C, D, h)
+    torch.testing.assert_close(y, expected_y[:, 0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(after, expected_h, rtol=1e-12, atol=1e-12)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    batch=st.integers(1, 3),
+    length=st.integers(1, 70),
+    groups=st.integers(1, 3),
+    heads_per_group=st.integers(1, 3),
+    headdim=st.integers(1, 5),
+    d_state=st.integers(1, 5),
+    chunk=st.integers(1, 80),
+    cut=st.floats(0, 1),
+)
+def test_any_shape_in_one_piece_or_two(
+    batch: int, length: int, groups: int, heads_per_group: int, headdim: int, d_state: int, chunk: int, cut: float
+) -> None:
+    arguments = inputs(length, groups * heads_per_group, groups, batch, headdim, d_state)
+    x, dt, A, B, C, D, h = arguments
+    expected_y, expected_h = recurrence(*arguments)
+    pieces = []
+    at = int(cut * length)
+    for piece in (slice(0, at), slice(at, length)):
+        if piece.stop > piece.start:
+            y, h = ssd(x[:, piece], dt[:, piece], A, B[:, piece], C[:, piece], D, h, chunk=chunk)
+            pieces.append(y)
+    torch.testing.assert_close(torch.cat(pieces, dim=1), expected_y, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(h, expected_h, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_gradients_are_those_of_finite_differences(groups: int) -> None:
+    leaves = [t.requires_grad_() for t in inputs(5, heads=2, groups=groups, batch=1, headdim=2, d_state=2)]
+    assert torch.autograd.gradcheck(lambda *arguments: ssd(*arguments, chunk=2), leaves)
+
+
+def test_second_derivatives_are_right_or_refused() -> None:
+    leaves = [t.requires_grad_() for t in inputs(5, heads=2, groups=1, batch=1, headdim=2, d_state=2)]
+
+    def curvature(scan: Scan) -> Tensor:
+        y, h = scan(*leaves)
+        (slope,) = torch.autograd.grad(y.square().sum() + h.square().sum(), leaves[0], create_graph=True)
+        return torch.autograd.grad(slope.square().sum(), leaves[1])[0]
+
+    expected = curvature(recurrence)
+    try:
+        found = curvature(lambda *arguments: ssd(*arguments, chunk=2))
+    except RuntimeError:
+        return
+    torch.testing.assert_close(found, expected)
+
+
+def test_float32_is_within_1e_4() -> None:
+    arguments = [t.float() for t in inputs(130)]
+    expected = outputs_and_gradients(recurrence, [t.double() for t in arguments])
+    assert_close(outputs_and_gradients(ssd, arguments), expected, 1e-4)
+
+
+def test_bfloat16_is_computed_in_float32() -> None:
+    arguments = [t.bfloat16() for t in inputs(130)]
+    expected = outputs_and_gradients(recurrence, [t.double() for t in arguments])
+    found = outputs_and_gradients(ssd, arguments)
+    assert found["y"].dtype == torch.bfloat16
+    assert found["final h"].dtype == torch.float32
+    assert_close(found, expected, 1e-2)  # y and the gradients are rounded once, to 8 bits
+    assert_close({"final h": found["final h"]}, {"final h": expected["final h"]}, 1e-5)
+
+
+def test_autocast_changes_nothing() -> None:
+    arguments = [t.float() for t in inputs(45)]
+    y, h = ssd(*arguments)
+    with torch.autocast("cpu", torch.bfloat16):
+        y_autocast, h_autocast = ssd(*arguments)
+    assert torch.equal(y, y_autocast)
+    assert torch.equal(h, h_autocast)
+
+
+def with_dt(arguments: list[Tensor], *values: float) -> list[Tensor]:
+    """The same arguments in float32, dt drawn from these values."""
+    generator = torch.Generator().manual_seed(2)
+    chosen = torch.randint(len(values), arguments[1].shape, generator=generator)
+    return [t.float() for t in [arguments[0], torch.tensor(values)[chosen], *arguments[2:]]]
+
+
+@pytest.mark.parametrize("values", [(1e-7,), (50.0,), (1e-7, 50.0), (1e-7, 1e-2, 50.0)], ids=str)
+def test_extreme_dt_in_float32_is_close_to_float64(values: tuple[float, ...]) -> None:
+    arguments = with_dt(inputs(130, headdim=8, d_state=8), *values)
+    y, h = ssd(*arguments)
+    expected_y, expected_h = recurrence(*(t.double() for t in arguments))
+    assert_close({"y": y, "final h": h}, {"y": expected_y, "final h": expected_h}, 1e-4)
+
+
+@pytest.mark.parametrize("values", [(1e-7,), (50.0,), (1e-7, 1e-2, 50.0)], ids=str)
+def test_gradients_at_extreme_dt_in_float32_are_finite_and_close(values: tuple[float, ...]) -> None:
+    """A's and dt's are sums of terms that cancel where dt is large: they are close in terms of the size of what is summed."""
+    arguments = with_dt(inputs(130, headdim=8, d_state=8), *values)
+    found = outputs_and_gradients(ssd, arguments)
+    expected = outputs_and_gradients(recurrence, [t.double() for t in arguments])
+    summed = (1 / arguments[1].double() * expected["gradient of x"].mul(arguments[0]).abs().sum(-1)).max()
+    for name in ("gradient of A", "gradient of dt"):
+        assert found[name].isfinite().all()
+        scale = summed * (arguments[1].max() * arguments[1].shape[1] if name == "gradient of A" else 1)
+        assert (found.pop(name) - expected.pop(name)).abs().max() <= 1e-4 * max(scale, 1)
+    del expected["gradient of h"]  # underflows in float32
+    assert found["gradient of h"].isfinite().all()
+    assert_close(found, expected, 1e-3)
+
+
+@pytest.mark.parametrize("values", [(1e-7,), (1e-3, 1e-1)], ids=str)
+def test_20000_steps_in_float32_are_close_to_float64(values: tuple[float, ...]) -> None:
+    arguments = with_dt(inputs(20_000, heads=2, groups=1, batch=1, headdim=2, d_state=2), *values)
+    found = outputs_and_gradients(ssd, arguments)
+    in_float64 = [t.double() for t in arguments]
+    expected_y, expected_h = recurrence(*in_float64)
+    assert_close(found, {"y": expected_y, "final h": expected_h}, 1e-4)
+    assert_close(found, outputs_and_gradients(ssd, in_float64), 1e-4)  # whose gradients the tests above judge
+
+
+def test_zeros_give_zeros() -> None:
+    found = outputs_and_gradients(ssd, [torch.zeros_like(t, dtype=torch.float32) for t in inputs(70)])
+    for name, value in found.items():
+        assert value.isfinite().all(), name
+    assert not found["y"].any()
+    assert not found["final h"].any()
+
+
+def test_arguments_stay_as_they_are() -> None:
+    arguments = inputs(32)
+    kept = [t.clone() for t in arguments]
+    outputs_and_gradients(ssd, arguments)
+    leaves = [t.requires_grad_() for t in arguments]
+    ssd(*leaves)[0].sum().backward()
+    assert all(torch.equal(leaf, t) for leaf, t in zip(leaves, kept, strict=True))
