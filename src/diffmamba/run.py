@@ -1,6 +1,7 @@
 """One run, from its configuration to its record."""
 
 import logging
+import os
 import traceback
 import warnings
 from datetime import UTC, datetime
@@ -9,7 +10,6 @@ from typing import Any
 
 import lightning as L
 import torch
-import wandb
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger, WandbLogger
@@ -234,12 +234,11 @@ class _RunProgressBar(RichProgressBar):
 
 def _loggers(config: dict[str, Any], found: Run, record: Record) -> list[Logger]:
     """The configured loggers, told where the run lives and what it is."""
+    os.environ.setdefault("WANDB_SILENT", "true")  # the run's directory says what its banner says
     loggers: list[Logger] = []
     for name, settings in config["logger"].items():
         extra: dict[str, Any] = {"save_dir": found.directory}
         if name == "wandb":
-            mode = "offline" if settings["offline"] else "online"
-            wandb.setup(wandb.Settings(silent=True, mode=mode))  # the run's directory says what its banner says
             model, data, scale = config["model"], config["data"], config["scale"]
             extra |= {
                 "id": found.id,

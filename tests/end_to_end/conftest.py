@@ -21,8 +21,9 @@ from diffmamba.tasks import LanguageModelling
 
 WORDS = "the quick brown fox jumps over a lazy dog and runs away from every hungry wolf".split()
 SMALL = (
-    "scale.d_model=32 scale.headdim=32 scale.n_layers=1 scale.d_state=8 scale.batch_size=4 scale.length=16 "
-    "scale.eval_batch_size=3 scale.eval_windows=4 scale.evaluate_every=7 scale.steps=24 scale.warmup_steps=2"
+    "model.layer=[mixer,ffn] scale.n_layers=1 scale.d_model=32 scale.headdim=32 scale.d_state=8 scale.batch_size=8 "
+    "scale.length=16 scale.eval_batch_size=3 scale.eval_windows=4 scale.evaluate_every=4 scale.steps=12 "
+    "scale.warmup_steps=2"
 ).split()
 
 
@@ -61,7 +62,7 @@ class World:
         return run(self.config(*settings), progress_bar=False)
 
     def run(self, record: Record) -> Run:
-        return self.store.run(record["id"])
+        return RunStore(record["config"]["runs"]).run(record["id"])
 
     def start(self, module: str, *words: str, **options: Any) -> subprocess.Popen[str]:
         """A process of its own, `python -m module words`, whose output is text and whose folder is the world's."""
@@ -95,7 +96,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     built = World(tmp_path)
-    built.write_text(english(300))  # 20 steps an epoch
+    built.write_text(english(300))  # 10 steps an epoch
     return built
 
 

@@ -10,25 +10,24 @@ import pytest
 import torch
 
 TIMED = ("training_seconds", "seconds_before")
-EPOCH = 20  # training steps in an epoch of the world's text
 
-SETTINGS = {
-    "evaluations beside the epoch's end": ("scale.evaluate_every=7", "scale.steps=49"),
-    "evaluations at the epoch's end": ("scale.evaluate_every=5", "scale.steps=45"),
-    "evaluations once an epoch": ("scale.evaluate_every=null", "scale.steps=null", "scale.epochs=3"),
-    "evaluations that do not divide the run": ("scale.evaluate_every=7", "scale.steps=45"),
-    "gradients of two batches": ("scale.evaluate_every=4", "scale.steps=24", "trainer.accumulate_grad_batches=2"),
+SETTINGS = {  # an epoch of the world's text has 10 batches
+    "evaluations beside the epoch's end": ("scale.evaluate_every=4", "scale.steps=24"),
+    "evaluations at the epoch's end": ("scale.evaluate_every=5", "scale.steps=25"),
+    "evaluations once an epoch": ("scale.evaluate_every=null", "scale.steps=null", "scale.epochs=2"),
+    "evaluations that do not divide the run": ("scale.evaluate_every=7", "scale.steps=24"),
+    "gradients of two batches": ("scale.evaluate_every=4", "scale.steps=12", "trainer.accumulate_grad_batches=2"),
 }
+BESIDE = "evaluations beside the epoch's end"
 STRIKES = [
-    ("evaluations beside the epoch's end", (7,)),  # nothing done since the checkpoint
-    ("evaluations beside the epoch's end", (20,)),  # the epoch's first step
-    ("evaluations beside the epoch's end", (48,)),
-    ("evaluations beside the epoch's end", (3, 13, 13, 30)),  # time and again, first without any checkpoint
-    ("evaluations at the epoch's end", (20,)),  # checkpoint at the epoch's very end
-    ("evaluations at the epoch's end", (22, 40)),
-    ("evaluations once an epoch", (20, 59)),
-    ("evaluations that do not divide the run", (44,)),
-    ("gradients of two batches", (5, 10, 21)),
+    (BESIDE, (4,)),  # nothing done since the checkpoint
+    (BESIDE, (10,)),  # the first step of an epoch
+    (BESIDE, (2, 9, 9, 23)),  # time and again, first without any checkpoint
+    ("evaluations at the epoch's end", (10,)),  # the checkpoint is that of the epoch's last step
+    ("evaluations at the epoch's end", (12, 20)),
+    ("evaluations once an epoch", (10, 19)),
+    ("evaluations that do not divide the run", (23,)),
+    ("gradients of two batches", (3, 5, 11)),
 ]
 DROPOUT = "scale.dropout=0.3"
 
@@ -96,10 +95,10 @@ def test_interrupted_run_ends_as_if_nothing_had_happened(
 
 
 def test_resumed_run_trains_only_what_is_left(world: Any, interrupt_at: Callable[[int | None], None]) -> None:
-    interrupt_at(20)
+    interrupt_at(10)
     with pytest.raises(KeyboardInterrupt):
         world.train()
-    interrupt_at(13)  # the checkpoint is at 14, so this never strikes
+    interrupt_at(7)  # the checkpoint is at 8, so this never strikes
     assert world.train()["status"] == "finished"
 
 
@@ -108,10 +107,9 @@ def test_interruption_while_evaluating_loses_only_that_evaluation(
 ) -> None:
     from diffmamba.tasks import LanguageModelling
 
-    settings = SETTINGS["evaluations beside the epoch's end"]
 
     def interrupted(task: LanguageModelling, *_: Any) -> None:
-        if task.global_step == 21:
+        if task.global_step == 12:
             raise KeyboardInterrupt
         original(task, *_)
 
@@ -119,11 +117,11 @@ def test_interruption_while_evaluating_loses_only_that_evaluation(
     with monkeypatch.context() as patched:
         patched.setattr(LanguageModelling, "validation_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            world.train(DROPOUT, *settings)
+            world.train(DROPOUT, *SETTINGS[BESIDE])
     (record,) = world.store.records().values()
-    assert [evaluation["step"] for evaluation in record["evaluations"]] == [7, 14]
-    resumed = trained(world, world.train(DROPOUT, *settings))
-    assert differences(resumed, uninterrupted("evaluations beside the epoch's end")) == []
+    assert [evaluation["step"] for evaluation in record["evaluations"]] == [4, 8]
+    resumed = trained(world, world.train(DROPOUT, *SETTINGS[BESIDE]))
+    assert differences(resumed, uninterrupted(BESIDE)) == []
 
 
 KILLED = """
@@ -134,7 +132,7 @@ from diffmamba.tasks import LanguageModelling
 training_step = LanguageModelling.training_step
 
 def killed(task, batch, index):
-    if task.global_step == 25:
+    if task.global_step == 17:
         os._exit(9)
     return training_step(task, batch, index)
 
@@ -146,22 +144,21 @@ run(json.load(sys.stdin), progress_bar=False)
 def test_killed_run_ends_as_if_nothing_had_happened(
     world: Any, uninterrupted: Callable[[str], dict[str, Any]]
 ) -> None:
-    name = "evaluations beside the epoch's end"
-    config = world.config(DROPOUT, *SETTINGS[name])
+    config = world.config(DROPOUT, *SETTINGS[BESIDE])
     process = subprocess.run([sys.executable, "-c", KILLED], input=json.dumps(config), text=True, cwd=world.folder)
     assert process.returncode == 9
     (record,) = world.store.records().values()
     assert record["status"] == "interrupted"
-    assert [evaluation["step"] for evaluation in record["evaluations"]] == [7, 14, 21]
-    resumed = trained(world, world.train(DROPOUT, *SETTINGS[name]))
-    assert differences(resumed, uninterrupted(name)) == []
+    assert [evaluation["step"] for evaluation in record["evaluations"]] == [4, 8, 12, 16]
+    resumed = trained(world, world.train(DROPOUT, *SETTINGS[BESIDE]))
+    assert differences(resumed, uninterrupted(BESIDE)) == []
 
 
 def test_seed_determines_the_result(world: Any) -> None:
     def result(*settings: str) -> dict[str, Any]:
         return trained(world, world.train(DROPOUT, *settings))
 
-    first, again, other = result(), result(), result()
+    first, again, other = result(), result(f"runs={world.folder}/again"), result("seed=1")
     assert differences(first, again) == []
     assert differences(first["state_dict"], other["state_dict"]) != []
     assert first["record"]["evaluations"] != other["record"]["evaluations"]

@@ -77,6 +77,8 @@ class Backbone(nn.Module):
         lambda_index: str = "blocks",
     ):
         super().__init__()
+        if n_layers < 1 or not layer:
+            raise SettingError(f"model.n_layers={n_layers} and model.layer={list(layer)} make no layer; use 1 or more")
         _check_choice("model.residual", residual, RESIDUALS)
         _check_choice("model.lambda_index", lambda_index, LAMBDA_INDICES)
         self.blocks = nn.ModuleList()
