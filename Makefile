@@ -35,7 +35,7 @@ sweep: $(READY)  ## Train every run of a grid of sweeps/
 	$(BIN)/python -m diffmamba.sweep sweep=$(SWEEP) scale=$(SCALE) launcher=$(LAUNCHER) $(ARGS)
 
 test: $(READY)  ## Run the tests
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(READY)  ## Check style and types
 	$(BIN)/ruff check .

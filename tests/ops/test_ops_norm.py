@@ -56,6 +56,4 @@ def test_statistics_of_narrow_types_are_wide(dtype: torch.dtype) -> None:
     found = rms_norm(x, torch.ones(64, dtype=dtype))
     assert found.dtype == dtype
     wide = x.double()
-    torch.testing.assert_close(
-        found.double(), wide / wide.square().mean(-1, keepdim=True).sqrt(), rtol=1e-2, atol=1e-2
-    )
+    torch.testing.assert_close(found.double(), wide / wide.square().mean(-1, keepdim=True).sqrt(), rtol=1e-2, atol=1e-2)

@@ -24,7 +24,7 @@ class LanguageModelling(L.LightningModule):
     """Trains a language model on `(inputs, targets)`, both `(batch, length)`.
 
     The validation loaders are the splits val and test: the paper evaluates the test split at every epoch.
-    Logs `train/loss`, `train/ppl`, and `{val,test}/{loss,ppl,bpc}`.
+    Logs `train/loss` and `{val,test}/{loss,ppl,bpc}`.
     """
 
     def __init__(self, network: LanguageModel, optimizer: AdamW):

@@ -1,0 +1,16 @@
+"""For all tests: one thread each, since two tests run side by side, and no W&B account of the machine's owner."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(Path(tmp_path_factory.getbasetemp()) / "no-netrc"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")

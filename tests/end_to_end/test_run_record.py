@@ -1,0 +1,250 @@
+"""What a run's record says is what happened, and a run that has ended is left alone."""
+
+import json
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from diffmamba.data import prepare
+from diffmamba.data.sources import TextFile
+from diffmamba.data.streams import IGNORED, EvalWindows
+from diffmamba.errors import SettingError
+from diffmamba.generate import load
+from diffmamba.runs import Record, RunTakenError
+from diffmamba.tasks import LanguageModelling
+
+METRICS = {f"{split}/{name}" for split in ("val", "test") for name in ("loss", "ppl", "bpc")}
+KEYS = {
+    *("schema", "id", "status", "config", "error", "git", "versions", "hardware", "parameters", "corpus", "progress"),
+    *("evaluations", "wall_seconds", "tokens_per_second", "started", "finished"),
+}
+
+
+@pytest.fixture(scope="module")
+def finished(new_world: Callable[[str], Any]) -> tuple[Any, Record]:
+    world = new_world("finished")
+    return world, world.train("scale.dropout=0.2", "scale.steps=24", "model=diff_mamba_hybrid", "model.layer=[mixer]")
+
+
+def test_record_holds_all_that_a_table_needs(finished: tuple[Any, Record]) -> None:
+    world, record = finished
+    assert record.keys() == KEYS
+    assert json.loads((world.run(record).directory / "result.json").read_text()) == record
+    assert record["schema"] == 1
+    assert record["status"] == "finished"
+    assert record["error"] is None
+    assert record["config"] == world.config(
+        "scale.dropout=0.2", "scale.steps=24", "model=diff_mamba_hybrid", "model.layer=[mixer]"
+    )
+    assert record["git"].keys() == {"revision", "dirty"}
+    assert {"python", "torch", "lightning", "diffmamba"} <= record["versions"].keys()
+    assert record["hardware"]["device"] == "cpu"
+    assert record["hardware"]["threads"] == 1
+    assert record["corpus"] == {
+        "name": "text",
+        "fingerprint": prepare(TextFile(world.text), "text8", world.folder / "data").fingerprint,
+        "sizes": {"train": 1318, "val": 73, "test": 74},
+        "vocabulary": 27,
+    }
+    assert record["progress"] == {"step": 24, "steps": 24}
+    assert 0 < record["wall_seconds"] < 60
+    assert record["tokens_per_second"] > 24 * 8 * 16 / record["wall_seconds"]
+    assert record["started"] <= record["finished"]
+
+
+def test_parameters_are_those_of_the_network(finished: tuple[Any, Record]) -> None:
+    world, record = finished
+    network, _ = load(world.run(record).directory)
+    assert record["parameters"]["total"] == sum(weight.numel() for weight in network.parameters())
+
+
+def test_evaluations_count_steps_epochs_and_symbols(finished: tuple[Any, Record]) -> None:
+    _, record = finished
+    counts = [{key: entry[key] for key in ("step", "epoch", "tokens")} for entry in record["evaluations"]]
+    assert counts == [{"step": k, "epoch": k / 10, "tokens": k * 8 * 16} for k in (4, 8, 12, 16, 20, 24)]
+    for entry in record["evaluations"]:
+        assert entry.keys() == {"step", "epoch", "tokens"} | METRICS
+        for split in ("val", "test"):
+            assert math.isclose(entry[f"{split}/ppl"], math.exp(entry[f"{split}/loss"]), rel_tol=1e-6)
+            assert math.isclose(entry[f"{split}/bpc"], math.log2(entry[f"{split}/ppl"]), rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_final_evaluation_is_that_of_the_saved_weights(finished: tuple[Any, Record], split: str) -> None:
+    world, record = finished
+    assert perplexity(world.run(record).directory, record, split) == pytest.approx(
+        record["evaluations"][-1][f"{split}/ppl"], rel=1e-5
+    )
+
+
+def perplexity(directory: Path, record: Record, split: str) -> float:
+    """PPL of the last checkpoint, from one window at a time."""
+    network, corpus = load(directory)
+    data = record["config"]["data"]
+    nats, count = 0.0, 0
+    for inputs, targets in EvalWindows(corpus.split(split), 1, data["length"], data["eval_windows"]):
+        predicted = targets[0] != IGNORED
+        with torch.no_grad():
+            logits = network(inputs)[0].double()
+        nats += F.cross_entropy(logits[predicted], targets[0][predicted], reduction="sum").item()
+        count += int(predicted.sum())
+    return math.exp(nats / count)
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        (["scale.evaluate_every=5", "scale.steps=12"], [5, 10, 12]),
+        (["scale.evaluate_every=50", "scale.steps=3"], [3]),  # shorter than an epoch
+        (["scale.evaluate_every=null", "scale.steps=12"], [10, 12]),
+        (["scale.evaluate_every=null", "scale.steps=null", "scale.epochs=1"], [10]),
+        (["scale.evaluate_every=2", "scale.steps=3", "trainer.accumulate_grad_batches=2"], [2, 3]),
+    ],
+)
+def test_last_evaluation_is_at_the_last_step(world: Any, settings: list[str], steps: list[int]) -> None:
+    record = world.train(*settings)
+    assert [entry["step"] for entry in record["evaluations"]] == steps
+    assert record["progress"] == {"step": steps[-1], "steps": steps[-1]}
+    per_step = 8 * 16 * record["config"]["trainer"]["accumulate_grad_batches"]
+    assert [entry["tokens"] for entry in record["evaluations"]] == [step * per_step for step in steps]
+    assert torch.load(world.run(record).last_checkpoint, weights_only=True)["global_step"] == steps[-1]
+
+
+def test_last_checkpoint_is_the_last_even_where_the_validation_loss_rises(world: Any) -> None:
+    letters = random.Random(0)
+    world.write_text("".join(letters.choice("abcdefghij") for _ in range(1500)))  # nothing to learn, much to overfit
+    record = world.train("scale.learning_rate=0.1", "scale.steps=16")
+    losses = [entry["val/loss"] for entry in record["evaluations"]]
+    assert losses[-1] > min(losses)
+    checkpoints = world.run(record).directory / "checkpoints"
+    assert torch.load(checkpoints / "last.ckpt", weights_only=True)["global_step"] == 16
+    best = record["evaluations"][losses.index(min(losses))]["step"]
+    assert torch.load(checkpoints / "best.ckpt", weights_only=True)["global_step"] == best
+
+
+def contents(directory: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file of a run but its lock, with the time of its last change."""
+    files = [path for path in directory.rglob("*") if path.is_file() and path.name != "lock"]
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def test_finished_run_is_never_trained_again(world: Any, interrupt_at: Callable[[int | None], None]) -> None:
+    first = world.train("model=diff_s6", "model.outer_norm=false")
+    before = contents(world.run(first).directory)
+    interrupt_at(0)  # would strike if anything were trained
+    alike = ["model=naive_diff", "group=mine", "logger=default", "retry_failed=true", "threads=2", "scale.name=other"]
+    assert world.train(*alike) == first
+    assert contents(world.run(first).directory) == before
+    assert len(world.store.records()) == 1
+
+
+def exploding(at: int) -> Callable[..., torch.Tensor]:
+    """A training loss that is NaN from a step on."""
+    original = LanguageModelling.loss
+
+    def loss(task: LanguageModelling, batch: Any) -> torch.Tensor:
+        return original(task, batch) * (math.nan if task.training and task.global_step >= at else 1.0)
+
+    return loss
+
+
+def test_failed_run_says_why_and_is_trained_again_only_on_demand(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(LanguageModelling, "loss", exploding(at=9))
+        record = world.train()
+    assert record["status"] == "failed"
+    assert record["error"].keys() == {"type", "message", "traceback", "step"}
+    assert record["error"]["type"] == "NonFiniteLossError"
+    assert record["error"]["step"] == 9
+    assert "nan at step 9" in record["error"]["message"]
+    assert "training_step" in record["error"]["traceback"]
+    assert [entry["step"] for entry in record["evaluations"]] == [4, 8]
+    before = contents(world.run(record).directory)
+    assert world.train() == record
+    assert contents(world.run(record).directory) == before
+    again = world.train("retry_failed=true")
+    assert again["status"] == "finished"
+    assert again["error"] is None
+    assert [entry["step"] for entry in again["evaluations"]] == [4, 8, 12]
+
+
+@pytest.mark.parametrize("steps", [8, 1])
+def test_diverged_run_fails(world: Any, steps: int) -> None:
+    """In the second case no training step sees what the last one did; the evaluation does."""
+    record = world.train("scale.learning_rate=1e30", "scale.warmup_steps=0", f"scale.steps={steps}")
+    assert record["status"] == "failed"
+    assert record["error"]["step"] == 1
+    assert "nan" in record["error"]["message"] or "inf" in record["error"]["message"]
+
+
+def test_taken_run_is_left_alone(world: Any, interrupt_at: Callable[[int | None], None]) -> None:
+    interrupt_at(6)
+    with pytest.raises(KeyboardInterrupt):
+        world.train()
+    (record,) = world.store.records().values()
+    before = contents(world.run(record).directory)
+    with world.run(record).claim(), pytest.raises(RunTakenError, match=record["id"]):
+        world.train()
+    assert contents(world.run(record).directory) == before
+
+
+def shrink(checkpoint: Path) -> None:
+    """Makes the checkpoint one of a narrower network."""
+    content = torch.load(checkpoint, weights_only=True)
+    content["state_dict"] = {name: weight[..., :1] for name, weight in content["state_dict"].items()}
+    torch.save(content, checkpoint)
+
+
+def truncate(checkpoint: Path) -> None:
+    checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
+
+
+@pytest.mark.parametrize(("damage", "says"), [(shrink, "another architecture"), (truncate, "readable checkpoint")])
+def test_checkpoint_that_does_not_fit_is_named_and_nothing_is_lost(
+    world: Any, damage: Callable[[Path], None], says: str, interrupt_at: Callable[[int | None], None]
+) -> None:
+    interrupt_at(9)
+    with pytest.raises(KeyboardInterrupt):
+        world.train()
+    interrupt_at(None)
+    (record,) = world.store.records().values()
+    run = world.run(record)
+    damage(run.last_checkpoint)
+    before = contents(run.directory)
+    with pytest.raises(SettingError, match=f"{run.last_checkpoint}.*{says}") as told:
+        world.train()
+    assert "\n" not in str(told.value)
+    assert contents(run.directory) == before
+    run.last_checkpoint.unlink()  # as it says
+    assert world.train()["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "says"),
+    [
+        ("a few words only", [], "data.batch_size"),
+        ("a story " * 6, ["scale.batch_size=1", "scale.length=4", "scale.eval_windows=0"], "data.eval_windows"),
+        ("a story " * 9, ["scale.batch_size=1", "scale.length=0"], "data.length"),
+        ("a story " * 9, ["scale.batch_size=0"], "data.batch_size"),
+        ("a story " * 40, ["scale.steps=null"], "scale.steps"),
+        ("tiny story", ["scale.batch_size=1", "scale.length=4"], "data"),  # val and test have nothing to predict
+        ("a story " * 40, ["scale.d_model=48", "scale.headdim=64"], "headdim"),
+        ("a story " * 40, ["model.lambda_form=scaler"], "scalar"),
+        ("a story " * 40, ["model.layer=[mixer,fnn]"], "ffn"),
+    ],
+)
+def test_settings_that_do_not_fit_are_told_before_anything_is_written(
+    world: Any, text: str, settings: list[str], says: str
+) -> None:
+    world.write_text(text)
+    with pytest.raises(SettingError) as told:
+        world.train(*settings)
+    assert says in str(told.value)
+    assert "\n" not in str(told.value)
+    assert world.store.records() == {}
