@@ -39,7 +39,7 @@ def wandb_offline() -> bool:
         return False
     host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("://")[-1].split("/")[0].split(":")[0]
     try:
-        return netrc.netrc().authenticators(host) is None
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is None
     except (OSError, netrc.NetrcParseError):
         return True
 

@@ -51,7 +51,7 @@ class World:
         """The command line of a tiny run on this world's text; later settings win."""
         return [
             *("data=text", f"data.path={self.text}", "trainer=cpu", "logger=csv", "threads=1"),
-            *(f"runs={self.store.directory}", *SMALL, *settings),
+            *(f"data.directory={self.folder / 'data'}", f"runs={self.store.directory}", *SMALL, *settings),
         ]
 
     def config(self, *settings: str) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class World:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | {"DIFFMAMBA_DATA": str(self.folder / "data"), "OMP_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
             **options,
         )
 
@@ -82,9 +82,8 @@ class World:
 
 
 @pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test reaches the network or the user's folders, and none leaves a signal handler or thread count behind."""
-    monkeypatch.setenv("DIFFMAMBA_DATA", str(tmp_path / "data"))
+def _apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test reaches the network or the user's run store, or leaves a signal handler or thread count behind."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.delenv("DIFFMAMBA_RUNS", raising=False)
     handler, threads = signal.getsignal(signal.SIGINT), torch.get_num_threads()

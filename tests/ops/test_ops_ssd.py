@@ -32,7 +32,7 @@ def recurrence(
 def inputs(
     length: int, heads: int = 4, groups: int = 2, batch: int = 2, headdim: int = 3, d_state: int = 5, seed: int = 0
 ) -> list[Tensor]:
-    """Random arguments in float64, dt log-uniform in [1e-3, 1] and -A in [1, 16] as in a model, and an initial state."""
+    """Random arguments in float64 with an initial state; dt log-uniform in [1e-3, 1], -A in [1, 16] as in a model."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:

@@ -30,9 +30,11 @@ def expand(sweep: str, overrides: Sequence[str] = ()) -> list[PlannedRun]:
     words = [f"sweeps={sweep}", *overrides]
     try:
         with initialize_config_dir(CONF, version_base="1.3", job_name="train"):
-            master = compose("train", overrides=words, return_hydra_config=True)
+            parser = OverridesParser.create()
+            fixed = [word for word in words if not parser.parse_override(word).is_sweep_override()]
+            master = compose("train", overrides=fixed, return_hydra_config=True)
             grid = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
-            parsed = OverridesParser.create().parse_overrides([*grid, *words])
+            parsed = parser.parse_overrides([*grid, *words])
             cells = BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
             configs = [resolved(compose("train", overrides=cell)) for cell in cells]
     except HydraException as error:
