@@ -2,22 +2,23 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue
 
+from diffmamba import configuration
 from diffmamba.data.corpus import prepare
 from diffmamba.data.datamodule import LanguageModellingData
-from diffmamba.data.sources import TextFile
 from diffmamba.data.sources import PythonDocs, PythonSource, TextFile
+from diffmamba.errors import SettingError
+from diffmamba.run import build_data
 
-CONFIGURATIONS = Path(__file__).parents[2] / "conf" / "data"
 EPOCH = 5  # steps per epoch of the data below
 
 
@@ -132,10 +133,11 @@ def test_loaders(new_data: Callable[[], LanguageModellingData]) -> None:
     assert len(data.test_dataloader()) == 2
 
 
-def composed(name: str, *overrides: str) -> DictConfig:
-    scale = {"batch_size": 2, "length": 8, "eval_batch_size": 2, "eval_windows": None}
-    loaded = OmegaConf.create({"scale": scale, "data": OmegaConf.load(CONFIGURATIONS / f"{name}.yaml")})
-    return OmegaConf.merge(loaded, OmegaConf.from_dotlist(list(overrides)))
+def configured(*settings: str) -> dict[str, Any]:
+    """The resolved configuration, small enough for a short text."""
+    with initialize_config_dir(configuration.CONF, version_base="1.3"):
+        config = compose("train", overrides=["scale.batch_size=2", "scale.length=8", *settings])
+    return configuration.resolved(config)
 
 
 @pytest.mark.parametrize(("name", "source"), [("pydoc8", PythonDocs), ("pysrc8", PythonSource)])
@@ -144,9 +146,10 @@ def test_embedded_corpora_are_configured(
 ) -> None:
     (tmp_path / "module.py").write_text("# The quick brown fox\n" * 40)
     monkeypatch.setenv("DIFFMAMBA_DATA", str(tmp_path / "data"))
-    data = instantiate(composed(name, f"data.source.root={tmp_path}").data)
-    assert isinstance(data.source, source)
-    assert data.corpus.name == data.name == name
+    config = configured(f"data={name}", f"+data.source.root={tmp_path}")
+    assert isinstance(instantiate(config["data"]["source"]), source)
+    data = build_data(config)
+    assert data.corpus.name == config["data"]["name"] == name
     assert data.corpus.home.parent == tmp_path / "data"
     assert data.steps_per_epoch > 0
 
@@ -155,12 +158,24 @@ def test_text_is_configured_by_its_path(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "mine.txt").write_text("The quick brown fox. " * 40)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DIFFMAMBA_DATA", "prepared")
-    data = instantiate(composed("text", "data.path=mine.txt", "data.symbols=words").data)
-    assert isinstance(data.source, TextFile)
+    config = configured("data=text", "data.path=mine.txt", "data.symbols=words")
+    data = build_data(config)
     assert data.corpus.vocabulary.size == 6
     assert data.corpus.home.parent == tmp_path / "prepared"
+    assert configuration.corpus(config["data"]) is data.corpus  # the same process opens it once
+
+
+def test_settings_reach_the_batches(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("the quick brown fox " * 40)
+    words = ["data=text", f"data.path={tmp_path / 'mine.txt'}", f"data.directory={tmp_path}", "data.rotation_seed=7"]
+    data = build_data(configured(*words, "data.eval_batch_size=3", "data.eval_windows=4", "data.length=5"))
+    (inputs, targets), *_ = data.train_dataloader()
+    assert inputs.shape == targets.shape == (2, 5)
+    for loader in data.val_dataloader():
+        assert [batch[0].shape for batch in loader] == [(3, 5), (1, 5)]
+    assert data.rotation_seed == 7
 
 
 def test_text_without_a_path_is_told_so() -> None:
-    with pytest.raises(MissingMandatoryValue, match=r"data\.path"):
-        instantiate(composed("text").data)
+    with pytest.raises(SettingError, match=r"data\.path"):
+        configured("data=text")

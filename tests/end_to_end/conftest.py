@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,37 @@ from diffmamba.run import run
 from diffmamba.runs import Record, Run, RunStore
 from diffmamba.tasks import LanguageModelling
 
-WORDS = "the quick brown fox jumps over a lazy dog and runs away from every hungry wolf".split()
+WORDS = (
+    "the",
+    "quick",
+    "brown",
+    "fox",
+    "jumps",
+    "over",
+    "a",
+    "lazy",
+    "dog",
+    "and",
+    "runs",
+    "away",
+    "from",
+    "a",
+    "wolf",
+)
 SMALL = (
-    "model.layer=[mixer,ffn] scale.n_layers=1 scale.d_model=32 scale.headdim=32 scale.d_state=8 scale.batch_size=8 "
-    "scale.length=16 scale.eval_batch_size=3 scale.eval_windows=4 scale.evaluate_every=4 scale.steps=12 "
-    "scale.warmup_steps=2"
-).split()
+    *("model.layer=[mixer,ffn]", "scale.n_layers=1", "scale.d_model=32", "scale.headdim=32", "scale.d_state=8"),
+    *("scale.batch_size=8", "scale.length=16", "scale.eval_batch_size=3", "scale.eval_windows=4"),
+    *("scale.steps=12", "scale.evaluate_every=4", "scale.warmup_steps=2"),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended and what it said."""
+
+    status: int
+    out: str
+    err: str
 
 
 def english(words: int) -> str:
@@ -76,6 +103,11 @@ class World:
             **options,
         )
 
+    def start_and_wait(self, module: str, *words: str) -> Outcome:
+        process = self.start(module, *words)
+        out, err = process.communicate(timeout=300)
+        return Outcome(process.returncode, out, err)
+
     def write_text(self, text: str) -> None:
         self.text.write_text(text)
         configuration._corpus.cache_clear()  # a process looks at its source once; this one pretends to be several
@@ -95,7 +127,7 @@ def _apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     built = World(tmp_path)
-    built.write_text(english(300))  # 10 steps an epoch
+    built.write_text(english(330))  # 10 steps an epoch
     return built
 
 
@@ -105,7 +137,7 @@ def new_world(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], World
 
     def build(name: str) -> World:
         built = World(tmp_path_factory.mktemp(name))
-        built.write_text(english(300))
+        built.write_text(english(330))
         return built
 
     return build
@@ -125,3 +157,23 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None
         monkeypatch.setattr(LanguageModelling, "training_step", interrupted)
 
     return arrange
+
+
+@pytest.fixture(scope="session")
+def command() -> Callable[[Callable[[], Any], list[str]], Outcome]:
+    """Runs an entry point in this process, as if these words stood on its command line."""
+
+    def call(entry: Callable[[], Any], words: list[str]) -> Outcome:
+        out, err, terminate = StringIO(), StringIO(), signal.getsignal(signal.SIGTERM)
+        with pytest.MonkeyPatch.context() as patched, redirect_stdout(out), redirect_stderr(err):
+            patched.setattr(sys, "argv", ["diffmamba", *words])
+            try:
+                entry()
+                status = 0
+            except SystemExit as exit_:
+                status = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+            finally:
+                signal.signal(signal.SIGTERM, terminate)
+        return Outcome(status, out.getvalue(), err.getvalue())
+
+    return call

@@ -46,12 +46,10 @@ def test_record_holds_all_that_a_table_needs(finished: tuple[Any, Record]) -> No
     assert {"python", "torch", "lightning", "diffmamba"} <= record["versions"].keys()
     assert record["hardware"]["device"] == "cpu"
     assert record["hardware"]["threads"] == 1
-    assert record["corpus"] == {
-        "name": "text",
-        "fingerprint": prepare(TextFile(world.text), "text8", world.folder / "data").fingerprint,
-        "sizes": {"train": 1318, "val": 73, "test": 74},
-        "vocabulary": 27,
-    }
+    corpus = prepare(TextFile(world.text), "text8", world.folder / "data")
+    identified = {"name": "text", "fingerprint": corpus.fingerprint, "sizes": corpus.sizes, "vocabulary": 27}
+    assert record["corpus"] == identified
+    assert sum(corpus.sizes.values()) == len(world.text.read_text())
     assert record["progress"] == {"step": 24, "steps": 24}
     assert 0 < record["wall_seconds"] < 60
     assert record["tokens_per_second"] > 24 * 8 * 16 / record["wall_seconds"]
@@ -178,7 +176,9 @@ def test_failed_run_says_why_and_is_trained_again_only_on_demand(world: Any, mon
 @pytest.mark.parametrize("steps", [8, 1])
 def test_diverged_run_fails(world: Any, steps: int) -> None:
     """In the second case no training step sees what the last one did; the evaluation does."""
-    record = world.train("scale.learning_rate=1e30", "scale.warmup_steps=0", f"scale.steps={steps}")
+    record = world.train(
+        "scale.learning_rate=1e30", "scale.warmup_steps=0", f"scale.steps={steps}", "scale.evaluate_every=1"
+    )
     assert record["status"] == "failed"
     assert record["error"]["step"] == 1
     assert "nan" in record["error"]["message"] or "inf" in record["error"]["message"]
@@ -198,7 +198,9 @@ def test_taken_run_is_left_alone(world: Any, interrupt_at: Callable[[int | None]
 def shrink(checkpoint: Path) -> None:
     """Makes the checkpoint one of a narrower network."""
     content = torch.load(checkpoint, weights_only=True)
-    content["state_dict"] = {name: weight[:1] if weight.dim() else weight for name, weight in content["state_dict"].items()}
+    content["state_dict"] = {
+        name: weight[:1] if weight.dim() else weight for name, weight in content["state_dict"].items()
+    }
     torch.save(content, checkpoint)
 
 

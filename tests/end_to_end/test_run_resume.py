@@ -107,7 +107,6 @@ def test_interruption_while_evaluating_loses_only_that_evaluation(
 ) -> None:
     from diffmamba.tasks import LanguageModelling
 
-
     def interrupted(task: LanguageModelling, *_: Any) -> None:
         if task.global_step == 12:
             raise KeyboardInterrupt
@@ -141,9 +140,7 @@ run(json.load(sys.stdin), progress_bar=False)
 """
 
 
-def test_killed_run_ends_as_if_nothing_had_happened(
-    world: Any, uninterrupted: Callable[[str], dict[str, Any]]
-) -> None:
+def test_killed_run_ends_as_if_nothing_had_happened(world: Any, uninterrupted: Callable[[str], dict[str, Any]]) -> None:
     config = world.config(DROPOUT, *SETTINGS[BESIDE])
     process = subprocess.run([sys.executable, "-c", KILLED], input=json.dumps(config), text=True, cwd=world.folder)
     assert process.returncode == 9

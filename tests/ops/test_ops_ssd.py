@@ -147,6 +147,15 @@ def test_float32_is_within_1e_4() -> None:
     assert_close(outputs_and_gradients(ssd, arguments), expected, 1e-4)
 
 
+@pytest.mark.parametrize("length", [3, 33, 130])
+def test_gradients_in_float32_at_the_dt_a_model_starts_with(length: int) -> None:
+    """With dt near 1e-3 the scan adds little to D x, and A's gradient must not drown in the rounding of the sum."""
+    x, dt, A, B, C, D, h = inputs(length)
+    arguments = [t.float() for t in (x, torch.full_like(dt, 1e-3), A, B, C, torch.ones_like(D), torch.zeros_like(h))]
+    expected = outputs_and_gradients(recurrence, [t.double() for t in arguments])
+    assert_close(outputs_and_gradients(ssd, arguments), expected, 1e-5)
+
+
 def test_bfloat16_is_computed_in_float32() -> None:
     arguments = [t.bfloat16() for t in inputs(130)]
     expected = outputs_and_gradients(recurrence, [t.double() for t in arguments])

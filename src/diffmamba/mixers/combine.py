@@ -109,11 +109,9 @@ class Difference(nn.Module):
         """`d_inner` is the width of one branch; `depth` the 1-based index of the residual block."""
         super().__init__()
         if scope not in SCOPES:
-            raise SettingError(
-                f"scope={scope} of the branches' combination is not known; use one of {', '.join(SCOPES)}"
-            )
+            raise SettingError(f"scope={scope} in model.mixers is not known; use one of {', '.join(SCOPES)}")
         if sign not in (-1, 1):
-            raise SettingError(f"sign={sign} of the branches' combination is not known; use -1 or 1")
+            raise SettingError(f"model.sign={sign} is not known; use -1 or 1")
         self.shared = scope == "ssm"
         self.sign = sign
         channels = d_inner if self.shared else d_model

@@ -19,6 +19,7 @@ from diffmamba.errors import SettingError
 from diffmamba.mixers.combine import Single
 from diffmamba.mixers.mixer import Mixer
 from diffmamba.ops import causal_conv, causal_conv_step, gated_rms_norm, ssd, ssd_step
+from diffmamba.ops.norm import EPSILON
 
 A_RANGE = (1.0, 16.0)  # -A starts uniform in this range
 DT_RANGE = (1e-3, 1e-1)  # softplus(dt_bias) starts log-uniform in this range
@@ -56,7 +57,7 @@ class Mamba2(Mixer):
         super().__init__()
         d_inner = expand * d_model
         _check_divides("model.headdim", headdim, "expand · d_model", d_inner)
-        _check_divides("model.groups", groups, "the number of heads", d_inner // headdim)
+        _check_divides("groups", groups, "the number of heads", d_inner // headdim)
         self.combine = combine(d_model=d_model, d_inner=d_inner, d_state=d_state, depth=depth)
         branches = self.combine.branches
         self.headdim, self.d_state, self.branches = headdim, d_state, branches
@@ -73,11 +74,10 @@ class Mamba2(Mixer):
         self.dt_bias = nn.Parameter(_initial_dt_bias(self.heads))
         self.A_log = nn.Parameter(torch.empty(self.heads).uniform_(*A_RANGE).log())
         self.D = nn.Parameter(torch.ones(self.heads))
-        self.norm = nn.RMSNorm(own_inner)
+        self.norm = nn.RMSNorm(own_inner, eps=EPSILON)
         self.out_proj = nn.Linear(own_inner, d_model, bias=False)
-        nn.init.uniform_(
-            self.out_proj.weight, -(d_inner**-0.5), d_inner**-0.5
-        )  # nn.Linear's, for each branch's d_inner
+        bound = d_inner**-0.5  # what nn.Linear takes, for the d_inner of one branch
+        nn.init.uniform_(self.out_proj.weight, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
         return self._parallel(x, None, None)[0]
@@ -87,10 +87,11 @@ class Mamba2(Mixer):
 
     def allocate_state(self, batch: int) -> MambaState:
         like = self.in_proj.weight
+        wide = torch.promote_types(like.dtype, torch.float32)  # as `ssd` returns it
         channels = self.d_inner + 2 * self.groups * self.d_state
         return (
             like.new_zeros(batch, self.conv1d.kernel_size[0] - 1, channels),
-            like.new_zeros(batch, self.heads, self.headdim, self.d_state),
+            like.new_zeros(batch, self.heads, self.headdim, self.d_state, dtype=wide),
         )
 
     def step(self, x: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:

@@ -23,11 +23,12 @@ def generate(
     The prompt `(batch, prompt length)` is read in the parallel form, then each symbol takes one step. Temperature 0
     takes the most likely symbol; `top_k` and `top_p` narrow the choice before sampling.
     """
-    logits, states = model.extend(prompt, model.allocate_state(prompt.shape[0]))
+    states = model.allocate_state(prompt.shape[0])
     for _ in range(length):
+        logits, states = model.extend(prompt, states)
         symbols = sample(logits[:, -1], temperature, top_k, top_p, generator)
         yield symbols
-        logits, states = model.extend(symbols[:, None], states)
+        prompt = symbols[:, None]
 
 
 def sample(
@@ -42,8 +43,8 @@ def sample(
         return logits.argmax(dim=-1)
     logits = logits.float() / temperature
     if top_k is not None:
-        threshold = logits.topk(min(top_k, logits.shape[-1]), dim=-1).values[:, -1:]
-        logits = logits.masked_fill(logits < threshold, -torch.inf)
+        likeliest = logits.topk(min(top_k, logits.shape[-1]), dim=-1)
+        logits = torch.full_like(logits, -torch.inf).scatter(1, likeliest.indices, likeliest.values)
     if top_p is not None:
         ordered, order = logits.sort(dim=-1, descending=True)
         before = ordered.softmax(dim=-1).cumsum(dim=-1) - ordered.softmax(dim=-1)  # probability of what is likelier

@@ -15,10 +15,12 @@ Shapes, the same in all three functions (`ssd_step` without `length`):
 All return `(y, final h)` and take the h to start from (zeros if None).
 """
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 CHUNK = 32
@@ -33,7 +35,7 @@ def ssd_step(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, 
     C = C.repeat_interleave(per_group, dim=1)
     decay = torch.exp(dt * A)
     state = decay[:, :, None, None] * state + (dt[:, :, None] * x)[..., None] * B[:, :, None, :]
-    return (state * C[:, :, None, :]).sum(dim=-1) + D[:, None] * x, state
+    return ((state * C[:, :, None, :]).sum(dim=-1) + D[:, None] * x).to(x.dtype), state
 
 
 def ssd_sequential(
@@ -93,7 +95,7 @@ class _ChunkedScan(torch.autograd.Function):
 
     Autograd would keep and walk a dozen (chunk, chunk) tensors. Written out, the gradient of s needs none: s[i] scales
     row i of Y (but for D x) and unscales row i of X, so ds = dY · (Y - D x) - X · dX row by row, and the last position
-    of a chunk receives dP_next · P_next besides.
+    of a chunk receives dP_next · P_next besides. (Y is kept without D x: taking D x off again would lose digits.)
 
     Shapes: x (batch, chunks, heads, chunk, headdim), dt without headdim, B and C (batch, chunks, groups, chunk, state).
     """
@@ -110,11 +112,11 @@ class _ChunkedScan(torch.autograd.Function):
             entering[:, i] = state
             state = torch.addcmul(added[:, i], terms.kept[:, i], state)
         y = _matmul_plus_matmul(terms.scores, X, terms.from_start, entering.transpose(-1, -2))
-        y.addcmul_(x, D[:, None, None])
         ctx.save_for_backward(x, dt, A, B, C, D, entering, state, y)
-        return y, state
+        return torch.addcmul(y, x, D[:, None, None]), state
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, dy: Tensor, dstate: Tensor) -> tuple[Tensor, ...]:
         x, dt, A, B, C, D, entering, final, y = ctx.saved_tensors
         terms = _ChunkTerms(dt, A, B, C)
@@ -135,7 +137,7 @@ class _ChunkedScan(torch.autograd.Function):
 
         dy_x = (dy * x).sum(-1)
         dX_x = (dX * x).sum(-1)
-        ds = (dy * y).sum(-1) - D[:, None] * dy_x - dt * dX_x
+        ds = (dy * y).sum(-1) - dt * dX_x
         leaving = torch.cat([entering[:, 1:], final[:, None]], dim=1)
         ds[..., -1] += (dleaving * leaving).sum((-1, -2))
         ds = ds.flip(-1).cumsum(-1).flip(-1)  # now of dt · A
@@ -153,7 +155,8 @@ class _ChunkTerms:
 
     def __init__(self, dt: Tensor, A: Tensor, B: Tensor, C: Tensor):
         self.groups = B.shape[2]
-        s = (dt * A[:, None]).cumsum(-1)
+        # a decay below the smallest float is zero anyway, and a larger sum would swallow the digits of later ones
+        s = (dt * A[:, None]).clamp(min=math.log(torch.finfo(dt.dtype).tiny)).cumsum(-1)
         last = s[..., -1:]
         chunk = s.shape[-1]
         future = torch.full((chunk, chunk), -torch.inf, dtype=s.dtype, device=s.device).triu_(1)

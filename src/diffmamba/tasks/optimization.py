@@ -31,7 +31,10 @@ class AdamW:
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups: decayed, and not (biases, gains of norms, A, D and dt_bias: the paper's published command)."""
+    """Two groups: decayed, and not (biases, gains of norms, A, D and dt_bias: the paper's published command).
+
+    So embeddings and the parameters of λ decay, which draws λ towards its value at λ̄ = 0.
+    """
     decayed: list[nn.Parameter] = []
     undecayed: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():

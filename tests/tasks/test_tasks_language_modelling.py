@@ -1,0 +1,100 @@
+"""The loss and the metrics of next-symbol prediction."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from diffmamba.tasks import LanguageModelling, NonFiniteLossError
+from diffmamba.tasks.language_modelling import IGNORED
+from diffmamba.tasks.optimization import AdamW
+
+OPTIMIZER = AdamW(learning_rate=1e-3, weight_decay=0.1, betas=(0.9, 0.999), warmup_steps=2, schedule_steps=10)
+
+
+class Table(nn.Module):
+    """Logits for the next symbol that depend on the current one alone."""
+
+    def __init__(self, symbols: int = 5) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.randn(symbols, symbols, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, symbols: Tensor) -> Tensor:
+        return self.logits[symbols]
+
+
+@pytest.fixture
+def task(monkeypatch: pytest.MonkeyPatch) -> LanguageModelling:
+    made = LanguageModelling(Table(), OPTIMIZER)
+    made.logged = {}
+    monkeypatch.setattr(made, "log", lambda name, value, **_: made.logged.update({name: float(value)}))
+    return made
+
+
+def sequence(length: int) -> tuple[Tensor, Tensor]:
+    symbols = torch.randint(5, (1, length + 1), generator=torch.Generator().manual_seed(length))
+    return symbols[:, :-1], symbols[:, 1:].clone()
+
+
+def nats(task: LanguageModelling, inputs: Tensor, targets: Tensor) -> list[float]:
+    """What each target costs, one by one; an ignored one costs nothing."""
+    table = task.network.logits.double().log_softmax(dim=-1)
+    pairs = zip(inputs.flatten().tolist(), targets.flatten().tolist(), strict=True)
+    return [-table[before, after].item() for before, after in pairs if after != IGNORED]
+
+
+def test_loss_is_the_mean_over_predicted_symbols(task: LanguageModelling) -> None:
+    inputs, targets = sequence(12)
+    targets[0, 7:] = IGNORED
+    costs = nats(task, inputs, targets)
+    assert len(costs) == 7
+    assert task.loss((inputs, targets)).item() == pytest.approx(sum(costs) / 7, rel=1e-6)
+
+
+def test_metrics_weigh_symbols_and_not_batches(task: LanguageModelling) -> None:
+    splits: list[list[tuple[Tensor, Tensor]]] = [[sequence(9), sequence(2)], [sequence(4), sequence(7), sequence(1)]]
+    splits[0][1][1][0, 1] = IGNORED
+    for index, batches in enumerate(splits):
+        for place, batch in enumerate(batches):
+            task.validation_step(batch, place, dataloader_idx=index)
+    task.on_validation_epoch_end()
+    for name, batches in zip(("val", "test"), splits, strict=True):
+        costs = [cost for batch in batches for cost in nats(task, *batch)]
+        mean = sum(costs) / len(costs)
+        assert task.logged[f"{name}/loss"] == pytest.approx(mean, rel=1e-6)
+        assert task.logged[f"{name}/ppl"] == pytest.approx(math.exp(mean), rel=1e-5)
+        assert task.logged[f"{name}/bpc"] == pytest.approx(math.log2(math.exp(mean)), rel=1e-6)
+
+
+def test_evaluations_do_not_mix(task: LanguageModelling) -> None:
+    def evaluate(batch: tuple[Tensor, Tensor]) -> dict[str, Any]:
+        for index in (0, 1):
+            task.validation_step(batch, 0, dataloader_idx=index)
+        task.on_validation_epoch_end()
+        return dict(task.logged)
+
+    first = evaluate(sequence(6))
+    assert evaluate(sequence(8)) != first
+    assert evaluate(sequence(6)) == first
+
+
+def test_evaluation_with_one_bad_batch_is_not_finite(task: LanguageModelling) -> None:
+    bad = torch.full((1, 2), 4), torch.full((1, 2), 3)
+    with torch.no_grad():
+        task.network.logits[4] = math.nan
+    for index in (0, 1):
+        task.validation_step((torch.zeros(1, 3, dtype=torch.long), torch.ones(1, 3, dtype=torch.long)), 0, index)
+        task.validation_step(bad, 1, index)
+    task.on_validation_epoch_end()
+    assert not any(math.isfinite(value) for value in task.logged.values())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_loss_that_is_not_finite_stops_training(task: LanguageModelling, value: float) -> None:
+    with torch.no_grad():
+        task.network.logits[0] = value
+    batch = torch.zeros(1, 3, dtype=torch.long), torch.ones(1, 3, dtype=torch.long)
+    with pytest.raises(NonFiniteLossError, match="step 0"):
+        task.training_step(batch, 0)
