@@ -67,4 +67,5 @@ def test_commands_the_readme_names_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     assert set(re.findall(r"`make ([a-z-]+)", README)) <= targets
     models = {path.stem for path in Path(configuration.CONF, "model").glob("*.yaml")}
-    assert models == set(re.findall(r"^\| `(\w+)` \|", README.split("**Models**")[1].split("Switches")[0], re.MULTILINE))
+    table = README.split("**Models**")[1].split("Switches")[0]
+    assert models == set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))

@@ -1,17 +1,18 @@
 """`python -m diffmamba.generate run=runs/3f2a9c01b7de prompt="the file "`: text from a trained run."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from diffmamba import command_line, configuration
-from diffmamba.data import Corpus, Vocabulary
+from diffmamba.data import Corpus
 from diffmamba.errors import SettingError
 from diffmamba.models import LanguageModel, generate
-from diffmamba.run import build_network, load_weights
+from diffmamba.run import build_network, network_weights
 from diffmamba.runs import Run
 
 USAGE = """usage: python -m diffmamba.generate run=DIR [prompt=TEXT] [length=400] [temperature=1.0]
@@ -34,7 +35,6 @@ DEFAULTS = {
     "seed": 0,
     "checkpoint": "last",
 }
-CONTEXT = 16  # symbols that may change how the next one is written
 RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "length": ("at least 0", lambda value: value >= 0),
     "temperature": ("at least 0", lambda value: value >= 0),
@@ -65,24 +65,11 @@ def main(words: list[str]) -> int:
         settings["top_p"],
         torch.Generator().manual_seed(settings["seed"]),
     )
-    for text in decoded(corpus.vocabulary, prompt, (int(symbol) for symbol in symbols)):
+    for text in corpus.vocabulary.stream(chain(prompt, map(int, symbols))):
         sys.stdout.write(text)
         sys.stdout.flush()
     sys.stdout.write("\n")
     return 0
-
-
-def decoded(vocabulary: Vocabulary, prompt: list[int], symbols: Iterable[int]) -> Iterator[str]:
-    """The prompt, then what each symbol adds to the text; waits for the rest of a character of several bytes."""
-    yield vocabulary.decode(prompt)
-    before, pending = prompt, list[int]()
-    for symbol in symbols:
-        pending.append(symbol)
-        text = vocabulary.decode(before[-CONTEXT:] + pending)
-        if text.endswith("\ufffd") and len(pending) < 4:
-            continue
-        yield text[len(vocabulary.decode(before[-CONTEXT:])) :]
-        before, pending = before[-CONTEXT:] + pending, []
 
 
 def load(directory: Path, checkpoint: str = "last") -> tuple[LanguageModel, Corpus]:
@@ -92,7 +79,7 @@ def load(directory: Path, checkpoint: str = "last") -> tuple[LanguageModel, Corp
         raise SettingError(f"run={directory} is not a run: there is no result.json in it")
     corpus = configuration.corpus(record["config"]["data"])
     network = build_network(record["config"]["model"], record["corpus"]["vocabulary"])
-    load_weights(network, directory / "checkpoints" / f"{checkpoint}.ckpt", prefix="network.")
+    network.load_state_dict(network_weights(network, directory / "checkpoints" / f"{checkpoint}.ckpt"))
     return network.eval(), corpus
 
 

@@ -46,6 +46,7 @@ def check(config: dict[str, Any]) -> LanguageModellingData:
     """Raises SettingError where the configuration cannot work, at no cost; returns its data."""
     data = build_data(config)
     total_steps(config, data)
+    data.val_dataloader()
     with torch.device("meta"):
         build_network(config["model"], data.corpus.vocabulary.size)
     return data
@@ -78,11 +79,12 @@ def build_network(model: dict[str, Any], vocabulary_size: int) -> LanguageModel:
     return LanguageModel(vocabulary_size, backbone, model["d_model"])
 
 
-def load_weights(module: torch.nn.Module, checkpoint: Path, prefix: str = "") -> None:
-    """Loads the weights below a prefix of a Lightning checkpoint; refuses one of another architecture."""
+def network_weights(network: LanguageModel, checkpoint: Path) -> dict[str, torch.Tensor]:
+    """The network's weights in a run's checkpoint; refuses a damaged one and one of another architecture."""
     everything = read_checkpoint(checkpoint)["state_dict"]
+    prefix = "network."
     weights = {name.removeprefix(prefix): weight for name, weight in everything.items() if name.startswith(prefix)}
-    expected = module.state_dict()
+    expected = network.state_dict()
     wrong = sorted(
         name
         for name in expected.keys() | weights.keys()
@@ -93,7 +95,7 @@ def load_weights(module: torch.nn.Module, checkpoint: Path, prefix: str = "") ->
             f"{checkpoint} is of another architecture: {len(wrong)} of {len(expected)} parameters do not fit, "
             f"{wrong[0]} first; give the model settings it was trained with, or remove it"
         )
-    module.load_state_dict(weights)
+    return weights
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -112,6 +114,10 @@ def _train(
     if config["threads"]:
         torch.set_num_threads(config["threads"])
     record = _new_record(config, data, found, earlier)
+    checkpoint = found.last_checkpoint if found.last_checkpoint.exists() else None
+    if checkpoint:
+        with torch.device("meta"):
+            network_weights(build_network(config["model"], data.corpus.vocabulary.size), checkpoint)
     found.write(record)
     trainer: L.Trainer | None = None
     recorder = RunRecorder(found, record)
@@ -122,9 +128,6 @@ def _train(
         record["parameters"] = {"total": sum(p.numel() for p in network.parameters())}
         loggers = _loggers(config, found, record)
         trainer = _trainer(config, data, found, recorder, loggers, progress_bar)
-        checkpoint = found.last_checkpoint if found.last_checkpoint.exists() else None
-        if checkpoint:
-            load_weights(task, checkpoint)  # only to refuse what does not fit before Lightning starts
         record["hardware"] = hardware(trainer.strategy.root_device)
         trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
         recorder.update(trainer, status="finished", finished=_now())
@@ -193,16 +196,13 @@ def _trainer(
     steps = total_steps(config, data)
     evaluate_every = config["scale"]["evaluate_every"]
     batches = evaluate_every * settings["accumulate_grad_batches"] if evaluate_every else data.steps_per_epoch
+    checkpoints = found.directory / "checkpoints"
     callbacks: list[Callback] = [
         recorder,
         RandomState(),
-        ModelCheckpoint(
-            found.directory / "checkpoints",
-            filename="best",
-            monitor="val/loss",
-            save_last=True,
-            enable_version_counter=False,
-        ),
+        # two of them: with save_last, "last" would be written only when "best" is
+        ModelCheckpoint(checkpoints, "best", monitor="val/loss", enable_version_counter=False),
+        ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=False, enable_version_counter=False),
     ]
     if progress_bar:
         callbacks.append(_RunProgressBar())
@@ -247,6 +247,7 @@ def _loggers(config: dict[str, Any], found: Run, record: Record) -> list[Logger]
                 "tags": [model["name"], data["name"], scale["name"]],
             }
         logger = instantiate(settings, **extra)
+        getattr(logger, "_wandb_init", {}).pop("anonymous", None)  # Lightning's default, which W&B warns about
         logger.log_hyperparams(config | {"run": found.id, "parameters": record["parameters"]["total"]})
         loggers.append(logger)
     return loggers

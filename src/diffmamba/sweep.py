@@ -63,6 +63,8 @@ def train(planned: Sequence[PlannedRun], settings: dict[str, Any], overrides: Se
     pending = [run for run, record in zip(planned, _records(store, planned), strict=True) if _is_pending(run, record)]
     if not pending:
         return
+    if settings["workers"] < 0:
+        raise SettingError(f"workers={settings['workers']} must be 1 or more, or 0 for one on each core")
     _check(pending)
     logs = store.directory / ".sweep"
     logs.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,7 @@
 """A small world for whole runs: a text, its prepared corpus, a run store, and a model that trains in a second."""
 
-import os
 import random
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -90,23 +88,6 @@ class World:
 
     def run(self, record: Record) -> Run:
         return RunStore(record["config"]["runs"]).run(record["id"])
-
-    def start(self, module: str, *words: str, **options: Any) -> subprocess.Popen[str]:
-        """A process of its own, `python -m module words`, whose output is text and whose folder is the world's."""
-        return subprocess.Popen(
-            [sys.executable, "-m", module, *words],
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            **options,
-        )
-
-    def start_and_wait(self, module: str, *words: str) -> Outcome:
-        process = self.start(module, *words)
-        out, err = process.communicate(timeout=300)
-        return Outcome(process.returncode, out, err)
 
     def write_text(self, text: str) -> None:
         self.text.write_text(text)

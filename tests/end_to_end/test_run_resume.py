@@ -124,8 +124,7 @@ def test_interruption_while_evaluating_loses_only_that_evaluation(
 
 
 KILLED = """
-import json, os, sys
-from diffmamba.run import run
+import os, runpy
 from diffmamba.tasks import LanguageModelling
 
 training_step = LanguageModelling.training_step
@@ -136,14 +135,17 @@ def killed(task, batch, index):
     return training_step(task, batch, index)
 
 LanguageModelling.training_step = killed
-run(json.load(sys.stdin), progress_bar=False)
+runpy.run_module("diffmamba.train", run_name="__main__", alter_sys=True)
 """
 
 
-def test_killed_run_ends_as_if_nothing_had_happened(world: Any, uninterrupted: Callable[[str], dict[str, Any]]) -> None:
-    config = world.config(DROPOUT, *SETTINGS[BESIDE])
-    process = subprocess.run([sys.executable, "-c", KILLED], input=json.dumps(config), text=True, cwd=world.folder)
+def test_killed_process_leaves_a_run_that_ends_as_if_nothing_had_happened(
+    world: Any, uninterrupted: Callable[[str], dict[str, Any]]
+) -> None:
+    words = world.words(DROPOUT, *SETTINGS[BESIDE], "logger=default")
+    process = subprocess.run([sys.executable, "-c", KILLED, *words], capture_output=True, text=True, cwd=world.folder)
     assert process.returncode == 9
+    assert process.stderr == ""  # neither Lightning nor W&B has anything to say
     (record,) = world.store.records().values()
     assert record["status"] == "interrupted"
     assert [evaluation["step"] for evaluation in record["evaluations"]] == [4, 8, 12, 16]

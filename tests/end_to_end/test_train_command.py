@@ -57,21 +57,6 @@ def test_text_that_cannot_be_used_is_one_line(
     assert world.store.records() == {}
 
 
-def test_run_with_all_its_loggers_is_quiet(world: Any, command: Callable[..., Any]) -> None:
-    outcome = command(train.main, world.words("logger=default"))
-    assert outcome.status == 0
-    assert outcome.err == ""
-    assert is_quiet(outcome)
-
-
-def test_real_process_says_so_too(world: Any) -> None:
-    """What only a process of its own can show: nothing is written while it imports, and the exit status."""
-    outcome = world.start_and_wait("diffmamba.train", *world.words("data.path=nowhere.txt"))
-    path = world.folder / "nowhere.txt"
-    assert (outcome.status, outcome.out) == (2, "")
-    assert outcome.err == f"error: data.path: there is no file {path}; give the path of a text file\n"
-
-
 @pytest.mark.parametrize(
     ("setting", "says"),
     [

@@ -80,15 +80,13 @@ def test_evaluations_do_not_mix(task: LanguageModelling) -> None:
     assert evaluate(sequence(6)) == first
 
 
-def test_evaluation_with_one_bad_batch_is_not_finite(task: LanguageModelling) -> None:
-    bad = torch.full((1, 2), 4), torch.full((1, 2), 3)
+def test_evaluation_does_not_leave_out_what_is_not_finite(task: LanguageModelling) -> None:
+    """Else a model that has diverged on some windows only would look better than it is."""
     with torch.no_grad():
         task.network.logits[4] = math.nan
-    for index in (0, 1):
-        task.validation_step((torch.zeros(1, 3, dtype=torch.long), torch.ones(1, 3, dtype=torch.long)), 0, index)
-        task.validation_step(bad, 1, index)
-    task.on_validation_epoch_end()
-    assert not any(math.isfinite(value) for value in task.logged.values())
+    task.validation_step((torch.zeros(1, 3, dtype=torch.long), torch.ones(1, 3, dtype=torch.long)), 0)
+    with pytest.raises(NonFiniteLossError, match=r"val.* nan at step 0"):
+        task.validation_step((torch.full((1, 2), 4), torch.full((1, 2), 3)), 1)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -12,7 +12,6 @@ in `SYSTEMS`.
 """
 
 import codecs
-import re
 import string
 import unicodedata
 from abc import ABC, abstractmethod
@@ -48,8 +47,12 @@ class Vocabulary(ABC):
         """Integers of a prompt. Raises `SettingError` naming `prompt` if a symbol has none."""
 
     @abstractmethod
+    def stream(self, ids: Iterable[int]) -> Iterator[str]:
+        """What each of the integers below `size` adds to the text, as soon as it is known."""
+
     def decode(self, ids: Iterable[int]) -> str:
         """Text of integers below `size`."""
+        return "".join(self.stream(ids))
 
     def to_json(self) -> dict[str, Any]:
         return {"system": self.system, "size": self.size, "symbols": self.symbols}
@@ -111,8 +114,8 @@ class Text8Vocabulary(Vocabulary):
     def encode(self, text: str) -> list[int]:
         return text8_integers(text, after_space=False).tolist()
 
-    def decode(self, ids: Iterable[int]) -> str:
-        return "".join(self.symbols[i] for i in ids)
+    def stream(self, ids: Iterable[int]) -> Iterator[str]:
+        return (self.symbols[i] for i in ids)
 
 
 class Text8(SymbolSystem):
@@ -165,8 +168,11 @@ class ByteVocabulary(Vocabulary):
             raise SettingError(f"prompt: {unseen!r} has bytes that never occur in the corpus; leave it out")
         return [integer[byte] for byte in text.encode("utf-8", "replace")]
 
-    def decode(self, ids: Iterable[int]) -> str:
-        return bytes(self.symbols[i] for i in ids).decode("utf-8", "replace")
+    def stream(self, ids: Iterable[int]) -> Iterator[str]:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # waits for the rest of a character
+        for i in ids:
+            yield decoder.decode(bytes([self.symbols[i]]))
+        yield decoder.decode(b"", final=True)
 
 
 class Bytes(SymbolSystem):
@@ -194,8 +200,13 @@ class WordVocabulary(Vocabulary):
         words = [word for line in lines if line for word in [*line, END_OF_LINE]] + rest
         return [integer.get(word, integer[UNKNOWN]) for word in words]
 
-    def decode(self, ids: Iterable[int]) -> str:
-        return re.sub(f" ?{END_OF_LINE} ?", "\n", " ".join(self.symbols[i] for i in ids))
+    def stream(self, ids: Iterable[int]) -> Iterator[str]:
+        at_start = True  # of a line
+        for i in ids:
+            word = self.symbols[i]
+            ends_line = word == END_OF_LINE
+            yield "\n" if ends_line else word if at_start else f" {word}"
+            at_start = ends_line
 
 
 class Words(SymbolSystem):

@@ -27,6 +27,9 @@ def expand(sweep: str, overrides: Sequence[str] = ()) -> list[PlannedRun]:
 
     Raises SettingError in one line for an unknown sweep, group or setting.
     """
+    for word in overrides:
+        if not word.partition("=")[1] or not word.partition("=")[0].strip("-"):
+            raise SettingError(f"{word!r} is not a setting; write name=value")
     words = [f"sweeps={sweep}", *overrides]
     try:
         with initialize_config_dir(CONF, version_base="1.3", job_name="train"):

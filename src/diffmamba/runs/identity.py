@@ -14,7 +14,8 @@ BUILT = ("d_model", "n_layers", "layer", "residual", "dropout", "lambda_index", 
 """The keys of `model` that the network is built from; all others are shorthand for use inside `mixers`."""
 FED = ("symbols", "batch_size", "length", "eval_windows", "rotation_seed")
 BUDGET = ("steps", "epochs", "evaluate_every")
-TRAINER = ("precision", "accumulate_grad_batches", "gradient_clip_val", "devices", "num_nodes")
+NOT_TRAINING = ("_target_", "accelerator", "log_every_n_steps", "profiler", "detect_anomaly", "benchmark")
+"""The keys of `trainer` that leave the result as it is; all others, also those a user adds, belong to the identity."""
 
 
 def determining(config: dict[str, Any], fingerprint: str) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def determining(config: dict[str, Any], fingerprint: str) -> dict[str, Any]:
         "data": {"fingerprint": fingerprint} | {key: config["data"][key] for key in FED},
         "optimizer": config["optimizer"],
         "budget": {key: config["scale"][key] for key in BUDGET},
-        "trainer": {key: config["trainer"].get(key) for key in TRAINER},
+        "trainer": {key: value for key, value in config["trainer"].items() if key not in NOT_TRAINING},
         "seed": config["seed"],
     }
 

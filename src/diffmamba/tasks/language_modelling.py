@@ -17,7 +17,7 @@ SPLITS = ("val", "test")
 
 
 class NonFiniteLossError(RuntimeError):
-    """The training loss became NaN or infinite; training stops there."""
+    """A loss became NaN or infinite; training stops there."""
 
 
 class LanguageModelling(L.LightningModule):
@@ -42,14 +42,14 @@ class LanguageModelling(L.LightningModule):
         return F.cross_entropy(self.network(inputs).flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED)
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        loss = self.loss(batch)
-        if not torch.isfinite(loss):
-            raise NonFiniteLossError(f"the training loss is {loss.item()} at step {self.global_step}")
+        loss = self._finite(self.loss(batch), "training")
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int, dataloader_idx: int = 0) -> None:
-        self.nats[SPLITS[dataloader_idx]].update(self.loss(batch), weight=(batch[1] != IGNORED).sum())
+        split = SPLITS[dataloader_idx]
+        loss = self._finite(self.loss(batch), split)  # the metric would leave a NaN batch out
+        self.nats[split].update(loss, weight=(batch[1] != IGNORED).sum())
 
     def on_validation_epoch_end(self) -> None:
         for split, nats in self.nats.items():
@@ -58,6 +58,11 @@ class LanguageModelling(L.LightningModule):
             self.log(f"{split}/loss", loss)
             self.log(f"{split}/ppl", loss.exp(), prog_bar=True)
             self.log(f"{split}/bpc", loss / math.log(2))
+
+    def _finite(self, loss: Tensor, kind: str) -> Tensor:
+        if not torch.isfinite(loss):
+            raise NonFiniteLossError(f"the {kind} loss is {loss.item()} at step {self.global_step}")
+        return loss
 
     def configure_optimizers(self) -> Any:
         return self.optimizer.build(self)
