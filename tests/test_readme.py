@@ -10,7 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from diffmamba import configuration
-from diffmamba.run import build_network
+from diffmamba.build import build_network
 
 README = (configuration.ROOT / "README.md").read_text()
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from diffmamba import command_line, configuration
+from diffmamba.build import build_network, network_weights
 from diffmamba.data import Corpus
 from diffmamba.errors import SettingError
 from diffmamba.models import LanguageModel, generate
-from diffmamba.run import build_network, network_weights
 from diffmamba.runs import Run
 
 USAGE = """usage: python -m diffmamba.generate run=DIR [prompt=TEXT] [length=400] [temperature=1.0]

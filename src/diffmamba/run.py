@@ -5,7 +5,6 @@ import os
 import traceback
 import warnings
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -14,10 +13,9 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger, WandbLogger
 
-from diffmamba.configuration import ROOT, corpus
+from diffmamba.build import build_network, check, network_weights, total_steps
+from diffmamba.configuration import ROOT
 from diffmamba.data.datamodule import LanguageModellingData
-from diffmamba.errors import SettingError
-from diffmamba.models import Backbone, LanguageModel
 from diffmamba.runs import Record, Run, RunStore, identity
 from diffmamba.runs.provenance import git_state, hardware, versions
 from diffmamba.runs.recorder import RandomState, RunRecorder
@@ -40,72 +38,6 @@ def run(config: dict[str, Any], progress_bar: bool = True) -> Record:
         if record and (record["status"] == "finished" or (record["status"] == "failed" and not config["retry_failed"])):
             return record
         return _train(config, data, found, record, progress_bar)
-
-
-def check(config: dict[str, Any]) -> LanguageModellingData:
-    """Raises SettingError where the configuration cannot work, at no cost; returns its data."""
-    data = build_data(config)
-    total_steps(config, data)
-    data.val_dataloader()
-    with torch.device("meta"):
-        build_network(config["model"], data.corpus.vocabulary.size)
-    return data
-
-
-def build_data(config: dict[str, Any]) -> LanguageModellingData:
-    """The data module of a resolved configuration."""
-    settings = config["data"]
-    return LanguageModellingData(
-        corpus=corpus(settings),
-        batch_size=settings["batch_size"],
-        length=settings["length"],
-        eval_batch_size=settings["eval_batch_size"],
-        eval_windows=settings["eval_windows"],
-        rotation_seed=settings["rotation_seed"],
-    )
-
-
-def build_network(model: dict[str, Any], vocabulary_size: int) -> LanguageModel:
-    """The network of a resolved `model` configuration; under `torch.device("meta")` it takes no memory."""
-    backbone = Backbone(
-        d_model=model["d_model"],
-        n_layers=model["n_layers"],
-        mixers=[instantiate(mixer) for mixer in model["mixers"]],
-        layer=model["layer"],
-        residual=model["residual"],
-        dropout=model["dropout"],
-        lambda_index=model["lambda_index"],
-    )
-    return LanguageModel(vocabulary_size, backbone, model["d_model"])
-
-
-def network_weights(network: LanguageModel, checkpoint: Path) -> dict[str, torch.Tensor]:
-    """The network's weights in a run's checkpoint; refuses a damaged one and one of another architecture."""
-    everything = read_checkpoint(checkpoint)["state_dict"]
-    prefix = "network."
-    weights = {name.removeprefix(prefix): weight for name, weight in everything.items() if name.startswith(prefix)}
-    expected = network.state_dict()
-    wrong = sorted(
-        name
-        for name in expected.keys() | weights.keys()
-        if name not in weights or name not in expected or weights[name].shape != expected[name].shape
-    )
-    if wrong:
-        raise SettingError(
-            f"{checkpoint} is of another architecture: {len(wrong)} of {len(expected)} parameters do not fit, "
-            f"{wrong[0]} first; give the model settings it was trained with, or remove it"
-        )
-    return weights
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content, or a SettingError that names the file."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise SettingError(f"there is no checkpoint {path}") from None
-    except Exception as error:
-        raise SettingError(f"{path} is not a readable checkpoint ({type(error).__name__}); remove it") from error
 
 
 def _train(
@@ -168,15 +100,6 @@ def _new_record(config: dict[str, Any], data: LanguageModellingData, found: Run,
         "started": earlier["started"] if earlier else _now(),
         "finished": None,
     }
-
-
-def total_steps(config: dict[str, Any], data: LanguageModellingData) -> int:
-    """Optimiser steps of the run: `scale.steps`, or `scale.epochs` epochs."""
-    scale = config["scale"]
-    per_epoch = data.steps_per_epoch // config["trainer"]["accumulate_grad_batches"]
-    if not scale["steps"] and not scale["epochs"]:
-        raise SettingError("scale.steps and scale.epochs are both null; set one of them")
-    return scale["steps"] or scale["epochs"] * per_epoch
 
 
 def _optimizer(config: dict[str, Any], data: LanguageModellingData) -> AdamW:

@@ -86,7 +86,7 @@ def train(planned: Sequence[PlannedRun], settings: dict[str, Any], overrides: Se
 
 def _check(pending: Sequence[PlannedRun]) -> None:
     """Raises SettingError for the first run that cannot work, before any is trained."""
-    from diffmamba.run import check  # here: a grid that needs no training needs none of it
+    from diffmamba.build import check  # here: a grid that needs no training needs none of it
 
     for run in pending:
         check(run.config)

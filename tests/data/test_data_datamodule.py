@@ -13,11 +13,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from diffmamba import configuration
+from diffmamba.build import build_data
 from diffmamba.data.corpus import prepare
 from diffmamba.data.datamodule import LanguageModellingData
 from diffmamba.data.sources import PythonDocs, PythonSource, TextFile
 from diffmamba.errors import SettingError
-from diffmamba.run import build_data
 
 EPOCH = 5  # steps per epoch of the data below
 

@@ -9,8 +9,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from diffmamba import configuration
+from diffmamba.build import build_network
 from diffmamba.models import LanguageModel
-from diffmamba.run import build_network
 
 TINY = ("scale.d_model=32", "scale.headdim=32", "scale.d_state=4", "scale.n_layers=1")
 VOCABULARY = 7

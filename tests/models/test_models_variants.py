@@ -10,10 +10,10 @@ import torch
 from torch.nn import functional as F
 
 from diffmamba import configuration
+from diffmamba.build import build_network
 from diffmamba.errors import SettingError
 from diffmamba.mixers import Difference, Mamba2
 from diffmamba.models import LanguageModel
-from diffmamba.run import build_network
 from diffmamba.tasks.optimization import AdamW
 
 Build = Callable[..., LanguageModel]
