@@ -10,10 +10,16 @@ from diffmamba.configuration import corpus
 from diffmamba.data.datamodule import LanguageModellingData
 from diffmamba.errors import SettingError
 from diffmamba.models import Backbone, LanguageModel
+from diffmamba.runs.identity import BUILT, FED
 
 
 def check(config: dict[str, Any]) -> LanguageModellingData:
     """Raises SettingError where the configuration cannot work, at no cost; returns its data."""
+    trainer = config["trainer"]
+    if trainer["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise SettingError("trainer.accelerator=gpu finds no CUDA device here; trainer=cpu or trainer=auto would do")
+    if trainer["devices"] != 1:
+        raise SettingError(f"trainer.devices={trainer['devices']} is not supported yet; 1 would do")
     data = build_data(config)
     total_steps(config, data)
     data.val_dataloader()
@@ -25,28 +31,14 @@ def check(config: dict[str, Any]) -> LanguageModellingData:
 def build_data(config: dict[str, Any]) -> LanguageModellingData:
     """The data module of a resolved configuration."""
     settings = config["data"]
-    return LanguageModellingData(
-        corpus=corpus(settings),
-        batch_size=settings["batch_size"],
-        length=settings["length"],
-        eval_batch_size=settings["eval_batch_size"],
-        eval_windows=settings["eval_windows"],
-        rotation_seed=settings["rotation_seed"],
-    )
+    fed = {key: settings[key] for key in FED}
+    return LanguageModellingData(corpus=corpus(settings), eval_batch_size=settings["eval_batch_size"], **fed)
 
 
 def build_network(model: dict[str, Any], vocabulary_size: int) -> LanguageModel:
     """The network of a resolved `model` configuration; under `torch.device("meta")` it takes no memory."""
-    backbone = Backbone(
-        d_model=model["d_model"],
-        n_layers=model["n_layers"],
-        mixers=[instantiate(mixer) for mixer in model["mixers"]],
-        layer=model["layer"],
-        residual=model["residual"],
-        dropout=model["dropout"],
-        lambda_index=model["lambda_index"],
-    )
-    return LanguageModel(vocabulary_size, backbone, model["d_model"])
+    parts = {key: model[key] for key in BUILT} | {"mixers": [instantiate(mixer) for mixer in model["mixers"]]}
+    return LanguageModel(vocabulary_size, Backbone(**parts), model["d_model"])
 
 
 def total_steps(config: dict[str, Any], data: LanguageModellingData) -> int:

@@ -22,11 +22,12 @@ CONF = str(ROOT / "conf")
 os.environ["DIFFMAMBA_ROOT"] = str(ROOT)
 
 
-def fraction(value: int, numerator: int, denominator: int) -> int:
-    """`value · numerator / denominator`, which must be whole: sizes of a model as fractions of the scale's sizes."""
+def fraction(setting: str, numerator: int, denominator: int, *, _root_: DictConfig) -> int:
+    """`numerator / denominator` of a setting, which must be whole: sizes of a model as fractions of the scale's."""
+    value = OmegaConf.select(_root_, setting)
     if value * numerator % denominator:
         raise SettingError(
-            f"{value} must be a multiple of {denominator}, since this model takes {numerator}/{denominator} of it"
+            f"{setting}={value} must be a multiple of {denominator}: this model takes {numerator}/{denominator} of it"
         )
     return value * numerator // denominator
 

@@ -78,6 +78,10 @@ def load(directory: Path, checkpoint: str = "last") -> tuple[LanguageModel, Corp
     if record is None:
         raise SettingError(f"run={directory} is not a run: there is no result.json in it")
     corpus = configuration.corpus(record["config"]["data"])
+    if corpus.fingerprint != record["corpus"]["fingerprint"]:
+        raise SettingError(
+            f"{record['corpus']['name']} is not the text that {directory} was trained on any more; restore it first"
+        )
     network = build_network(record["config"]["model"], record["corpus"]["vocabulary"])
     network.load_state_dict(network_weights(network, directory / "checkpoints" / f"{checkpoint}.ckpt"))
     return network.eval(), corpus

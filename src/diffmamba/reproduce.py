@@ -7,7 +7,7 @@ from rich.console import Console
 
 from diffmamba import command_line, reports, sweep
 from diffmamba.errors import SettingError
-from diffmamba.runs.grid import PlannedRun, expand
+from diffmamba.runs.grid import PlannedRun, expand, prepared, stored
 
 USAGE = """usage: python -m diffmamba.reproduce table=NAME [scale=smoke|small|paper] [any setting of diffmamba.train]
 
@@ -30,7 +30,7 @@ def main(words: list[str]) -> int:
     if settings["table"] not in reports.tables():
         raise SettingError(f"table={settings['table']} is not known; use one of {', '.join(reports.tables())}")
     console = Console()
-    planned = expand(settings["table"], overrides)
+    planned = expand(settings["table"], overrides, prepared if settings["train"] else stored)
     if settings["train"]:
         sweep.train(planned, settings | {"sweep": settings["table"]}, overrides, console)
     scale = planned[0].config["scale"]["name"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger, WandbLogger
@@ -52,6 +53,7 @@ def _train(
             network_weights(build_network(config["model"], data.corpus.vocabulary.size), checkpoint)
     found.write(record)
     trainer: L.Trainer | None = None
+    loggers: list[Logger] = []
     recorder = RunRecorder(found, record)
     try:
         L.seed_everything(config["seed"], verbose=False)
@@ -69,7 +71,7 @@ def _train(
     except Exception as error:
         found.write(record | {"status": "failed", "error": _failure(error, trainer), "finished": _now()})
     finally:
-        _close(trainer, found)
+        _close(loggers, found)
     final = found.read()
     assert final is not None
     return final
@@ -176,10 +178,10 @@ def _loggers(config: dict[str, Any], found: Run, record: Record) -> list[Logger]
     return loggers
 
 
-def _close(trainer: L.Trainer | None, found: Run) -> None:
+def _close(loggers: list[Logger], found: Run) -> None:
     """Ends the W&B run with the record's figures as its summary."""
     record = found.read()
-    for logger in trainer.loggers if trainer else []:
+    for logger in loggers:
         if isinstance(logger, WandbLogger) and record is not None:
             summary = {key: record[key] for key in ("status", "wall_seconds", "tokens_per_second", "corpus", "git")}
             logger.experiment.summary.update(summary | record["parameters"] | (record["evaluations"] or [{}])[-1])
@@ -187,9 +189,10 @@ def _close(trainer: L.Trainer | None, found: Run) -> None:
 
 
 def _failure(error: Exception, trainer: L.Trainer | None) -> dict[str, Any]:
+    cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
     return {
-        "type": type(error).__name__,
-        "message": str(error).splitlines()[0] if str(error) else type(error).__name__,
+        "type": type(cause).__name__,
+        "message": str(cause).partition("\n")[0] or type(cause).__name__,
         "traceback": traceback.format_exc(),
         "step": trainer.global_step if trainer else 0,
     }

@@ -27,10 +27,10 @@ USAGE = """usage: python -m diffmamba.sweep sweep=NAME [launcher=local|slurm] [w
 Trains every run of sweeps/NAME.yaml that the run store does not hold yet, and shows how far it is.
 
   sweep=table2      the grid: a file of sweeps/
-  launcher=local    processes on this machine; slurm submits one job for each run (pip install 'diffmamba[slurm]');
+  launcher=local    processes on this machine; slurm submits one job for each run (see the README);
                     any other name is a Hydra launcher
   workers=0         processes for launcher=local; 0: one for each core
-  retry_failed=true trains failed runs again
+  retry_failed=true goes on with failed runs, from their last checkpoint
 
 Every other word is a setting for all runs, as in: scale=small data=pysrc8 optimizer.learning_rate=1e-3"""
 
@@ -79,9 +79,13 @@ def train(planned: Sequence[PlannedRun], settings: dict[str, Any], overrides: Se
             f"interrupted with {finished} of {len(planned)} runs finished; the same command goes on from here"
         )
         raise
+    finally:
+        _stop(processes)
     for process, log in processes.items():
-        if process.returncode not in (0, 1):  # 1: a run failed, which its record says
-            raise SettingError(f"a process of the sweep ended with status {process.returncode}; {log} says why")
+        if process.returncode != 0:
+            errors = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
+            says = "; ".join(dict.fromkeys(errors)) or f"see {log}"
+            console.print(f"a process ended with status {process.returncode}: {says}", markup=False, highlight=False)
 
 
 def _check(pending: Sequence[PlannedRun]) -> None:
@@ -105,7 +109,7 @@ def _start(
     settings: dict[str, Any], overrides: Sequence[str], pending: int, logs: Path
 ) -> dict[subprocess.Popen[bytes], Path]:
     """The processes that train, and where each writes what it says."""
-    cores = os.cpu_count() or 1
+    cores = _cores()
     command = [sys.executable, "-m", "diffmamba.train", f"sweeps={settings['sweep']}", *overrides]
     environment = dict(os.environ)
     if settings["launcher"] == "local":
@@ -125,9 +129,14 @@ def _start(
     return processes
 
 
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
     for process in processes:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)  # does nothing to a process that has ended
     deadline = time.monotonic() + PATIENCE_SECONDS
     for process in processes:
         try:

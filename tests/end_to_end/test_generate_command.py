@@ -155,7 +155,8 @@ def test_corpus_that_changed_is_told_so(world: Any, command: Callable[..., Any])
     record = world.train("data.symbols=words", "scale.batch_size=4")
     world.write_text(story(["entirely", "other", "words", "of", "which", "there", "are", "eight", "and", "more"]))
     outcome = command(
-        lambda: command_line.run(generate.main, generate.USAGE), [f"run={world.run(record).directory}", "length=5"]
+        lambda: command_line.run(generate.main, generate.USAGE),
+        [f"run={world.run(record).directory}", "length=5", "prompt=entirely other"],
     )
     assert (outcome.status, outcome.out, len(outcome.err.splitlines())) == (2, "", 1)
-    assert "corpus" in outcome.err
+    assert "not the text that" in outcome.err

@@ -151,7 +151,10 @@ def test_bfloat16_autocast_is_close_and_trains(combine: partial) -> None:
         ({"groups": 3}, r"groups=3 must divide the number of heads = 4; these would do: 1, 2, 4$"),
         ({"groups": 0}, r"groups=0 must divide"),
         ({"combine": partial(Difference, scope="head")}, r"scope=head .*block, ssm$"),
-        ({"combine": partial(BLOCK, lambda_form="sum")}, r"lambda_form=sum .*scalar, reparam, channel, exp, fixed$"),
+        (
+            {"combine": partial(BLOCK, lambda_form="sum")},
+            r"lambda_form=sum .*scalar, reparam, channel, exp, exp_printed, fixed$",
+        ),
         ({"combine": partial(BLOCK, sign=0)}, r"sign=0 .*-1 or 1$"),
     ],
 )

@@ -167,7 +167,7 @@ PRECISIONS = pytest.mark.parametrize(
 
 @PRECISIONS
 @pytest.mark.parametrize("sign", [-1, 1])
-@pytest.mark.parametrize("form", ["scalar", "reparam", "channel", "exp", "fixed"])
+@pytest.mark.parametrize("form", ["scalar", "reparam", "channel", "exp", "exp_printed", "fixed"])
 @pytest.mark.parametrize("outer_norm", [True, False])
 @pytest.mark.parametrize("scope", ["block", "ssm"])
 def test_one_pass_is_two_blocks(

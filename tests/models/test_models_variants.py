@@ -236,10 +236,12 @@ def test_bad_settings_are_named_with_what_would_do(build: Build, changes: list[s
 def test_sizes_that_a_fraction_cannot_be_taken_of_are_named(
     resolve: Resolve, model: str, denominator: int, setting: str
 ) -> None:
-    with pytest.raises(SettingError, match=rf"model\.{setting}: 48 must be a multiple of {denominator}"):
+    with pytest.raises(
+        SettingError, match=rf"model\.{setting}: scale\.{setting}=48 must be a multiple of {denominator}"
+    ):
         resolve(f"model={model}", f"scale.{setting}=48")
 
 
 def test_diff_mamba_needs_an_even_head_dimension(resolve: Resolve) -> None:
-    with pytest.raises(SettingError, match=r"model\.headdim: 7 must be a multiple of 2"):
+    with pytest.raises(SettingError, match=r"model\.headdim: scale\.headdim=7 must be a multiple of 2"):
         resolve("model=diff_mamba", "scale.headdim=7")

@@ -70,9 +70,6 @@ class LanguageModellingData(LightningDataModule):
     def val_dataloader(self) -> list[EvalWindows]:
         return [self._windows("val"), self._windows("test")]
 
-    def test_dataloader(self) -> EvalWindows:
-        return self._windows("test")
-
     def _train_streams(self, rank: int, world_size: int) -> TrainStreams:
         training = self.corpus.split("train")
         return TrainStreams(training, self.batch_size, self.length, self.rotation_seed, rank, world_size)

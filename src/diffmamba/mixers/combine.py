@@ -20,7 +20,7 @@ from diffmamba.errors import SettingError
 from diffmamba.ops import rms_norm
 
 SCOPES = ("block", "ssm")
-LAMBDA_FORMS = ("scalar", "reparam", "channel", "exp", "fixed")
+LAMBDA_FORMS = ("scalar", "reparam", "channel", "exp", "exp_printed", "fixed")
 
 
 def lambda_init(depth: int) -> float:
@@ -38,7 +38,8 @@ class Lambda(nn.Module):
     | exp       | exp(q1 · k1) - exp(q2 · k2) + λ_init     | four vectors `(d_state,)`, N(0, 0.1²)    |
     | fixed     | λ_init                                   | none                                    |
 
-    The paper prints `- λ_init` in the exp form (eq. 11); its code, like Differential Transformer, adds it; so do we.
+    The paper prints `- λ_init` in the exp form (eq. 11), which is `exp_printed`; its code, like Differential
+    Transformer, adds it.
     """
 
     def __init__(self, form: str, channels: int, d_state: int, initial: float):
@@ -47,7 +48,7 @@ class Lambda(nn.Module):
             raise SettingError(f"model.lambda_form={form} is not known; use one of {', '.join(LAMBDA_FORMS)}")
         self.form = form
         self.initial = initial
-        if form == "exp":
+        if form in ("exp", "exp_printed"):
             self.q1, self.k1, self.q2, self.k2 = (nn.Parameter(torch.randn(d_state) * 0.1) for _ in range(4))
         elif form != "fixed":
             self.bar = nn.Parameter(torch.randn(()) if form == "scalar" else torch.randn(channels))
@@ -55,8 +56,9 @@ class Lambda(nn.Module):
     def forward(self) -> Tensor | float:
         if self.form == "fixed":
             return self.initial
-        if self.form == "exp":
-            return torch.exp(self.q1 @ self.k1) - torch.exp(self.q2 @ self.k2) + self.initial
+        if self.form in ("exp", "exp_printed"):
+            learned = torch.exp(self.q1 @ self.k1) - torch.exp(self.q2 @ self.k2)
+            return learned + self.initial if self.form == "exp" else learned - self.initial
         bar = self.bar.sum() if self.form == "reparam" else self.bar
         return torch.sigmoid(bar) + self.initial
 

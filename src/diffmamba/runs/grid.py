@@ -1,6 +1,7 @@
 """The runs of a sweep: Hydra's own expansion of its grid, each with its configuration and its identity."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from hydra.errors import HydraException
 from diffmamba.configuration import CONF, corpus, resolved
 from diffmamba.errors import SettingError
 from diffmamba.runs.identity import identity
+from diffmamba.runs.store import RunStore
 
 
 @dataclass(frozen=True)
@@ -22,15 +24,30 @@ class PlannedRun:
     config: dict[str, Any]
 
 
-def expand(sweep: str, overrides: Sequence[str] = ()) -> list[PlannedRun]:
-    """Every distinct run of `sweeps=sweep` with further overrides, in grid order; prepares the corpora it names.
+def prepared(config: dict[str, Any]) -> str:
+    """The fingerprint of the corpus that a configuration names, which is prepared first if need be."""
+    return corpus(config["data"]).fingerprint
+
+
+def stored(config: dict[str, Any]) -> str:
+    """The fingerprint of the corpus that the latest run of a configuration's `data` was fed, by the run store alone."""
+    return RunStore(config["runs"]).fingerprint(config["data"])
+
+
+def expand(
+    sweep: str, overrides: Sequence[str] = (), fingerprint: Callable[[dict[str, Any]], str] = prepared
+) -> list[PlannedRun]:
+    """Every distinct run of `sweeps=sweep` with further overrides, in grid order.
+
+    `fingerprint` is `prepared`, or `stored` for a table from the run store alone. Words for Hydra's launcher are left
+    to the launcher.
 
     Raises SettingError in one line for an unknown sweep, group or setting.
     """
     for word in overrides:
         if not word.partition("=")[1] or not word.partition("=")[0].strip("-"):
             raise SettingError(f"{word!r} is not a setting; write name=value")
-    words = [f"sweeps={sweep}", *overrides]
+    words = [f"sweeps={sweep}", *(word for word in overrides if not word.startswith("hydra"))]
     try:
         with initialize_config_dir(CONF, version_base="1.3", job_name="train"):
             parser = OverridesParser.create()
@@ -43,8 +60,12 @@ def expand(sweep: str, overrides: Sequence[str] = ()) -> list[PlannedRun]:
     except HydraException as error:
         raise SettingError(_one_line(error)) from error
     planned: dict[str, PlannedRun] = {}
+    fingerprints: dict[str, str] = {}
     for config in configs:
-        run_id = identity(config, corpus(config["data"]).fingerprint)
+        data = json.dumps([config["data"], config["runs"]], sort_keys=True)
+        if data not in fingerprints:
+            fingerprints[data] = fingerprint(config)
+        run_id = identity(config, fingerprints[data])
         planned.setdefault(run_id, PlannedRun(run_id, config))
     return list(planned.values())
 

@@ -12,7 +12,8 @@ from typing import Any
 
 BUILT = ("d_model", "n_layers", "layer", "residual", "dropout", "lambda_index", "mixers")
 """The keys of `model` that the network is built from; all others are shorthand for use inside `mixers`."""
-FED = ("symbols", "batch_size", "length", "eval_windows", "rotation_seed")
+FED = ("batch_size", "length", "eval_windows", "rotation_seed")
+"""The keys of `data` that say how the corpus is fed; which corpus it is, its fingerprint says."""
 BUDGET = ("steps", "epochs", "evaluate_every")
 NOT_TRAINING = ("_target_", "accelerator", "log_every_n_steps", "profiler", "detect_anomaly", "benchmark")
 """The keys of `trainer` that leave the result as it is; all others, also those a user adds, belong to the identity."""
@@ -22,7 +23,8 @@ def determining(config: dict[str, Any], fingerprint: str) -> dict[str, Any]:
     """The part of a resolved configuration that determines the result, with the corpus's fingerprint."""
     return {
         "model": {key: config["model"][key] for key in BUILT},
-        "data": {"fingerprint": fingerprint} | {key: config["data"][key] for key in FED},
+        "data": {"fingerprint": fingerprint, "symbols": config["data"]["symbols"]}
+        | {key: config["data"][key] for key in FED},
         "optimizer": config["optimizer"],
         "budget": {key: config["scale"][key] for key in BUDGET},
         "trainer": {key: value for key, value in config["trainer"].items() if key not in NOT_TRAINING},

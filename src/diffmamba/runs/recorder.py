@@ -1,6 +1,5 @@
 """Lightning callbacks that keep a run's record, and what a resumed run needs to go on exactly where it was."""
 
-import math
 import time
 from typing import Any
 
@@ -70,9 +69,7 @@ class RunRecorder(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         measured = {
-            key: float(value)
-            for key, value in trainer.callback_metrics.items()
-            if key.startswith(("val/", "test/")) and math.isfinite(value)
+            key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith(("val/", "test/"))
         }
         epoch = trainer.fit_loop.epoch_loop.total_batch_idx + 1
         self.evaluations.append(

@@ -96,6 +96,16 @@ class RunStore:
     def run(self, run_id: str) -> Run:
         return Run(self.directory / run_id)
 
+    def fingerprint(self, data: dict[str, Any]) -> str:
+        """The fingerprint of the corpus that the latest run with this `data` source and symbols was fed; "" if none."""
+        same = [
+            record
+            for record in self.records().values()
+            if all(record["config"]["data"][key] == data[key] for key in ("name", "source", "symbols"))
+        ]
+        latest = max(same, key=lambda record: record["started"], default=None)
+        return latest["corpus"]["fingerprint"] if latest else ""
+
     def records(self) -> dict[str, Record]:
         """The record of every run that was started, by run id, with the status it has now."""
         found = {}

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MeanMetric, MetricCollection
 
+from diffmamba.data.streams import IGNORED
 from diffmamba.models import LanguageModel
 from diffmamba.tasks.optimization import AdamW
 
-IGNORED = -100  # target of padded positions
 SPLITS = ("val", "test")
 
 
@@ -56,7 +56,7 @@ class LanguageModelling(L.LightningModule):
             loss = nats.compute()
             nats.reset()
             self.log(f"{split}/loss", loss)
-            self.log(f"{split}/ppl", loss.exp(), prog_bar=True)
+            self.log(f"{split}/ppl", self._finite(loss.exp(), f"exponential of the {split}"), prog_bar=True)
             self.log(f"{split}/bpc", loss / math.log(2))
 
     def _finite(self, loss: Tensor, kind: str) -> Tensor:
