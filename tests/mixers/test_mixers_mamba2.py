@@ -30,6 +30,11 @@ def test_lambda_init(depth: int, expected: float) -> None:
             {"q1": [0.5, 1.0], "k1": [0.2, 0.3], "q2": [-1.0, 0.4], "k2": [0.1, 0.5]},
             math.exp(0.4) - math.exp(0.1) + 0.2,
         ),
+        (
+            "exp_printed",
+            {"q1": [0.5, 1.0], "k1": [0.2, 0.3], "q2": [-1.0, 0.4], "k2": [0.1, 0.5]},
+            math.exp(0.4) - math.exp(0.1) - 0.2,
+        ),
         ("fixed", {}, 0.2),
     ],
 )

@@ -88,9 +88,9 @@ def lambda_(form: str, p: Weights, depth: int) -> Tensor | float:
     initial = lambda_init(depth)
     if form == "fixed":
         return initial
-    if form == "exp":
+    if form in ("exp", "exp_printed"):
         q1, k1, q2, k2 = (p[f"combine.weight.{name}"] for name in ("q1", "k1", "q2", "k2"))
-        return (q1 * k1).sum().exp() - (q2 * k2).sum().exp() + initial
+        return (q1 * k1).sum().exp() - (q2 * k2).sum().exp() + (initial if form == "exp" else -initial)
     bar = p["combine.weight.bar"]
     return 1 / (1 + torch.exp(-(bar.sum() if form == "reparam" else bar))) + initial
 
