@@ -21,6 +21,7 @@ help:  ## Show this help
 setup: $(READY)  ## Install the package and its tools into .venv
 
 $(READY): pyproject.toml constraints.txt
+	@echo "installing into $(VENV), which takes about two minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $@

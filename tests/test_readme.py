@@ -31,7 +31,7 @@ def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "retention.yaml").write_text(block("yaml"))
     with initialize_config_dir(configuration.CONF, version_base="1.3"):
-        words = ["model=retention", f"hydra.searchpath=[file://{configuration.ROOT},file://{tmp_path}]"]
+        words = ["model=retention", f"hydra.searchpath=[file://{tmp_path}]"]
         config = configuration.resolved(compose("train", overrides=words))
     torch.manual_seed(0)
     return build_network(config["model"], 27).double()

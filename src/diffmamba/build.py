@@ -15,6 +15,7 @@ from diffmamba.runs.identity import BUILT, FED
 
 def check(config: dict[str, Any]) -> LanguageModellingData:
     """Raises SettingError where the configuration cannot work, at no cost; returns its data."""
+    _check_numbers(config)
     trainer = config["trainer"]
     if trainer["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
         raise SettingError("trainer.accelerator=gpu finds no CUDA device here; trainer=cpu or trainer=auto would do")
@@ -26,6 +27,20 @@ def check(config: dict[str, Any]) -> LanguageModellingData:
     with torch.device("meta"):
         build_network(config["model"], data.corpus.vocabulary.size)
     return data
+
+
+def _check_numbers(config: dict[str, Any]) -> None:
+    """Refuses what is no number, or one that makes no sense, before it fails deep inside."""
+    scale, optimizer = config["scale"], config["optimizer"]
+    whole = {"seed": (config["seed"], 0)} | {
+        f"scale.{key}": (scale[key], 1) for key in ("steps", "epochs", "evaluate_every") if scale[key] is not None
+    }
+    for setting, (value, least) in whole.items():
+        if type(value) is not int or value < least:
+            raise SettingError(f"{setting}={value} must be a whole number of at least {least}")
+    for key in ("learning_rate", "weight_decay", "warmup_steps"):
+        if type(optimizer[key]) not in (int, float) or optimizer[key] < 0:
+            raise SettingError(f"optimizer.{key}={optimizer[key]} must be a number of at least 0")
 
 
 def build_data(config: dict[str, Any]) -> LanguageModellingData:

@@ -39,13 +39,16 @@ def _convert(name: str, text: str, default: Any) -> Any:
 def run(entry: Callable[[list[str]], int], usage: str) -> None:
     """Runs an entry point on the command line's words and exits with its status.
 
-    `--help` prints the usage; a SettingError is one line on stderr and status 2; Ctrl-C or SIGTERM is status 130.
+    `--help` prints the usage; a SettingError is a line on stderr and status 2; Ctrl-C, SIGTERM, SIGHUP are status 130.
     """
     words = sys.argv[1:]
     if {"-h", "--help"} & set(words):
         print(usage)
         return
-    signal.signal(signal.SIGTERM, _interrupt)
+    for name in ("SIGTERM", "SIGHUP"):  # a closed terminal stops what it started, unless nohup says otherwise
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     try:
         sys.exit(entry(words))
     except SettingError as error:

@@ -1,6 +1,6 @@
-"""What Hydra needs to know before it composes: where `experiments/` and `sweeps/` lie, and our resolvers.
+"""What Hydra composes from, and how what it composed becomes plain data and a corpus.
 
-Importing this module registers both, in every process that composes or resolves a configuration.
+Importing this module registers our resolvers, in every process that composes or resolves a configuration.
 """
 
 import json
@@ -19,7 +19,6 @@ from diffmamba.errors import SettingError
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = str(ROOT / "conf")
-os.environ["DIFFMAMBA_ROOT"] = str(ROOT)
 
 
 def fraction(setting: str, numerator: int, denominator: int, *, _root_: DictConfig) -> int:

@@ -49,6 +49,8 @@ def main(words: list[str]) -> int:
     settings, unknown = command_line.parse(words, DEFAULTS)
     if unknown:
         raise SettingError(f"{unknown[0]} is not a setting; use {', '.join(DEFAULTS)}")
+    if not settings["run"]:
+        raise SettingError("run=DIR is missing: which directory of the run store to take; --help says more")
     for name, (range_, fits) in RANGES.items():
         if not fits(settings[name]):
             raise SettingError(f"{name}={settings[name]} must be {range_}")

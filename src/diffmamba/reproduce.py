@@ -1,6 +1,7 @@
 """`python -m diffmamba.reproduce table=table2 scale=smoke`: a published table, from its sweep to its page."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -35,6 +36,8 @@ def main(words: list[str]) -> int:
         sweep.train(planned, settings | {"sweep": settings["table"]}, overrides, console)
     scale = planned[0].config["scale"]["name"]
     table = reports.build(settings["table"], cells(planned), sweep.store_of(planned).records(), scale)
+    if overrides:
+        table = replace(table, caveats=(f"All runs with {' '.join(overrides)}.", *table.caveats))
     directory = Path(settings["reports"]) / f"{settings['table']}-{scale}"
     reports.write(table, directory)
     reports.show(table, console)

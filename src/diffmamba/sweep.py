@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from diffmamba import command_line
 from diffmamba.errors import SettingError
-from diffmamba.runs.grid import PlannedRun, expand
+from diffmamba.runs.grid import PlannedRun, check_launcher, expand
 from diffmamba.runs.store import Record, RunStore
 
 USAGE = """usage: python -m diffmamba.sweep sweep=NAME [launcher=local|slurm] [workers=N] [any setting of train]
@@ -65,7 +65,10 @@ def train(planned: Sequence[PlannedRun], settings: dict[str, Any], overrides: Se
         return
     if settings["workers"] < 0:
         raise SettingError(f"workers={settings['workers']} must be 1 or more, or 0 for one on each core")
+    if settings["launcher"] != "local":
+        check_launcher(_hydra_launcher(settings["launcher"]))
     _check(pending)
+    console.print(f"{len(pending)} of {len(planned)} runs to train, in {store.directory}", highlight=False)
     logs = store.directory / ".sweep"
     logs.mkdir(parents=True, exist_ok=True)
     processes = _start(settings, overrides, len(pending), logs)
@@ -117,16 +120,30 @@ def _start(
         environment["OMP_NUM_THREADS"] = str(max(1, cores // workers))
     else:
         workers = 1
-        command.append(f"hydra/launcher={LAUNCHERS.get(settings['launcher'], settings['launcher'])}")
+        command.append(f"hydra/launcher={_hydra_launcher(settings['launcher'])}")
     processes = {}
     for index in range(workers):
         log = logs / f"{settings['sweep']}-{index}.log"
         with log.open("wb") as output:  # a session of its own: Ctrl-C reaches it once, from _stop
             process = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+                preexec_fn=_listen_to_interrupts,
             )
         processes[process] = log
     return processes
+
+
+def _listen_to_interrupts() -> None:
+    """Undoes what a script's `&` does to its children, which would then never hear SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _hydra_launcher(name: str) -> str:
+    return LAUNCHERS.get(name, name)
 
 
 def _cores() -> int:

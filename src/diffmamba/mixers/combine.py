@@ -68,6 +68,8 @@ class OuterNorm(nn.Module):
 
     def __init__(self, channels: int, outer_norm: bool, scale: float = 1.0):
         super().__init__()
+        if not isinstance(outer_norm, bool):  # any other text would count as true
+            raise SettingError(f"model.outer_norm={outer_norm} is not known; use true or false")
         self.weight = nn.Parameter(torch.ones(channels)) if outer_norm else None
         self.scale = scale
 

@@ -70,6 +70,16 @@ def expand(
     return list(planned.values())
 
 
+def check_launcher(launcher: str) -> None:
+    """Raises SettingError where Hydra has no launcher of this name."""
+    try:
+        with initialize_config_dir(CONF, version_base="1.3", job_name="train"):
+            compose("train", overrides=[f"hydra/launcher={launcher}"], return_hydra_config=True)
+    except HydraException as error:
+        text = _one_line(error)
+        raise SettingError(f"launcher: {text} (slurm needs the extra: pip install -e '.[slurm]')") from error
+
+
 def _one_line(error: HydraException) -> str:
     """Hydra's message without its advice on search paths."""
     lines = [line.strip() for line in str(error).split("Config search path")[0].splitlines()]

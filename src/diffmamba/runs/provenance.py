@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+SOURCES = ("src", "conf", "experiments", "sweeps")  # what a result may depend on; new files count
 PACKAGES = ("diffmamba", "torch", "lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy", "wandb", "mamba-ssm")
 
 
@@ -22,7 +23,7 @@ def git_state(directory: Path) -> dict[str, Any]:
             return None
         return answer.stdout.strip() if answer.returncode == 0 else None
 
-    changes = git("status", "--porcelain", "--untracked-files=no")
+    changes = git("status", "--porcelain", "--", *SOURCES)
     return {"revision": git("rev-parse", "HEAD"), "dirty": bool(changes)}
 
 

@@ -42,7 +42,7 @@ class Run:
         """The record as it was last written; None if the run was never started."""
         try:
             return json.loads((self.directory / "result.json").read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except json.JSONDecodeError as error:
             raise SettingError(
@@ -67,7 +67,10 @@ class Run:
 
         Waits a moment, since `is_taken` holds the lock for an instant.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingError(f"runs={self.directory.parent} cannot hold runs: {error}") from error
         lock = FileLock(self.directory / "lock")
         try:
             lock.acquire(timeout=0.2, poll_interval=0.02)
