@@ -86,9 +86,14 @@ def train(planned: Sequence[PlannedRun], settings: dict[str, Any], overrides: Se
         _stop(processes)
     for process, log in processes.items():
         if process.returncode != 0:
-            errors = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
-            says = "; ".join(dict.fromkeys(errors)) or f"see {log}"
-            console.print(f"a process ended with status {process.returncode}: {says}", markup=False, highlight=False)
+            console.print(_trouble(process.returncode, log), markup=False, highlight=False)
+
+
+def _trouble(status: int, log: Path) -> str:
+    """Why a process ended with a status other than 0; what runs failed of is in their records and was said already."""
+    errors = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
+    unsaid = dict.fromkeys(line for line in errors if not line.startswith("error: run "))
+    return f"a process ended with status {status}: {'; '.join(unsaid) or f'see {log}'}"
 
 
 def _check(pending: Sequence[PlannedRun]) -> None:

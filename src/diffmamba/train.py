@@ -48,7 +48,7 @@ def _summary(record: dict[str, Any], store: Path) -> str:
         error = record["error"]
         return (
             f"error: run {record['id']} failed at step {error['step']}: {error['message']} "
-            f"(traceback in {place}/result.json; retry_failed=true trains it again)"
+            f"(traceback in {place}/result.json; retry_failed=true goes on with it)"
         )
     last = record["evaluations"][-1]
     return (
