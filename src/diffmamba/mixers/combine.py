@@ -57,7 +57,8 @@ class Lambda(nn.Module):
         if self.form == "fixed":
             return self.initial
         if self.form in ("exp", "exp_printed"):
-            learned = torch.exp(self.q1 @ self.k1) - torch.exp(self.q2 @ self.k2)
+            # `@` would be bfloat16 under autocast, and lose the third decimal of λ
+            learned = torch.exp((self.q1 * self.k1).sum()) - torch.exp((self.q2 * self.k2).sum())
             return learned + self.initial if self.form == "exp" else learned - self.initial
         bar = self.bar.sum() if self.form == "reparam" else self.bar
         return torch.sigmoid(bar) + self.initial
