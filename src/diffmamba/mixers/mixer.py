@@ -6,16 +6,16 @@ import torch
 from torch import Tensor, nn
 
 State = Any
-"""Whatever a mixer must remember between positions: a tensor, or a tuple of tensors with the batch first."""
+"""Whatever a mixer must remember between positions: a tensor, a tuple of tensors with the batch first, or an object."""
 
 
 class Mixer(nn.Module):
     """A causal map `(batch, length, d_model)` → the same shape.
 
     A mixer is built as `Mixer(d_model, depth, **settings)`, where `depth` is the 1-based index of its residual block.
-    It must define `forward` (all positions at once), `allocate_state` and `step` (one position in constant time and
-    memory), and the two ways must agree. `extend`, the parallel form that starts from a state and returns the next one,
-    is what prompts are read with; the default steps through the positions.
+    It must define `forward` (all positions at once), `allocate_state` and `step` (one position, in constant time and
+    memory unless it is attention), and the two ways must agree. `extend`, the parallel form that starts from a state
+    and returns the next one, is what prompts are read with; the default steps through the positions.
     """
 
     def allocate_state(self, batch: int) -> State:
