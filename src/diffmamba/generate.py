@@ -18,7 +18,8 @@ from diffmamba.runs import Run
 USAGE = """usage: python -m diffmamba.generate run=DIR [prompt=TEXT] [length=400] [temperature=1.0]
                                     [top_k=0] [top_p=1.0] [seed=0] [checkpoint=last|best]
 
-Continues a prompt with a trained run, one symbol at a time, in constant memory and time per symbol.
+Continues a prompt with a trained run, one symbol at a time, in constant memory and time per symbol
+(with attention: growing with the text).
 
   run=DIR           a directory of the run store
   prompt=TEXT       put into the corpus's own alphabet first

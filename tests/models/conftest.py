@@ -13,6 +13,7 @@ from diffmamba.build import build_network
 from diffmamba.models import LanguageModel
 
 TINY = ("scale.d_model=32", "scale.headdim=32", "scale.d_state=4", "scale.n_layers=1")
+ATTENTION = ("model=transformer", "model=diff_transformer")  # heads divide 3/2 · d_model, which 32 does not
 VOCABULARY = 7
 
 
@@ -34,6 +35,7 @@ def build() -> Callable[..., LanguageModel]:
 
     def build_(*overrides: str, **changes: Any) -> LanguageModel:
         torch.manual_seed(0)
-        return build_network(_resolved(*TINY, *overrides)["model"] | changes, VOCABULARY)
+        narrow = ["model.headdim=16" for word in overrides if word in ATTENTION]
+        return build_network(_resolved(*TINY, *narrow, *overrides)["model"] | changes, VOCABULARY)
 
     return build_

@@ -62,6 +62,15 @@ def test_rows_of_a_batch_do_not_touch_each_other(model: LanguageModel) -> None:
         assert torch.equal(text(model, prompt=PROMPT[row : row + 1], temperature=0)[0], together[row])
 
 
+@pytest.mark.parametrize("name", ["transformer", "diff_transformer"])
+def test_attention_generates_what_it_would_by_reading_again(build: Build, name: str) -> None:
+    """Over several doublings of its cache, for all rows of a batch."""
+    model = build(f"model={name}").double().eval()
+    together = text(model, 30, temperature=0)
+    assert torch.equal(together, greedy(model, 30))
+    assert torch.equal(text(model, 30, PROMPT[1:], temperature=0)[0], together[1])
+
+
 def test_nothing_is_kept_for_gradients(model: LanguageModel) -> None:
     logits, _ = model.extend(PROMPT, model.allocate_state(2))
     assert logits.requires_grad

@@ -27,7 +27,7 @@ def undecayed_by_type(network: nn.Module) -> set[str]:
 
 
 @pytest.mark.parametrize("residual", ["post_norm", "pre_norm"])
-@pytest.mark.parametrize("model", ["mamba", "diff_mamba", "diff_s6", "diff_mamba_hybrid"])
+@pytest.mark.parametrize("model", ["mamba", "diff_mamba", "diff_s6", "diff_mamba_hybrid", "diff_transformer"])
 def test_biases_gains_and_the_scan_are_not_decayed(build: Build, model: str, residual: str) -> None:
     network = build(f"model={model}", "model.outer_norm=true", residual=residual)
     decayed, undecayed = parameter_groups(network, 0.1)

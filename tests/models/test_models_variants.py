@@ -1,5 +1,6 @@
 """Every model of conf/model with every switch: it composes, trains, is causal, and decodes as it trains."""
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from diffmamba import configuration
 from diffmamba.build import build_network
 from diffmamba.errors import SettingError
-from diffmamba.mixers import Difference, Mamba2
+from diffmamba.mixers import Attention, Difference, Mamba2, MapDifference
 from diffmamba.models import LanguageModel
 from diffmamba.tasks.optimization import AdamW
 
@@ -37,7 +38,7 @@ def overrides(model: str, outer_norm: str, form: str) -> list[str]:
 
 def test_the_models_are_those_of_the_design() -> None:
     assert {"mamba", "naive_diff", "diff_s6", "diff_mamba", "diff_mamba_hybrid", "mamba_grouped"} <= set(MODELS)
-    assert "diff_mamba_additive" in MODELS
+    assert {"diff_mamba_additive", "transformer", "diff_transformer"} <= set(MODELS)
 
 
 @every_switch
@@ -124,6 +125,22 @@ def test_parameters_are_the_published_millions(resolve: Resolve, model: str, pub
         network = build_network(config, vocabulary_size=27)
     count = sum(parameter.numel() for parameter in network.parameters())
     assert count / 1e6 == pytest.approx(published, rel=0.01)
+
+
+def parameters(network: LanguageModel) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(("model", "extra"), [("transformer", 0), ("diff_transformer", 4 * 64 + 128)])
+def test_attention_has_the_parameters_of_mambas_projections(resolve: Resolve, model: str, extra: int) -> None:
+    """6 · d_model² in each mixer, besides λ's vectors and the gain of the heads; Mamba has 2.5 % more in its mixers."""
+    configs = [resolve("scale=paper", f"model={name}")["model"] for name in (model, "mamba")]
+    with torch.device("meta"):
+        network, mamba = (build_network(config, 27) for config in configs)
+    mixers = [block.layer for block in network.backbone.blocks if isinstance(block.layer, Attention)]
+    assert [sum(p.numel() for p in mixer.parameters()) for mixer in mixers] == [6 * 1024**2 + extra] * 12
+    assert [(mixer.heads, mixer.headdim) for mixer in mixers] == [(12, 128)] * 12
+    assert parameters(network) == pytest.approx(parameters(mamba), rel=0.016)
 
 
 def test_the_grouped_control_has_the_parameters_of_diff_mamba_but_for_lambda(resolve: Resolve) -> None:
@@ -217,6 +234,9 @@ def test_two_networks_of_one_seed_are_the_same(build: Build) -> None:
         ),
         (["model=diff_mamba", "model.headdim=5"], r"model\.headdim=5 must divide .*1, 2, 4, 8, 16, 32$"),
         (["model=mamba_grouped", "model.headdim=64"], r"groups=2 must divide the number of heads = 1; .*: 1$"),
+        (["model=transformer", "model.headdim=6"], r"model\.headdim=6 must be .* = 48; .*: 4, 8, 12, 16, 24, 48$"),
+        (["model=diff_transformer", "model.inner=45"], r"model\.inner=45 must be a multiple of 4"),
+        (["model=diff_transformer", "model.lambda_form=softmax"], r"model\.lambda_form=softmax .*scalar, .*, fixed$"),
         (["model=diff_mamba", "model.lambda_form=exponential"], r"model\.lambda_form=exponential .*scalar, .*, fixed$"),
         (["model=diff_mamba", "model.lambda_form=null"], r"model\.lambda_form=.*scalar, .*, fixed$"),
         (["model=diff_mamba", "model.sign=2"], r"sign=2 .*-1 or 1$"),
@@ -240,6 +260,21 @@ def test_sizes_that_a_fraction_cannot_be_taken_of_are_named(
         SettingError, match=rf"model\.{setting}: scale\.{setting}=48 must be a multiple of {denominator}"
     ):
         resolve(f"model={model}", f"scale.{setting}=48")
+
+
+def test_the_inner_width_of_attention_follows_the_width_of_the_model(resolve: Resolve) -> None:
+    (mixer,) = resolve("model=transformer", "model.d_model=128")["model"]["mixers"]
+    assert mixer["inner"] == 192
+    with pytest.raises(SettingError, match=r"inner: model\.d_model=33 must be a multiple of 2"):
+        resolve("model=transformer", "scale.d_model=33")
+
+
+def test_differential_attention_is_told_its_depth(build: Build) -> None:
+    network = build("model=diff_transformer", "scale.n_layers=2")
+    combines = [block.layer.combine for block in network.backbone.blocks if isinstance(block.layer, Attention)]
+    assert all(isinstance(combine, MapDifference) and combine.weight.form == "exp" for combine in combines)
+    depths = (1, 2, 4, 5)
+    assert [c.weight.initial for c in combines] == pytest.approx([0.8 - 0.6 * math.exp(-0.3 * (d - 1)) for d in depths])
 
 
 def test_diff_mamba_needs_an_even_head_dimension(resolve: Resolve) -> None:

@@ -39,6 +39,7 @@ def name(*settings: str, fingerprint: str = "0123456789abcdef") -> str:
         ("model=diff_mamba_additive", "model=diff_mamba model.sign=1"),
         ("model=mamba", "model=mamba model.lambda_form=exp"),
         ("model=mamba_grouped", "model=mamba_grouped model.lambda_form=exp"),
+        ("model=transformer", "model=transformer model.lambda_form=exp model.outer_norm=true scale.d_state=8"),
         ("model.name=diff_mamba", "model.name=mine"),
         ("data.name=pydoc8", "data.name=mine"),
         ("scale.name=smoke", "scale.name=mine"),
@@ -71,6 +72,7 @@ MATTERS = [
     *("model.lambda_form=reparam", "model.lambda_form=channel", "model.lambda_form=exp", "model.lambda_form=fixed"),
     *("data.symbols=bytes", "+trainer.gradient_clip_algorithm=value", "+trainer.limit_train_batches=3"),
     *("model=mamba", "model=naive_diff", "model=diff_s6", "model=diff_mamba_hybrid", "model=mamba_grouped"),
+    *("model=transformer", "model=diff_transformer", "model=transformer model.inner=32"),
 ]
 
 
@@ -80,7 +82,10 @@ def test_what_changes_a_result_changes_the_name() -> None:
     assert [group for group in alike.values() if len(group) > 1] == []
 
 
-@pytest.mark.parametrize("model", ["diff_s6", "naive_diff", "diff_mamba", "diff_mamba_additive", "diff_mamba_hybrid"])
+@pytest.mark.parametrize(
+    "model",
+    ["diff_s6", "naive_diff", "diff_mamba", "diff_mamba_additive", "diff_mamba_hybrid", "diff_transformer"],
+)
 def test_lambda_form_names_every_differential_model(model: str) -> None:
     forms = ("scalar", "reparam", "channel", "exp", "fixed")
     assert len({name(f"model={model}", f"model.lambda_form={form}") for form in forms}) == len(forms)

@@ -1,4 +1,4 @@
-"""Sampling from a language model with constant time and memory per symbol."""
+"""Sampling from a language model: one step per symbol, in constant time and memory unless mixers are attention."""
 
 from collections.abc import Iterator
 
