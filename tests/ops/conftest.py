@@ -1,0 +1,141 @@
+"""mamba-ssm's references in plain PyTorch, which need neither a GPU nor a compiler.
+
+`make setup` puts the Python files of mamba-ssm and causal-conv1d into `.reference` instead of the environment, since
+transformers takes its Mamba kernels from a mamba-ssm that it can import, and those do not run here. What only the
+kernels need has stand-ins; the tests' process is left as it was when the tests that asked for this are over.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+DIRECTORY = Path(os.environ.get("DIFFMAMBA_REFERENCE", Path(__file__).parents[2] / ".reference"))
+PACKAGES = ("mamba_ssm", "causal_conv1d", "einops")
+STAND_INS = ("triton", "selective_scan_cuda")
+
+Reference = Callable[..., Any]
+
+
+@dataclass(frozen=True, repr=False)
+class MambaSsm:
+    """The references by their own names. They compute in float32 whatever they are given, but in `float64()`."""
+
+    ssd_chunk_scan_combined_ref: Reference
+    ssd_selective_scan: Reference
+    chunk_state_ref: Reference
+    state_passing_ref: Reference
+    chunk_scan_ref: Reference
+    mamba_split_conv1d_scan_ref: Reference
+    selective_scan_ref: Reference
+    selective_state_update_ref: Reference
+    rms_norm_ref: Reference
+    causal_conv1d_ref: Reference
+    causal_conv1d_update_ref: Reference
+    modules: tuple[ModuleType, ...]
+
+    @contextmanager
+    def float64(self) -> Iterator[None]:
+        """Wherever the references say float32 they mean float64, which makes them exact enough to judge by."""
+        wide = ModuleType("torch")
+        vars(wide).update(vars(torch), float32=torch.float64)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Tensor, "float", Tensor.double)
+            for module in self.modules:
+                patched.setattr(module, "torch", wide)
+            yield
+
+
+@pytest.fixture(scope="module")
+def mamba_ssm() -> Iterator[MambaSsm]:
+    if not DIRECTORY.is_dir():
+        missing = f"{DIRECTORY} is not there; make setup installs it"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    before = _taken_out(*PACKAGES, *STAND_INS)
+    try:
+        yield _loaded()
+    finally:
+        _taken_out(*PACKAGES, *STAND_INS)
+        sys.modules.update(before)
+
+
+def _taken_out(*packages: str) -> dict[str, ModuleType]:
+    """Removes packages from the loaded modules."""
+    return {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] in packages}
+
+
+def _loaded() -> MambaSsm:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(DIRECTORY)
+        for module in _stand_ins():
+            sys.modules[module.__name__] = module
+        ssd = importlib.import_module("mamba_ssm.ops.triton.ssd_combined")
+        scan = importlib.import_module("mamba_ssm.ops.selective_scan_interface")
+        update = importlib.import_module("mamba_ssm.ops.triton.selective_state_update")
+        norm = importlib.import_module("mamba_ssm.ops.triton.layernorm_gated")
+        conv = importlib.import_module("causal_conv1d.causal_conv1d_interface")
+        parts = [
+            importlib.import_module(f"mamba_ssm.ops.triton.{name}") for name in ("ssd_chunk_state", "ssd_chunk_scan")
+        ]
+    _taken_out(*STAND_INS)  # before anything else looks for them
+
+    # The references of larger things call the kernels of smaller ones: these become references, too.
+    scan.selective_scan_fn = scan.selective_scan_ref
+    ssd.causal_conv1d_fn = conv.causal_conv1d_ref
+
+    def whole_block(*arguments: Any, rmsnorm_weight: Tensor, ngroups: int, **settings: Any) -> Tensor:
+        # The kernel normalises by group, which its reference forgets.
+        ssd.rmsnorm_fn = partial(norm.rms_norm_ref, group_size=rmsnorm_weight.numel() // ngroups)
+        settings |= {"rmsnorm_weight": rmsnorm_weight, "ngroups": ngroups}
+        return ssd.mamba_split_conv1d_scan_ref(*arguments, **settings)
+
+    return MambaSsm(
+        ssd_chunk_scan_combined_ref=ssd.ssd_chunk_scan_combined_ref,
+        ssd_selective_scan=ssd.ssd_selective_scan,
+        chunk_state_ref=ssd.chunk_state_ref,
+        state_passing_ref=ssd.state_passing_ref,
+        chunk_scan_ref=ssd.chunk_scan_ref,
+        mamba_split_conv1d_scan_ref=whole_block,
+        selective_scan_ref=scan.selective_scan_ref,
+        selective_state_update_ref=update.selective_state_update_ref,
+        rms_norm_ref=norm.rms_norm_ref,
+        causal_conv1d_ref=conv.causal_conv1d_ref,
+        causal_conv1d_update_ref=conv.causal_conv1d_update_ref,
+        modules=(ssd, scan, update, norm, conv, *parts),
+    )
+
+
+def _stand_ins() -> Iterator[ModuleType]:
+    """Modules for what only kernels need: enough of each to import the files that define kernels and references."""
+
+    def module(name: str, **contents: Any) -> ModuleType:
+        made = ModuleType(name)
+        vars(made).update(contents)
+        return made
+
+    yield module("mamba_ssm", __path__=[str(DIRECTORY / "mamba_ssm")])  # its __init__ would import all its models
+    yield module("selective_scan_cuda")
+    kernels = ("fwd", "bwd", "update")
+    yield module("causal_conv1d.cpp_functions", **{f"causal_conv1d_{kernel}_function": None for kernel in kernels})
+    yield (language := module("triton.language", constexpr=None))
+    yield module(
+        "triton",
+        __version__="3.5.0",
+        language=language,
+        jit=lambda kernel: kernel,
+        heuristics=lambda values: lambda kernel: kernel,
+        autotune=lambda configs, key: lambda kernel: SimpleNamespace(configs=configs),
+        Config=lambda kwargs, num_stages=0, num_warps=0, pre_hook=None: SimpleNamespace(
+            kwargs=kwargs, num_warps=num_warps
+        ),
+    )

@@ -1,0 +1,340 @@
+"""Our operators, and the Mamba-2 mixer made of them, against mamba-ssm's own references (see `conftest.py`).
+
+In float64 both sides are exact but for rounding (1e-14 is seen), so agreement to twelve digits means the same function,
+its gradients included. In float32 and bfloat16 the references run as they are written.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from diffmamba import ops
+from diffmamba.mixers import Difference, Mamba2, Single
+from diffmamba.ops import causal_conv, causal_conv_step, gated_rms_norm, ssd, ssd_step
+
+EPSILON = 1e-5  # of Mamba-2's gated norm in mamba-ssm
+
+# By a tensor's type, relative to its largest number. float32: sums of up to a thousand terms in another order, each
+# good to 6e-8; 4e-6 is seen. bfloat16 has 8 bits: both sides compute in float32 and round results, but we round the
+# gated norm's factors one by one, and they the gradients of what heads share before adding them up; 2^-7 is seen.
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-5, torch.bfloat16: 2**-6}
+PRECISE = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+ALL_TYPES = pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+SHAPES = settings(max_examples=25, deadline=None, derandomize=True)
+
+needs_selective_scan = pytest.mark.skipif(not hasattr(ops, "selective_scan"), reason="there is no Mamba-1 yet")
+
+
+def draw(*shape: int, seed: int, low: float | None = None, high: float = 1.0) -> Tensor:
+    """Normal, or log-uniform from low to high; float32 numbers in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    if low is None:
+        return torch.randn(*shape, generator=generator).double()
+    return (low * (high / low) ** torch.rand(*shape, generator=generator)).double()
+
+
+def ssd_arguments(
+    length: int, groups: int = 2, heads: int = 4, batch: int = 2, headdim: int = 3, d_state: int = 5
+) -> list[Tensor]:
+    """x, dt, A, B, C, D; dt and A in the range a model starts with."""
+    return [
+        draw(batch, length, heads, headdim, seed=0),
+        draw(batch, length, heads, seed=1, low=1e-3, high=1e-1),
+        -draw(heads, seed=2, low=1, high=16),
+        draw(batch, length, groups, d_state, seed=3),
+        draw(batch, length, groups, d_state, seed=4),
+        draw(heads, seed=5),
+    ]
+
+
+def scan_arguments(length: int, groups: int = 2, channels: int = 8, batch: int = 2, d_state: int = 5) -> list[Tensor]:
+    """The same of Mamba-1, where every channel and state has a decay of its own."""
+    x, dt, _, B, C, D = ssd_arguments(length, groups, channels, batch, 1, d_state)
+    return [x[..., 0], dt, -draw(channels, d_state, seed=2, low=1, high=16), B, C, D]
+
+
+def in_type(arguments: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """What has a batch takes the type; A and D are never narrower than float32, as mamba-ssm's kernels demand."""
+    return [t.to(dtype if t.dim() > 2 else torch.promote_types(dtype, torch.float32)) for t in arguments]
+
+
+def outputs_and_gradients(function: Callable[..., Any], arguments: list[Tensor]) -> list[Tensor]:
+    """What it returns, and the gradient of a random linear function of that for every argument."""
+    leaves = [argument.detach().clone().requires_grad_() for argument in arguments]
+    outputs = function(*leaves)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    total = sum((output.double() * draw(*output.shape, seed=9)).sum() for output in outputs)
+    return [*outputs, *torch.autograd.grad(total, leaves)]
+
+
+def assert_same(found: list[Tensor], expected: list[Tensor]) -> None:
+    assert expected[0].any()
+    for i, (one, other) in enumerate(zip(found, expected, strict=True)):
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+        size = max(other.abs().max().item(), 1e-2)  # zero is A's gradient for one position without a state before it
+        error = (one.double() - other.double()).abs().max().item() / size
+        assert error <= TOLERANCE[one.dtype], f"tensor {i} is off by {error:.1e} of its largest entry"
+
+
+def assert_same_function(
+    ours: Callable[..., Any],
+    theirs: Callable[..., Any],
+    arguments: list[Tensor],
+    float64: Callable[[], AbstractContextManager[None]],
+) -> None:
+    with float64() if arguments[0].dtype == torch.float64 else nullcontext():
+        expected = outputs_and_gradients(theirs, arguments)
+    assert_same(outputs_and_gradients(ours, arguments), expected)
+
+
+# --- the scan of Mamba-2
+
+
+def ssd_output(*arguments: Tensor) -> Tensor:
+    """Without the final state, which two of their references do not return."""
+    return ssd(*arguments)[0]
+
+
+@PRECISE
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize(("length", "their_chunk"), [(1, 1), (16, 16), (37, 37), (77, 11), (96, 32)])
+def test_ssd_is_their_chunked_scan(
+    mamba_ssm: Any, length: int, their_chunk: int, groups: int, dtype: torch.dtype
+) -> None:
+    def theirs(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+        return mamba_ssm.ssd_chunk_scan_combined_ref(x, dt, A, B, C, their_chunk, D=D)
+
+    arguments = in_type(ssd_arguments(length, groups), dtype)
+    assert_same_function(ssd_output, theirs, arguments, mamba_ssm.float64)
+
+
+@ALL_TYPES
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("length", [1, 31, 32, 77, 130])
+def test_ssd_is_their_sequential_scan(mamba_ssm: Any, length: int, groups: int, dtype: torch.dtype) -> None:
+    arguments = in_type(ssd_arguments(length, groups), dtype)
+    assert_same_function(ssd_output, mamba_ssm.ssd_selective_scan, arguments, mamba_ssm.float64)
+
+
+@SHAPES
+@given(
+    batch=st.integers(1, 3),
+    length=st.integers(1, 70),
+    groups=st.integers(1, 3),
+    heads_per_group=st.integers(1, 3),
+    headdim=st.integers(1, 5),
+    d_state=st.integers(1, 5),
+    chunk=st.integers(1, 80),
+)
+def test_ssd_of_any_shape(
+    mamba_ssm: Any, batch: int, length: int, groups: int, heads_per_group: int, headdim: int, d_state: int, chunk: int
+) -> None:
+    def ours(*leaves: Tensor) -> Tensor:
+        return ssd(*leaves, chunk=chunk)[0]
+
+    arguments = ssd_arguments(length, groups, groups * heads_per_group, batch, headdim, d_state)
+    assert_same_function(ours, mamba_ssm.ssd_selective_scan, arguments, mamba_ssm.float64)
+
+
+@PRECISE
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(("length", "their_chunk"), [(1, 1), (37, 37), (77, 11)])
+def test_ssd_from_a_state_is_theirs_to_a_state(
+    mamba_ssm: Any, length: int, their_chunk: int, groups: int, dtype: torch.dtype
+) -> None:
+    """Their chunked scan put together as `ssd_chunk_scan_combined_ref` does it, which knows neither state itself."""
+
+    def theirs(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        dt = dt.unflatten(1, (-1, their_chunk)).permute(0, 3, 1, 2)
+        s = (dt * A[:, None, None]).cumsum(-1)
+        added = mamba_ssm.chunk_state_ref(B, x, dt, s)
+        entering, final = mamba_ssm.state_passing_ref(added.flatten(-2), s[..., -1], h.flatten(-2))
+        entering, final = (states.unflatten(-1, h.shape[-2:]) for states in (entering, final))
+        return mamba_ssm.chunk_scan_ref(B, C, x, dt, s, entering, D=D), final
+
+    arguments = in_type([*ssd_arguments(length, groups), draw(2, 4, 3, 5, seed=6)], dtype)
+    assert_same_function(ssd, theirs, arguments, mamba_ssm.float64)
+
+
+@PRECISE
+@pytest.mark.parametrize("groups", [1, 2])
+def test_ssd_step_is_their_state_update(mamba_ssm: Any, groups: int, dtype: torch.dtype) -> None:
+    x, dt, A, B, C, D, h = (t.to(dtype) for t in [*ssd_arguments(5, groups), draw(2, 4, 3, 5, seed=6)])
+    theirs = h.clone()  # which they change in place
+    for t in range(5):
+        y, h = ssd_step(x[:, t], dt[:, t], A, B[:, t], C[:, t], D, h)
+        expected = mamba_ssm.selective_state_update_ref(
+            theirs, x[:, t], dt[:, t, :, None].expand_as(x[:, t]), A[:, None, None].expand(h.shape[1:]), B[:, t],
+            C[:, t], D[:, None].expand(x.shape[2:]),
+        )  # fmt: skip
+        assert_same([y, h], [expected, theirs])
+
+
+# --- the scan of Mamba-1
+
+
+def their_scan(
+    mamba_ssm: Any, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor
+) -> tuple[Tensor, Tensor]:
+    B, C = (t.permute(0, 2, 3, 1) for t in (B, C))
+    y, state = mamba_ssm.selective_scan_ref(x.mT, dt.mT, A, B, C, D, return_last_state=True)
+    return y.mT, state
+
+
+@needs_selective_scan
+@ALL_TYPES
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("length", [1, 31, 32, 77, 130])
+def test_selective_scan_is_theirs(mamba_ssm: Any, length: int, groups: int, dtype: torch.dtype) -> None:
+    arguments = in_type(scan_arguments(length, groups), dtype)
+    assert_same_function(ops.selective_scan, partial(their_scan, mamba_ssm), arguments, mamba_ssm.float64)
+
+
+@needs_selective_scan
+@PRECISE
+@pytest.mark.parametrize(("length", "cut"), [(2, 1), (40, 1), (77, 33), (77, 64), (77, 76)])
+def test_selective_scan_continues_theirs(mamba_ssm: Any, length: int, cut: int, dtype: torch.dtype) -> None:
+    """Ours of the rest, from their state after the beginning, is theirs of the whole, gradients through it included."""
+    theirs = partial(their_scan, mamba_ssm)
+
+    def pieces(*arguments: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        return tuple([t[:, piece] if t.dim() > 2 else t for t in arguments] for piece in (slice(cut), slice(cut, None)))
+
+    def continued(*arguments: Tensor) -> tuple[Tensor, Tensor]:
+        beginning, rest = pieces(*arguments)
+        with mamba_ssm.float64() if dtype == torch.float64 else nullcontext():
+            state = theirs(*beginning)[1]
+        return ops.selective_scan(*rest, state)
+
+    def whole(*arguments: Tensor) -> tuple[Tensor, Tensor]:
+        y, state = theirs(*arguments)
+        return y[:, cut:], state
+
+    assert_same_function(continued, whole, in_type(scan_arguments(length), dtype), mamba_ssm.float64)
+
+
+@needs_selective_scan
+@SHAPES
+@given(
+    batch=st.integers(1, 3),
+    length=st.integers(1, 70),
+    groups=st.integers(1, 3),
+    channels_per_group=st.integers(1, 5),
+    d_state=st.integers(1, 5),
+)
+def test_selective_scan_of_any_shape(
+    mamba_ssm: Any, batch: int, length: int, groups: int, channels_per_group: int, d_state: int
+) -> None:
+    arguments = scan_arguments(length, groups, groups * channels_per_group, batch, d_state)
+    theirs = partial(their_scan, mamba_ssm)
+    assert_same_function(ops.selective_scan, theirs, arguments, mamba_ssm.float64)
+
+
+# --- what surrounds the scan
+
+
+@ALL_TYPES
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_gated_norm_is_theirs(mamba_ssm: Any, groups: int, dtype: torch.dtype) -> None:
+    def ours(y: Tensor, z: Tensor, weight: Tensor) -> Tensor:
+        y, z, weight = (t.unflatten(-1, (groups, -1)) for t in (y, z, weight))
+        return gated_rms_norm(y, z, weight).flatten(-2)
+
+    def theirs(y: Tensor, z: Tensor, weight: Tensor) -> Tensor:
+        return mamba_ssm.rms_norm_ref(
+            y, weight, None, z, eps=EPSILON, group_size=weight.numel() // groups, norm_before_gate=False
+        )
+
+    arguments = [t.to(dtype) for t in (draw(2, 5, 12, seed=0), draw(2, 5, 12, seed=1), draw(12, seed=2))]
+    assert_same_function(ours, theirs, arguments, mamba_ssm.float64)
+
+
+@PRECISE
+@pytest.mark.parametrize("width", [2, 4])
+@pytest.mark.parametrize("length", [1, 3, 33])
+@pytest.mark.parametrize("with_state", [False, True], ids=["from zeros", "from a state"])
+def test_causal_conv_is_theirs(mamba_ssm: Any, with_state: bool, length: int, width: int, dtype: torch.dtype) -> None:
+    def theirs(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        y, state = mamba_ssm.causal_conv1d_ref(
+            x.mT, weight, bias, None if state is None else state.mT, return_final_states=True, activation="silu"
+        )
+        return y.mT, state.mT
+
+    arguments = [draw(2, length, 5, seed=0), draw(5, width, seed=1), draw(5, seed=2)]
+    if with_state:
+        arguments.append(draw(2, width - 1, 5, seed=3))
+    assert_same_function(causal_conv, theirs, in_type(arguments, dtype), mamba_ssm.float64)
+
+
+@pytest.mark.parametrize("width", [2, 4])
+def test_causal_conv_step_is_their_update(mamba_ssm: Any, width: int) -> None:
+    x, weight, bias = draw(2, 6, 5, seed=0), draw(5, width, seed=1), draw(5, seed=2)
+    state = draw(2, width - 1, 5, seed=3)
+    theirs = state.mT.clone()  # which they change in place
+    for t in range(6):
+        y, state = causal_conv_step(x[:, t], weight, bias, state)
+        expected = mamba_ssm.causal_conv1d_update_ref(x[:, t], theirs, weight, bias, activation="silu")
+        assert_same([y, state], [expected, theirs.mT])
+
+
+# --- the whole block
+
+
+def whole_block(mamba_ssm: Any, mixer: Mamba2, x: Tensor, **out_proj: Tensor) -> Tensor:
+    """mamba-ssm's block with the weights of ours, up to the output projection unless that is given."""
+    return mamba_ssm.mamba_split_conv1d_scan_ref(
+        mixer.in_proj(x),
+        mixer.conv1d.weight[:, 0],
+        mixer.conv1d.bias,
+        mixer.dt_bias,
+        -torch.exp(mixer.A_log),
+        mixer.D,
+        chunk_size=16,
+        rmsnorm_weight=mixer.norm.weight,
+        rmsnorm_eps=EPSILON,
+        headdim=mixer.headdim,
+        ngroups=mixer.groups,
+        norm_before_gate=False,
+        **out_proj,
+    )
+
+
+@PRECISE
+@pytest.mark.parametrize(
+    ("groups", "combine"),
+    [(1, Single), (2, Single), (1, partial(Difference, scope="block")), (2, partial(Difference, scope="block"))],
+    ids=["vanilla", "two groups", "two branches", "two branches of two groups"],
+)
+@pytest.mark.parametrize("length", [1, 45])
+def test_mixer_is_their_block(
+    mamba_ssm: Any, length: int, groups: int, combine: Callable[..., Any], dtype: torch.dtype
+) -> None:
+    """Two branches are their block with twice the groups, up to the combination, which is ours."""
+    torch.manual_seed(0)
+    mixer = Mamba2(d_model=8, depth=3, headdim=4, d_state=3, groups=groups, combine=combine).to(dtype)
+    with torch.no_grad():
+        for parameter in mixer.parameters():  # away from neutral values
+            parameter.add_(0.2 * torch.randn_like(parameter))
+
+    def theirs(x: Tensor) -> Tensor:
+        if combine is Single:
+            return whole_block(mamba_ssm, mixer, x, outproj_weight=mixer.out_proj.weight)
+        return mixer.combine(whole_block(mamba_ssm, mixer, x), mixer.out_proj.weight)
+
+    def outputs_and_all_gradients(block: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        mixer.zero_grad()
+        x = draw(2, length, 8, seed=0).to(dtype).requires_grad_()
+        y = block(x)
+        (y * draw(*y.shape, seed=9)).sum().backward()
+        return [y, *(leaf.grad for leaf in (x, *mixer.parameters()))]
+
+    with mamba_ssm.float64() if dtype == torch.float64 else nullcontext():
+        expected = outputs_and_all_gradients(theirs)
+    assert_same(outputs_and_all_gradients(mixer), expected)
