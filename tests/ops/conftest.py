@@ -61,21 +61,27 @@ def mamba_ssm() -> Iterator[MambaSsm]:
     if not DIRECTORY.is_dir():
         missing = f"{DIRECTORY} is not there; make setup installs it"
         pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
-    before = _taken_out(*PACKAGES, *STAND_INS)
-    try:
+    with _without(*PACKAGES):
         yield _loaded()
+
+
+@contextmanager
+def _without(*packages: str) -> Iterator[None]:
+    """As if these packages had not been loaded yet; afterwards they are as they were before."""
+
+    def take_out() -> dict[str, ModuleType]:
+        return {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] in packages}
+
+    before = take_out()
+    try:
+        yield
     finally:
-        _taken_out(*PACKAGES, *STAND_INS)
+        take_out()
         sys.modules.update(before)
 
 
-def _taken_out(*packages: str) -> dict[str, ModuleType]:
-    """Removes packages from the loaded modules."""
-    return {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] in packages}
-
-
 def _loaded() -> MambaSsm:
-    with pytest.MonkeyPatch.context() as patched:
+    with _without(*STAND_INS), pytest.MonkeyPatch.context() as patched:
         patched.syspath_prepend(DIRECTORY)
         for module in _stand_ins():
             sys.modules[module.__name__] = module
@@ -87,7 +93,6 @@ def _loaded() -> MambaSsm:
         parts = [
             importlib.import_module(f"mamba_ssm.ops.triton.{name}") for name in ("ssd_chunk_state", "ssd_chunk_scan")
         ]
-    _taken_out(*STAND_INS)  # before anything else looks for them
 
     # The references of larger things call the kernels of smaller ones: these become references, too.
     scan.selective_scan_fn = scan.selective_scan_ref

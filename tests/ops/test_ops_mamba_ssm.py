@@ -237,6 +237,23 @@ def test_selective_scan_of_any_shape(
     assert_same_function(ops.selective_scan, theirs, arguments, mamba_ssm.float64)
 
 
+@needs_selective_scan
+@PRECISE
+@pytest.mark.parametrize("groups", [1, 2])
+def test_selective_scan_step_is_their_state_update(mamba_ssm: Any, groups: int, dtype: torch.dtype) -> None:
+    """Their update knows groups of heads only, so each of our groups is a head of theirs."""
+    x, dt, A, B, C, D, h = (t.to(dtype) for t in [*scan_arguments(5, groups), draw(2, 8, 5, seed=6)])
+    heads = (groups, -1)
+    theirs = h.unflatten(1, heads).clone()  # which they change in place
+    for t in range(5):
+        y, h = ops.selective_scan_step(x[:, t], dt[:, t], A, B[:, t], C[:, t], D, h)
+        expected = mamba_ssm.selective_state_update_ref(
+            theirs, x[:, t].unflatten(1, heads), dt[:, t].unflatten(1, heads), A.unflatten(0, heads), B[:, t], C[:, t],
+            D.unflatten(0, heads),
+        )  # fmt: skip
+        assert_same([y, h], [expected.flatten(1), theirs.flatten(1, 2)])
+
+
 # --- what surrounds the scan
 
 
