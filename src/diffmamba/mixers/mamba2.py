@@ -7,7 +7,6 @@ whatever the number of branches, and `combine` (see `combine.py`) turns the bran
 Parameter names are mamba-ssm's, so that the weights of one branch move to and from other libraries.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,15 +17,11 @@ from torch.nn import functional as F
 from diffmamba.errors import SettingError
 from diffmamba.mixers.combine import Single
 from diffmamba.mixers.mixer import Mixer
+from diffmamba.mixers.state_space import MambaState, initial_dt_bias
 from diffmamba.ops import causal_conv, causal_conv_step, gated_rms_norm, ssd, ssd_step
 from diffmamba.ops.norm import EPSILON
 
 A_RANGE = (1.0, 16.0)  # -A starts uniform in this range
-DT_RANGE = (1e-3, 1e-1)  # softplus(dt_bias) starts log-uniform in this range
-DT_FLOOR = 1e-4
-
-MambaState = tuple[Tensor, Tensor]
-"""The convolution's last inputs `(batch, d_conv - 1, channels)` and the scan's h `(batch, heads, headdim, d_state)`."""
 
 
 class Mamba2(Mixer):
@@ -71,7 +66,7 @@ class Mamba2(Mixer):
         self.sharing = sharing
         self.in_proj = nn.Linear(d_model, 2 * self.d_inner + 2 * self.groups * d_state + self.heads, bias=False)
         self.conv1d = nn.Conv1d(own_conv, own_conv, d_conv, groups=own_conv, padding=d_conv - 1)
-        self.dt_bias = nn.Parameter(_initial_dt_bias(self.heads))
+        self.dt_bias = nn.Parameter(initial_dt_bias(self.heads))
         self.A_log = nn.Parameter(torch.empty(self.heads).uniform_(*A_RANGE).log())
         self.D = nn.Parameter(torch.ones(self.heads))
         self.norm = nn.RMSNorm(own_inner, eps=EPSILON)
@@ -147,13 +142,6 @@ class Mamba2(Mixer):
             self.norm.weight.unflatten(0, by_group[1:]),
         )
         return self.combine(u.flatten(-3), self.out_proj.weight)
-
-
-def _initial_dt_bias(heads: int) -> Tensor:
-    """The bias whose softplus is log-uniform in DT_RANGE and at least DT_FLOOR."""
-    low, high = (math.log(bound) for bound in DT_RANGE)
-    dt = torch.exp(torch.rand(heads) * (high - low) + low).clamp(min=DT_FLOOR)
-    return dt + torch.log(-torch.expm1(-dt))
 
 
 def _check_divides(setting: str, divisor: int, what: str, total: int) -> None:

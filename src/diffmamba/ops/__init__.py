@@ -6,6 +6,7 @@ and the fast path that models use.
 
 from diffmamba.ops.conv import causal_conv, causal_conv_sequential, causal_conv_step
 from diffmamba.ops.norm import gated_rms_norm, rms_norm
+from diffmamba.ops.selective_scan import selective_scan, selective_scan_sequential, selective_scan_step
 from diffmamba.ops.ssd import ssd, ssd_sequential, ssd_step
 
 __all__ = [
@@ -14,6 +15,9 @@ __all__ = [
     "causal_conv_step",
     "gated_rms_norm",
     "rms_norm",
+    "selective_scan",
+    "selective_scan_sequential",
+    "selective_scan_step",
     "ssd",
     "ssd_sequential",
     "ssd_step",

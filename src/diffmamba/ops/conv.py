@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffmamba.ops.checks import check
+
 
 def causal_conv_sequential(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     """The definition: one step after the other. Shapes as in `causal_conv`."""
@@ -34,6 +36,14 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor | None = 
     Returns:
         y `(batch, length, channels)` and the state after the last position.
     """
+    check(
+        "causal_conv",
+        ("x", x, "batch length channels"),
+        ("weight", weight, "channels width"),
+        ("bias", bias, "channels"),
+        ("the state", state, "batch past channels"),
+        past=weight.shape[-1] - 1,
+    )
     if state is None:
         state = x.new_zeros(x.shape[0], weight.shape[1] - 1, x.shape[2])
     padded = torch.cat([state, x], dim=1)

@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffmamba.ops.checks import check, check_groups
+
 CHUNK = 32
 """Positions handled by one matrix product. Inside a chunk the work per position is proportional to `chunk · headdim`,
 between chunks to `state · headdim / chunk`; 32 was the fastest of 16, 32, 64, 128 on a CPU at headdim 32 and 64."""
@@ -67,6 +69,17 @@ def ssd(
     Any length; time and memory grow linearly with it. Decays enter as exponentials of sums that are never positive, so
     nothing overflows however large dt is. Computes in float32 or wider, also under autocast. Differentiable once.
     """
+    check(
+        "ssd",
+        ("x", x, "batch length heads headdim"),
+        ("dt", dt, "batch length heads"),
+        ("A", A, "heads"),
+        ("B", B, "batch length groups state"),
+        ("C", C, "batch length groups state"),
+        ("D", D, "heads"),
+        ("the state", state, "batch heads headdim state"),
+    )
+    check_groups("ssd", "heads", x.shape[2], B.shape[2])
     wide = torch.promote_types(x.dtype, torch.float32)
     if state is None:
         state = x.new_zeros(x.shape[0], *x.shape[2:], B.shape[3])

@@ -1,0 +1,114 @@
+"""The Mamba mixer (S6), vanilla and differential, always as one pass.
+
+Two Mamba branches are one Mamba of twice the channels whose B and C have two groups, so there is one input projection,
+one convolution and one selective scan whatever the number of branches, and `combine` (see `combine.py`) turns the
+branches into the output. All published results use Mamba-2; the authors' code holds this one besides.
+
+Parameter names are mamba-ssm's. With several branches, the rows of `x_proj` and `dt_proj` are those of branch 1, then
+those of branch 2; each branch's channels see its own rows only.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffmamba.mixers.combine import Single
+from diffmamba.mixers.mixer import Mixer
+from diffmamba.mixers.state_space import MambaState, initial_dt_bias
+from diffmamba.ops import causal_conv, causal_conv_step, selective_scan, selective_scan_step
+
+
+class Mamba1(Mixer):
+    """Mamba (arXiv 2312.00752) with one or two branches.
+
+    Args:
+        d_model: width of input and output.
+        depth: 1-based index of the residual block, which sets λ_init.
+        d_state: size of the state per channel.
+        d_conv: width of the causal convolution.
+        expand: width of one branch over d_model.
+        combine: what turns the branches into the output; called with d_model, d_inner, d_state and depth.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        depth: int,
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: int = 2,
+        combine: Callable[..., Any] = Single,
+    ):
+        super().__init__()
+        d_inner = expand * d_model
+        dt_rank = math.ceil(d_model / 16)
+        self.combine = combine(d_model=d_model, d_inner=d_inner, d_state=d_state, depth=depth)
+        self.branches = self.combine.branches
+        self.d_state, self.dt_rank = d_state, dt_rank
+        self.d_inner = self.branches * d_inner
+        self.sharing = self.branches if self.combine.shared else 1  # branches per set of conv1d and out_proj weights
+        own_inner = self.d_inner // self.sharing
+        self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=False)
+        self.conv1d = nn.Conv1d(own_inner, own_inner, d_conv, groups=own_inner, padding=d_conv - 1)
+        self.x_proj = nn.Linear(d_inner, self.branches * (dt_rank + 2 * d_state), bias=False)
+        self.dt_proj = nn.Linear(dt_rank, self.d_inner)
+        self.A_log = nn.Parameter(torch.arange(1.0, d_state + 1).log().repeat(self.d_inner, 1))
+        self.D = nn.Parameter(torch.ones(self.d_inner))
+        self.out_proj = nn.Linear(own_inner, d_model, bias=False)
+        with torch.no_grad():
+            self.dt_proj.bias.copy_(initial_dt_bias(self.d_inner))
+        bound = d_inner**-0.5  # what nn.Linear takes, for the d_inner of one branch
+        nn.init.uniform_(self.out_proj.weight, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._parallel(x, None, None)[0]
+
+    def extend(self, x: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
+        return self._parallel(x, *state)
+
+    def allocate_state(self, batch: int) -> MambaState:
+        like = self.in_proj.weight
+        wide = torch.promote_types(like.dtype, torch.float32)  # as `selective_scan` returns it
+        return (
+            like.new_zeros(batch, self.conv1d.kernel_size[0] - 1, self.d_inner),
+            like.new_zeros(batch, self.d_inner, self.d_state, dtype=wide),
+        )
+
+    def step(self, x: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
+        conv_state, ssm_state = state
+        x, z = self.in_proj(x).chunk(2, dim=-1)
+        x, conv_state = causal_conv_step(x, *self._conv_weights(), conv_state)
+        y, ssm_state = selective_scan_step(*self._scan_inputs(x), ssm_state)
+        return self._output(y, z), (conv_state, ssm_state)
+
+    def _parallel(self, x: Tensor, conv_state: Tensor | None, ssm_state: Tensor | None) -> tuple[Tensor, MambaState]:
+        x, z = self.in_proj(x).chunk(2, dim=-1)
+        x, conv_state = causal_conv(x, *self._conv_weights(), conv_state)
+        y, ssm_state = selective_scan(*self._scan_inputs(x), ssm_state)
+        return self._output(y, z), (conv_state, ssm_state)
+
+    def _conv_weights(self) -> tuple[Tensor, Tensor]:
+        """Weight `(channels, d_conv)` and bias `(channels,)`, repeated where the branches share them."""
+        assert self.conv1d.bias is not None
+        return self.conv1d.weight[:, 0].repeat(self.sharing, 1), self.conv1d.bias.repeat(self.sharing)
+
+    def _scan_inputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The arguments of `selective_scan` and `selective_scan_step` up to the state."""
+        projected = _by_branch(x.unflatten(-1, (self.branches, -1)), self.x_proj.weight)
+        low_rank, B, C = projected.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        dt = _by_branch(low_rank, self.dt_proj.weight).flatten(-2)
+        dt = F.softplus(dt.to(self.dt_proj.bias.dtype) + self.dt_proj.bias)
+        return x, dt, -torch.exp(self.A_log), B, C, self.D
+
+    def _output(self, y: Tensor, z: Tensor) -> Tensor:
+        """y and z `(..., d_inner)` → `(..., d_model)`."""
+        return self.combine(y * F.silu(z), self.out_proj.weight)
+
+
+def _by_branch(x: Tensor, weight: Tensor) -> Tensor:
+    """Each branch by its own rows: x `(..., branches, in)`, weight `(branches · out, in)` → `(..., branches, out)`."""
+    return torch.einsum("...ni,noi->...no", x, weight.unflatten(0, (x.shape[-2], -1)))

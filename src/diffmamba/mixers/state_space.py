@@ -1,0 +1,19 @@
+"""What Mamba and Mamba-2 have in common: the state they decode with, and how dt starts."""
+
+import math
+
+import torch
+from torch import Tensor
+
+DT_RANGE = (1e-3, 1e-1)  # softplus of the dt bias starts log-uniform in this range
+DT_FLOOR = 1e-4
+
+MambaState = tuple[Tensor, Tensor]
+"""The convolution's last inputs `(batch, d_conv - 1, channels)` and the scan's h, the batch first."""
+
+
+def initial_dt_bias(size: int) -> Tensor:
+    """The bias whose softplus is log-uniform in DT_RANGE and at least DT_FLOOR."""
+    low, high = (math.log(bound) for bound in DT_RANGE)
+    dt = torch.exp(torch.rand(size) * (high - low) + low).clamp(min=DT_FLOOR)
+    return dt + torch.log(-torch.expm1(-dt))

@@ -1,0 +1,49 @@
+"""What the operators refuse, in one line each: shapes that do not fit, empty inputs, dtypes and devices."""
+
+import torch
+from torch import Tensor
+
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def check(operator: str, *arguments: tuple[str, Tensor | None, str], **sizes: int) -> None:
+    """Raises ValueError unless every tensor has the shape its names say, each name being one size throughout.
+
+    Args:
+        operator: who asks, for the message.
+        arguments: name, tensor (None is left out) and the names of its dimensions, separated by spaces.
+        sizes: names whose size is known beforehand.
+    """
+    if torch.compiler.is_compiling():
+        return
+    first_name, first, _ = arguments[0]
+    assert first is not None
+    for argument, tensor, dimensions in arguments:
+        if tensor is None:
+            continue
+        names = dimensions.split()
+        fits = len(names) == tensor.dim() and all(
+            sizes.get(name, size) == size for name, size in zip(names, tensor.shape, strict=True)
+        )
+        if not fits:
+            wanted = ", ".join(f"{name}={sizes[name]}" if name in sizes else name for name in names)
+            raise ValueError(f"{operator}: {argument} has shape {tuple(tensor.shape)}; it must be ({wanted})")
+        sizes |= zip(names, tensor.shape, strict=True)
+        if tensor.dtype not in DTYPES:
+            wanted = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
+            raise ValueError(
+                f"{operator}: {argument} is {str(tensor.dtype).removeprefix('torch.')}; use one of {wanted}"
+            )
+        if tensor.device != first.device:
+            raise ValueError(
+                f"{operator}: {argument} is on {tensor.device} and {first_name} on {first.device}; move them to one device"
+            )
+    for dimension in ("batch", "length"):
+        if sizes.get(dimension) == 0:
+            raise ValueError(f"{operator}: {first_name} has {dimension} 0; give it at least 1")
+
+
+def check_groups(operator: str, what: str, size: int, groups: int) -> None:
+    """Raises ValueError unless the groups of B and C divide what belongs to them."""
+    if groups < 1 or size % groups:
+        raise ValueError(f"{operator}: B has {groups} groups, which must divide the {size} {what}")
