@@ -37,6 +37,7 @@ class MambaSsm:
     state_passing_ref: Reference
     chunk_scan_ref: Reference
     mamba_split_conv1d_scan_ref: Reference
+    mamba_inner_ref: Reference
     selective_scan_ref: Reference
     selective_state_update_ref: Reference
     rms_norm_ref: Reference
@@ -96,7 +97,7 @@ def _loaded() -> MambaSsm:
 
     # The references of larger things call the kernels of smaller ones: these become references, too.
     scan.selective_scan_fn = scan.selective_scan_ref
-    ssd.causal_conv1d_fn = conv.causal_conv1d_ref
+    scan.causal_conv1d_fn = ssd.causal_conv1d_fn = conv.causal_conv1d_ref
 
     def whole_block(*arguments: Any, rmsnorm_weight: Tensor, ngroups: int, **settings: Any) -> Tensor:
         # The kernel normalises by group, which its reference forgets.
@@ -111,6 +112,7 @@ def _loaded() -> MambaSsm:
         state_passing_ref=ssd.state_passing_ref,
         chunk_scan_ref=ssd.chunk_scan_ref,
         mamba_split_conv1d_scan_ref=whole_block,
+        mamba_inner_ref=scan.mamba_inner_ref,
         selective_scan_ref=scan.selective_scan_ref,
         selective_state_update_ref=update.selective_state_update_ref,
         rms_norm_ref=norm.rms_norm_ref,

@@ -1,4 +1,4 @@
-"""Our operators, and the Mamba-2 mixer made of them, against mamba-ssm's own references (see `conftest.py`).
+"""Our operators, and the mixers made of them, against mamba-ssm's own references (see `conftest.py`).
 
 In float64 both sides are exact but for rounding (1e-14 is seen), so agreement to twelve digits means the same function,
 its gradients included. In float32 and bfloat16 the references run as they are written.
@@ -15,9 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffmamba import ops
-from diffmamba.mixers import Difference, Mamba2, Single
-from diffmamba.ops import causal_conv, causal_conv_step, gated_rms_norm, ssd, ssd_step
+from diffmamba.mixers import Difference, Mamba1, Mamba2, Mixer, Single
+from diffmamba.ops import (
+    causal_conv,
+    causal_conv_step,
+    gated_rms_norm,
+    selective_scan,
+    selective_scan_step,
+    ssd,
+    ssd_step,
+)
 
 EPSILON = 1e-5  # of Mamba-2's gated norm in mamba-ssm
 
@@ -28,8 +35,6 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-5, torch.bfloat16: 2**-6}
 PRECISE = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 ALL_TYPES = pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 SHAPES = settings(max_examples=25, deadline=None, derandomize=True)
-
-needs_selective_scan = pytest.mark.skipif(not hasattr(ops, "selective_scan"), reason="there is no Mamba-1 yet")
 
 
 def draw(*shape: int, seed: int, low: float | None = None, high: float = 1.0) -> Tensor:
@@ -188,16 +193,14 @@ def their_scan(
     return y.mT, state
 
 
-@needs_selective_scan
 @ALL_TYPES
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("length", [1, 31, 32, 77, 130])
 def test_selective_scan_is_theirs(mamba_ssm: Any, length: int, groups: int, dtype: torch.dtype) -> None:
     arguments = in_type(scan_arguments(length, groups), dtype)
-    assert_same_function(ops.selective_scan, partial(their_scan, mamba_ssm), arguments, mamba_ssm.float64)
+    assert_same_function(selective_scan, partial(their_scan, mamba_ssm), arguments, mamba_ssm.float64)
 
 
-@needs_selective_scan
 @PRECISE
 @pytest.mark.parametrize(("length", "cut"), [(2, 1), (40, 1), (77, 33), (77, 64), (77, 76)])
 def test_selective_scan_continues_theirs(mamba_ssm: Any, length: int, cut: int, dtype: torch.dtype) -> None:
@@ -211,7 +214,7 @@ def test_selective_scan_continues_theirs(mamba_ssm: Any, length: int, cut: int, 
         beginning, rest = pieces(*arguments)
         with mamba_ssm.float64() if dtype == torch.float64 else nullcontext():
             state = theirs(*beginning)[1]
-        return ops.selective_scan(*rest, state)
+        return selective_scan(*rest, state)
 
     def whole(*arguments: Tensor) -> tuple[Tensor, Tensor]:
         y, state = theirs(*arguments)
@@ -220,7 +223,6 @@ def test_selective_scan_continues_theirs(mamba_ssm: Any, length: int, cut: int, 
     assert_same_function(continued, whole, in_type(scan_arguments(length), dtype), mamba_ssm.float64)
 
 
-@needs_selective_scan
 @SHAPES
 @given(
     batch=st.integers(1, 3),
@@ -234,10 +236,9 @@ def test_selective_scan_of_any_shape(
 ) -> None:
     arguments = scan_arguments(length, groups, groups * channels_per_group, batch, d_state)
     theirs = partial(their_scan, mamba_ssm)
-    assert_same_function(ops.selective_scan, theirs, arguments, mamba_ssm.float64)
+    assert_same_function(selective_scan, theirs, arguments, mamba_ssm.float64)
 
 
-@needs_selective_scan
 @PRECISE
 @pytest.mark.parametrize("groups", [1, 2])
 def test_selective_scan_step_is_their_state_update(mamba_ssm: Any, groups: int, dtype: torch.dtype) -> None:
@@ -246,7 +247,7 @@ def test_selective_scan_step_is_their_state_update(mamba_ssm: Any, groups: int, 
     heads = (groups, -1)
     theirs = h.unflatten(1, heads).clone()  # which they change in place
     for t in range(5):
-        y, h = ops.selective_scan_step(x[:, t], dt[:, t], A, B[:, t], C[:, t], D, h)
+        y, h = selective_scan_step(x[:, t], dt[:, t], A, B[:, t], C[:, t], D, h)
         expected = mamba_ssm.selective_state_update_ref(
             theirs, x[:, t].unflatten(1, heads), dt[:, t].unflatten(1, heads), A.unflatten(0, heads), B[:, t], C[:, t],
             D.unflatten(0, heads),
@@ -301,49 +302,25 @@ def test_causal_conv_step_is_their_update(mamba_ssm: Any, width: int) -> None:
         assert_same([y, state], [expected, theirs.mT])
 
 
-# --- the whole block
+# --- whole blocks
+
+DIFFERENTIAL = partial(Difference, scope="block")
+DIFFERENTIAL_SSM = partial(Difference, scope="ssm")
 
 
-def whole_block(mamba_ssm: Any, mixer: Mamba2, x: Tensor, **out_proj: Tensor) -> Tensor:
-    """mamba-ssm's block with the weights of ours, up to the output projection unless that is given."""
-    return mamba_ssm.mamba_split_conv1d_scan_ref(
-        mixer.in_proj(x),
-        mixer.conv1d.weight[:, 0],
-        mixer.conv1d.bias,
-        mixer.dt_bias,
-        -torch.exp(mixer.A_log),
-        mixer.D,
-        chunk_size=16,
-        rmsnorm_weight=mixer.norm.weight,
-        rmsnorm_eps=EPSILON,
-        headdim=mixer.headdim,
-        ngroups=mixer.groups,
-        norm_before_gate=False,
-        **out_proj,
-    )
-
-
-@PRECISE
-@pytest.mark.parametrize(
-    ("groups", "combine"),
-    [(1, Single), (2, Single), (1, partial(Difference, scope="block")), (2, partial(Difference, scope="block"))],
-    ids=["vanilla", "two groups", "two branches", "two branches of two groups"],
-)
-@pytest.mark.parametrize("length", [1, 45])
-def test_mixer_is_their_block(
-    mamba_ssm: Any, length: int, groups: int, combine: Callable[..., Any], dtype: torch.dtype
+def assert_same_block(
+    mixer: Mixer,
+    theirs: Callable[[Tensor], Tensor],
+    length: int,
+    dtype: torch.dtype,
+    float64: Callable[[], AbstractContextManager[None]],
 ) -> None:
-    """Two branches are their block with twice the groups, up to the combination, which is ours."""
+    """`theirs` computes with the weights of the mixer, whose gradients are compared, too."""
     torch.manual_seed(0)
-    mixer = Mamba2(d_model=8, depth=3, headdim=4, d_state=3, groups=groups, combine=combine).to(dtype)
+    mixer.to(dtype)
     with torch.no_grad():
         for parameter in mixer.parameters():  # away from neutral values
             parameter.add_(0.2 * torch.randn_like(parameter))
-
-    def theirs(x: Tensor) -> Tensor:
-        if combine is Single:
-            return whole_block(mamba_ssm, mixer, x, outproj_weight=mixer.out_proj.weight)
-        return mixer.combine(whole_block(mamba_ssm, mixer, x), mixer.out_proj.weight)
 
     def outputs_and_all_gradients(block: Callable[[Tensor], Tensor]) -> list[Tensor]:
         mixer.zero_grad()
@@ -352,6 +329,73 @@ def test_mixer_is_their_block(
         (y * draw(*y.shape, seed=9)).sum().backward()
         return [y, *(leaf.grad for leaf in (x, *mixer.parameters()))]
 
-    with mamba_ssm.float64() if dtype == torch.float64 else nullcontext():
+    with float64() if dtype == torch.float64 else nullcontext():
         expected = outputs_and_all_gradients(theirs)
     assert_same(outputs_and_all_gradients(mixer), expected)
+
+
+@PRECISE
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("combine", [Single, DIFFERENTIAL], ids=["vanilla", "two branches"])
+@pytest.mark.parametrize("length", [1, 45])
+def test_mamba2_is_their_block(
+    mamba_ssm: Any, length: int, combine: Callable[..., Any], groups: int, dtype: torch.dtype
+) -> None:
+    """Two branches are one block of theirs with twice the groups, up to the combination, which is ours."""
+    mixer = Mamba2(d_model=8, depth=3, headdim=4, d_state=3, groups=groups, combine=combine)
+
+    def theirs(x: Tensor) -> Tensor:
+        block = partial(
+            mamba_ssm.mamba_split_conv1d_scan_ref,
+            mixer.in_proj(x),
+            mixer.conv1d.weight[:, 0],
+            mixer.conv1d.bias,
+            mixer.dt_bias,
+            -torch.exp(mixer.A_log),
+            mixer.D,
+            chunk_size=16,
+            rmsnorm_weight=mixer.norm.weight,
+            rmsnorm_eps=EPSILON,
+            headdim=mixer.headdim,
+            ngroups=mixer.groups,
+            norm_before_gate=False,
+        )
+        if combine is Single:
+            return block(outproj_weight=mixer.out_proj.weight)
+        return mixer.combine(block(), mixer.out_proj.weight)
+
+    assert_same_block(mixer, theirs, length, dtype, mamba_ssm.float64)
+
+
+@PRECISE
+@pytest.mark.parametrize(
+    "combine", [Single, DIFFERENTIAL, DIFFERENTIAL_SSM], ids=["vanilla", "two branches", "two branches that share"]
+)
+@pytest.mark.parametrize("length", [1, 45])
+def test_mamba1_is_their_block(mamba_ssm: Any, length: int, combine: Callable[..., Any], dtype: torch.dtype) -> None:
+    """Two branches are two blocks of theirs, up to output projection and combination, which are ours."""
+    mixer = Mamba1(d_model=8, depth=3, d_state=3, combine=combine)
+
+    def theirs(x: Tensor) -> Tensor:
+        xs, zs = mixer.in_proj(x).mT.chunk(2, dim=1)
+        branches = zip(
+            *(t.chunk(mixer.branches, dim=1) for t in (xs, zs)),
+            mixer.conv1d.weight.repeat(mixer.sharing, 1, 1).chunk(mixer.branches),
+            mixer.conv1d.bias.repeat(mixer.sharing).chunk(mixer.branches),
+            *(
+                t.chunk(mixer.branches)
+                for t in (mixer.x_proj.weight, mixer.dt_proj.weight, mixer.A_log, mixer.D, mixer.dt_proj.bias)
+            ),
+            strict=True,
+        )
+        no_projection = torch.eye(zs.shape[1] // mixer.branches, dtype=dtype)
+        us = [
+            mamba_ssm.mamba_inner_ref(
+                torch.cat([x, z], dim=1), *convolution_and_projections, no_projection, None, -torch.exp(A_log), D=D,
+                delta_bias=dt_bias,
+            )
+            for x, z, *convolution_and_projections, A_log, D, dt_bias in branches
+        ]  # fmt: skip
+        return mixer.combine(torch.cat(us, dim=-1), mixer.out_proj.weight)
+
+    assert_same_block(mixer, theirs, length, dtype, mamba_ssm.float64)
