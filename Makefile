@@ -3,6 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# mamba-ssm's definitions in PyTorch, which tests and benchmarks compare with: its Python part only, and outside the
+# environment, since transformers' Mamba-2 would try its kernels
+REFERENCE := .reference
+REFERENCE_READY := $(REFERENCE)/.ready
+REFERENCES := mamba-ssm==2.3.2.post1 causal-conv1d==1.6.2.post1 einops==0.8.2
 
 TABLE ?= table2
 SCALE ?= smoke
@@ -18,12 +23,17 @@ help:  ## Show this help
 	@echo "make TARGET [TABLE=$(TABLE)] [SCALE=smoke|small|paper] [SWEEP=$(SWEEP)] [LAUNCHER=local|slurm] [ARGS=\"setting=value ...\"]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY)  ## Install the package and its tools into .venv
+setup: $(READY) $(REFERENCE_READY)  ## Install the package and its tools into .venv
 
 $(READY): pyproject.toml constraints.txt
 	@echo "installing into $(VENV), which takes about two minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+$(REFERENCE_READY): $(READY)
+	MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE CAUSAL_CONV1D_FORCE_BUILD=TRUE CAUSAL_CONV1D_SKIP_CUDA_BUILD=TRUE \
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --upgrade --target $(REFERENCE) $(REFERENCES)
 	@touch $@
 
 reproduce-table: $(READY)  ## Train what a published table still lacks and show it beside the published numbers
@@ -35,7 +45,7 @@ report: $(READY)  ## Show a table again from the runs there are, without trainin
 sweep: $(READY)  ## Train every run of a grid of sweeps/
 	$(BIN)/python -m diffmamba.sweep sweep=$(SWEEP) scale=$(SCALE) launcher=$(LAUNCHER) $(ARGS)
 
-test: $(READY)  ## Run the tests
+test: $(READY) $(REFERENCE_READY)  ## Run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(READY)  ## Check style and types
@@ -48,4 +58,4 @@ format: $(READY)  ## Put the code into the project's format
 	$(BIN)/ruff format .
 
 clean:  ## Remove the environment and caches; runs and reports stay
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(REFERENCE) .mypy_cache .pytest_cache .ruff_cache .hypothesis

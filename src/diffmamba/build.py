@@ -1,5 +1,7 @@
 """From a resolved configuration to the parts it describes: data, network, number of steps, weights of a checkpoint."""
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from diffmamba.configuration import corpus
 from diffmamba.data.datamodule import LanguageModellingData
 from diffmamba.errors import SettingError
 from diffmamba.models import Backbone, LanguageModel
+from diffmamba.ops import backend
 from diffmamba.runs.identity import BUILT, FED
 
 
@@ -19,6 +22,7 @@ def check(config: dict[str, Any]) -> LanguageModellingData:
     trainer = config["trainer"]
     if trainer["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
         raise SettingError("trainer.accelerator=gpu finds no CUDA device here; trainer=cpu or trainer=auto would do")
+    _check_kernels(config)
     if trainer["devices"] != 1:
         raise SettingError(f"trainer.devices={trainer['devices']} is not supported yet; 1 would do")
     data = build_data(config)
@@ -41,6 +45,24 @@ def _check_numbers(config: dict[str, Any]) -> None:
     for key in ("learning_rate", "weight_decay", "warmup_steps"):
         if type(optimizer[key]) not in (int, float) or optimizer[key] < 0:
             raise SettingError(f"optimizer.{key}={optimizer[key]} must be a number of at least 0")
+
+
+def _check_kernels(config: dict[str, Any]) -> None:
+    """Sets the backend of the operators; refuses one that cannot work here, and compilation without a compiler."""
+    requested, accelerator = config["model"]["backend"], config["trainer"]["accelerator"]
+    on_gpu = torch.cuda.is_available() and accelerator in ("gpu", "cuda", "auto")
+    if requested not in backend.BACKENDS:
+        raise SettingError(f"model.backend={requested} is not known; use one of {', '.join(backend.BACKENDS)}")
+    if requested == "cuda" and not on_gpu:
+        raise SettingError("model.backend=cuda needs a CUDA device and trainer=gpu; model.backend=auto would do")
+    if requested == "cuda" and (reason := backend.missing()):
+        raise SettingError(f"model.backend=cuda: {reason}; {backend.INSTALL}, or use model.backend=auto")
+    if not isinstance(config["compile"], bool):
+        raise SettingError(f"compile={config['compile']} is not known; use true or false")
+    compilers = (os.environ.get("CXX", "g++"), "clang++")
+    if config["compile"] and not on_gpu and not any(map(shutil.which, compilers)):
+        raise SettingError("compile=true needs a C++ compiler on a CPU; install g++, or use compile=false")
+    backend.select(requested)
 
 
 def build_data(config: dict[str, Any]) -> LanguageModellingData:

@@ -31,6 +31,14 @@ def fraction(setting: str, numerator: int, denominator: int, *, _root_: DictConf
     return value * numerator // denominator
 
 
+def choose(setting: str, values: dict[str, Any], *, _root_: DictConfig) -> Any:
+    """The value that belongs to a setting's name: what depends on a choice made elsewhere."""
+    name = OmegaConf.select(_root_, setting)
+    if name not in values:
+        raise SettingError(f"{setting}={name} is not known; use one of {', '.join(values)}")
+    return values[name]
+
+
 def wandb_offline() -> bool:
     """True unless W&B credentials are at hand: WANDB_API_KEY, or the entry that `wandb login` leaves in netrc."""
     if "WANDB_MODE" in os.environ:
@@ -72,4 +80,5 @@ def _corpus(source: str, symbols: str, directory: str | None) -> Corpus:
 
 
 OmegaConf.register_new_resolver("fraction", fraction, replace=True)
+OmegaConf.register_new_resolver("choose", choose, replace=True)
 OmegaConf.register_new_resolver("wandb_offline", wandb_offline, replace=True)

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from diffmamba.build import build_network, check, network_weights, total_steps
 from diffmamba.configuration import ROOT
 from diffmamba.data.datamodule import LanguageModellingData
+from diffmamba.ops import backend
 from diffmamba.runs import Record, Run, RunStore, identity
 from diffmamba.runs.provenance import git_state, hardware, versions
 from diffmamba.runs.recorder import RandomState, RunRecorder
@@ -24,6 +25,8 @@ from diffmamba.tasks import LanguageModelling
 from diffmamba.tasks.optimization import AdamW
 
 SCHEMA = 1
+
+log = logging.getLogger(__name__)
 
 
 def run(config: dict[str, Any], progress_bar: bool = True) -> Record:
@@ -58,11 +61,16 @@ def _train(
     try:
         L.seed_everything(config["seed"], verbose=False)
         network = build_network(config["model"], data.corpus.vocabulary.size)
+        if config["compile"]:
+            network.compile()
         task = LanguageModelling(network, _optimizer(config, data))
         record["parameters"] = {"total": sum(p.numel() for p in network.parameters())}
         loggers = _loggers(config, found, record)
         trainer = _trainer(config, data, found, recorder, loggers, progress_bar)
-        record["hardware"] = hardware(trainer.strategy.root_device)
+        device = trainer.strategy.root_device
+        record["hardware"] = hardware(device)
+        record["operators"] = {"backend": backend.describe(device), "compiled": config["compile"]}
+        log.info("operators: %s%s", record["operators"]["backend"], ", compiled" if config["compile"] else "")
         trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
         recorder.update(trainer, status="finished", finished=_now())
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit
@@ -88,6 +96,7 @@ def _new_record(config: dict[str, Any], data: LanguageModellingData, found: Run,
         "git": git_state(ROOT),
         "versions": versions(),
         "hardware": {},
+        "operators": {},
         "parameters": {},
         "corpus": {
             "name": config["data"]["name"],

@@ -18,7 +18,7 @@ from diffmamba.errors import SettingError
 from diffmamba.mixers.combine import Single
 from diffmamba.mixers.mixer import Mixer
 from diffmamba.mixers.state_space import MambaState, initial_dt_bias
-from diffmamba.ops import causal_conv, causal_conv_step, gated_rms_norm, ssd, ssd_step
+from diffmamba.ops import causal_conv, causal_conv_step, conv_scan_norm, gated_rms_norm, ssd, ssd_step
 from diffmamba.ops.norm import EPSILON
 
 A_RANGE = (1.0, 16.0)  # -A starts uniform in this range
@@ -75,10 +75,23 @@ class Mamba2(Mixer):
         nn.init.uniform_(self.out_proj.weight, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._parallel(x, None, None)[0]
+        zxBCdt = self.in_proj(x)
+        u = conv_scan_norm(
+            zxBCdt,
+            *self._conv_weights(),
+            self.dt_bias,
+            -torch.exp(self.A_log),
+            self.D,
+            self.norm.weight.repeat(self.sharing),
+            self.headdim,
+            self.groups,
+        )
+        if u is not None:
+            return self.combine(u, self.out_proj.weight)
+        return self._parallel(zxBCdt, None, None)[0]
 
     def extend(self, x: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
-        return self._parallel(x, *state)
+        return self._parallel(self.in_proj(x), *state)
 
     def allocate_state(self, batch: int) -> MambaState:
         like = self.in_proj.weight
@@ -91,21 +104,23 @@ class Mamba2(Mixer):
 
     def step(self, x: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
         conv_state, ssm_state = state
-        z, xBC, dt = self._project(x)
+        z, xBC, dt = self._split(self.in_proj(x))
         xBC, conv_state = causal_conv_step(xBC, *self._conv_weights(), conv_state)
         y, ssm_state = ssd_step(*self._scan_inputs(xBC, dt), ssm_state)
         return self._output(y, z), (conv_state, ssm_state)
 
-    def _parallel(self, x: Tensor, conv_state: Tensor | None, ssm_state: Tensor | None) -> tuple[Tensor, MambaState]:
-        z, xBC, dt = self._project(x)
+    def _parallel(
+        self, zxBCdt: Tensor, conv_state: Tensor | None, ssm_state: Tensor | None
+    ) -> tuple[Tensor, MambaState]:
+        z, xBC, dt = self._split(zxBCdt)
         xBC, conv_state = causal_conv(xBC, *self._conv_weights(), conv_state)
         y, ssm_state = ssd(*self._scan_inputs(xBC, dt), ssm_state)
         return self._output(y, z), (conv_state, ssm_state)
 
-    def _project(self, x: Tensor) -> tuple[Tensor, ...]:
-        """x `(..., d_model)` → z `(..., d_inner)`, the convolution's input, dt `(..., heads)`."""
+    def _split(self, zxBCdt: Tensor) -> tuple[Tensor, ...]:
+        """The projected input → z `(..., d_inner)`, the convolution's input, dt `(..., heads)`."""
         sizes = [self.d_inner, self.d_inner + 2 * self.groups * self.d_state, self.heads]
-        return self.in_proj(x).split(sizes, dim=-1)
+        return zxBCdt.split(sizes, dim=-1)
 
     def _conv_weights(self) -> tuple[Tensor, Tensor]:
         """Weight `(channels, d_conv)` and bias `(channels,)`, repeated where the branches share them."""

@@ -36,7 +36,7 @@ def check(operator: str, *arguments: tuple[str, Tensor | None, str], **sizes: in
             )
         if tensor.device != first.device:
             raise ValueError(
-                f"{operator}: {argument} is on {tensor.device} and {first_name} on {first.device}; move them to one device"
+                f"{operator}: {argument} is on {tensor.device}, {first_name} on {first.device}; move them to one device"
             )
     for dimension in ("batch", "length"):
         if sizes.get(dimension) == 0:

@@ -1,11 +1,13 @@
 """The causal depthwise convolution before the scan: `y[t] = silu(bias + Σ_k weight[k] · x[t - width + 1 + k])`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffmamba.ops import backend
 from diffmamba.ops.checks import check
 
 
@@ -44,10 +46,30 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor | None = 
         ("the state", state, "batch past channels"),
         past=weight.shape[-1] - 1,
     )
+    if kernel := _fitting_kernel(x, weight):
+        return _cuda(kernel, x, weight, bias, state)
     if state is None:
         state = x.new_zeros(x.shape[0], weight.shape[1] - 1, x.shape[2])
     padded = torch.cat([state, x], dim=1)
     return F.silu(_ShiftedSum.apply(padded, weight, bias)), padded[:, x.shape[1] :]
+
+
+def _fitting_kernel(x: Tensor, weight: Tensor) -> Callable[..., Any] | None:
+    """causal-conv1d's kernel, which takes widths 2 to 4 and channels in eights."""
+    return backend.kernel("conv", x) if 2 <= weight.shape[1] <= 4 and x.shape[2] % 8 == 0 else None
+
+
+def _cuda(
+    kernel: Callable[..., Any], x: Tensor, weight: Tensor, bias: Tensor, state: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """causal-conv1d's `causal_conv1d_fn`, which takes channels before length, in memory as they are here."""
+    if x.stride(2) != 1 or any(n % 8 for n in (x.stride(0), x.stride(1), x.storage_offset())):  # it loads eights
+        x = x.contiguous()
+    past = weight.shape[1] - 1
+    before = x.new_zeros(x.shape[0], past, x.shape[2]) if state is None else state.to(x.dtype)
+    initial = None if state is None else before.contiguous().mT
+    y = kernel(x.mT, weight, bias, initial_states=initial, activation="silu")
+    return y.mT, torch.cat([before, x[:, -past:]], dim=1)[:, -past:]
 
 
 class _ShiftedSum(torch.autograd.Function):

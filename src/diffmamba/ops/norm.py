@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from diffmamba.ops import backend
+
 EPSILON = 1e-5  # of every norm in the paper and in mamba-ssm's Mamba-2 block
 
 
@@ -24,6 +26,11 @@ def gated_rms_norm(y: Tensor, z: Tensor, weight: Tensor) -> Tensor:
 
     Shapes: y and z `(..., groups, size)`, weight `(groups, size)` or `(size,)`; each group is normalised by itself.
     """
+    if kernel := backend.kernel("gated_norm", y):
+        size = y.shape[-1]
+        gain = weight.expand(y.shape[-2:]).flatten()
+        u = kernel(y.flatten(-2), gain, None, z=z.flatten(-2), eps=EPSILON, group_size=size, norm_before_gate=False)
+        return u.unflatten(-1, (-1, size))
     plain = y.is_cpu and y.dtype == z.dtype == weight.dtype and y.dtype.itemsize >= 4
     if plain and not torch.compiler.is_compiling():  # which fuses the definition by itself
         return _GatedNorm.apply(y, z, weight.expand(y.shape[-2:]))

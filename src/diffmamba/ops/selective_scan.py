@@ -13,11 +13,13 @@ All return `(y, final h)` and take the h to start from (zeros if None). Groups a
 mixer, stacked along the channels, keep a B and C of their own.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from diffmamba.ops import backend
 from diffmamba.ops.checks import check, check_groups
 
 CHUNK = 32
@@ -54,7 +56,8 @@ def selective_scan(
     """The same function, a chunk of positions at a time: only the recurrence itself goes from one to the next.
 
     Any length, in linear time; of the h only one for each chunk is kept. Computes in float32 or wider, also under
-    autocast. Differentiable once.
+    autocast. Differentiable once. On CUDA it is mamba-ssm's kernel where `backend` says so, which starts from zeros
+    only and lets no gradient through the final h. Raises ValueError, in one line, where shapes do not fit.
     """
     check(
         "selective_scan",
@@ -67,11 +70,24 @@ def selective_scan(
         ("the state", state, "batch channels state"),
     )
     check_groups("selective_scan", "channels", x.shape[2], B.shape[2])
+    if (kernel := backend.kernel("selective_scan", x)) and (state is None or not state.any()):
+        return _cuda(kernel, x, dt, A, B, C, D)
     wide = torch.promote_types(x.dtype, torch.float32)
     if state is None:
         state = x.new_zeros(x.shape[0], *A.shape)
     y, final, _ = _chunked(*(tensor.to(wide) for tensor in (x, dt, A, B, C, D, state)))
     return y.to(x.dtype), final
+
+
+def _cuda(
+    kernel: Callable[..., Any], x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor
+) -> tuple[Tensor, Tensor]:
+    """mamba-ssm's `selective_scan_fn`, which wants length last and x, dt, B and C of one dtype."""
+    B, C = (tensor.permute(0, 2, 3, 1).to(x.dtype).contiguous() for tensor in (B, C))
+    y, final = kernel(
+        x.mT.contiguous(), dt.to(x.dtype).mT.contiguous(), A.float(), B, C, D=D.float(), return_last_state=True
+    )
+    return y.mT, final.detach().float()
 
 
 @torch.library.custom_op("diffmamba::selective_scan_chunked", mutates_args=())
@@ -103,8 +119,8 @@ def _chunked_gradient(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The gradients of x, dt, A, B, C, D and of the state to start from.
 
-    dh runs backwards like h forwards, dh[t] = C[t] · dy[t] + exp(dt[t+1] · A) · dh[t+1]; all else is a product of the two
-    at each position.
+    dh runs backwards like h forwards, dh[t] = C[t] · dy[t] + exp(dt[t+1] · A) · dh[t+1]; all else is a product of the
+    two at each position.
     """
     with torch.autocast(x.device.type, enabled=False):
         dx, ddt, dB, dC = (torch.empty_like(tensor) for tensor in (x, dt, B, C))

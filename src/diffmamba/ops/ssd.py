@@ -15,20 +15,17 @@ Shapes, the same in all three functions (`ssd_step` without `length`):
 All return `(y, final h)` and take the h to start from (zeros if None).
 """
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from diffmamba.ops import backend
 from diffmamba.ops.checks import check, check_groups
+from diffmamba.ops.ssd_chunked import CHUNK, ssd_chunked
 
-CHUNK = 32
-"""Positions handled by one matrix product. Inside a chunk the work per position is proportional to `chunk · headdim`,
-between chunks to `state · headdim / chunk`; 32 was the fastest of 16, 32, 64, 128 on a CPU at headdim 32 and 64."""
-SEGMENT = {"cpu": 2**19, "cuda": 2**26}
-"""Numbers of x worked on at a time: on a CPU few enough that what belongs to them stays in the cache."""
+CUDA_CHUNK = 256  # of mamba-ssm's kernel: what its own Mamba-2 layer takes
 
 
 def ssd_step(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,6 +65,9 @@ def ssd(
 
     Any length; time and memory grow linearly with it. Decays enter as exponentials of sums that are never positive, so
     nothing overflows however large dt is. Computes in float32 or wider, also under autocast. Differentiable once.
+
+    On CUDA it is mamba-ssm's kernel where `backend` says so; `chunk`, the positions of one matrix product, is
+    PyTorch's alone. Raises ValueError, in one line, where shapes do not fit.
     """
     check(
         "ssd",
@@ -80,234 +80,28 @@ def ssd(
         ("the state", state, "batch heads headdim state"),
     )
     check_groups("ssd", "heads", x.shape[2], B.shape[2])
+    if kernel := backend.kernel("chunk_scan", x):
+        return _cuda(kernel, x, dt, A, B, C, D, state)
     wide = torch.promote_types(x.dtype, torch.float32)
     if state is None:
         state = x.new_zeros(x.shape[0], *x.shape[2:], B.shape[3])
-    inputs = [tensor.to(wide) for tensor in (x, dt, A, B, C, D, state)]
-    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
-    y, state, _, _ = _chunked(*inputs, chunk, keep)
+    y, state = ssd_chunked(chunk, *(tensor.to(wide) for tensor in (x, dt, A, B, C, D, state)))
     return y.to(x.dtype), state
 
 
-@torch.library.custom_op("diffmamba::ssd_chunked", mutates_args=())
-def _chunked(
-    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor, chunk: int, keep: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The chunked scan: y, the final state and, for the gradient, y without D x and the state before every chunk.
-
-    Per head and chunk, with s the running sum of dt · A, X = dt · x, and P `(state, headdim)` the state before it:
-
-        Y      = M X + exp(s) ∘ (C P) + D x         where M[i, j] = (C Bᵀ)[i, j] · exp(s[i] - s[j]) for i ≥ j, else 0
-        P_next = exp(s[-1]) P + Bᵀ (exp(s[-1] - s) ∘ X)
-
-    The products with B and C serve all heads of a group at once: the decays scale X and Y instead of B and C, which
-    would have to be repeated for every head. The length is cut into segments of chunks (`SEGMENT`).
-
-    It is an operator of its own, which `torch.compile` takes as it is, with the gradient written out in
-    `_chunked_gradient`: autograd would keep and walk a dozen (chunk, chunk) tensors.
-    """
-    with torch.autocast(x.device.type, enabled=False):
-        groups, d_state = B.shape[2:]
-        plan = list(_plan(x, chunk))
-        chunks = sum(count for _, count in plan) if keep else max(count for _, count in plan)
-        states = x.new_empty(chunks + 1, x.shape[0], groups, d_state, x[0, 0].numel() // groups)
-        states[0] = state.unflatten(1, (groups, -1)).permute(0, 1, 4, 2, 3).flatten(-2)
-        y, without_D = torch.empty_like(x), torch.empty_like(x)
-        first = 0
-        for positions, count in plan:
-            window = states[first : first + count + 1]
-            _Segment(positions, count, x, dt, A, B, C).forward(D, window, without_D, y)
-            if keep:
-                first += count
-            else:
-                states[0] = window[-1]
-        final = _plain(states[first], x)
-        return (y, final, without_D, states) if keep else (y, final, x.new_empty(0), x.new_empty(0))
-
-
-@torch.library.custom_op("diffmamba::ssd_chunked_gradient", mutates_args=())
-def _chunked_gradient(
-    dy: Tensor,
-    dfinal: Tensor,
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    without_D: Tensor,
-    states: Tensor,
-    chunk: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of x, dt, A, B, C, D and of the state to start from.
-
-    That of s needs no (chunk, chunk) tensor: s[i] scales row i of Y (but for D x) and unscales row i of X, so
-    ds = dY · (Y - D x) - X · dX row by row, and the last position of a chunk receives dP_next · P_next besides. (Y is
-    kept without D x: taking D x off again would lose digits.)
-    """
-    with torch.autocast(x.device.type, enabled=False):
-        groups = B.shape[2]
-        dx, ddt, dB, dC = (torch.empty_like(tensor) for tensor in (x, dt, B, C))
-        dA, dD = torch.zeros_like(A), torch.zeros_like(D)
-        dstate = dfinal.unflatten(1, (groups, -1)).permute(0, 1, 4, 2, 3).flatten(-2)
-        last = len(states) - 1
-        for positions, count in reversed(list(_plan(x, chunk))):
-            segment = _Segment(positions, count, x, dt, A, B, C)
-            window = states[last - count : last + 1]
-            dstate = segment.backward(D, window, without_D, dy, dstate, dx, ddt, dA, dB, dC, dD)
-            last -= count
-        return dx, ddt, dA, dB, dC, dD, _plain(dstate, x)
-
-
-def _plan(x: Tensor, chunk: int) -> Iterator[tuple[slice, int]]:
-    """The positions of each segment and its number of chunks; what is left over is a shorter chunk at the end."""
-    batch, length, heads, headdim = x.shape
-    chunk = min(chunk, length)
-    count = max(1, SEGMENT.get(x.device.type, SEGMENT["cuda"]) // (batch * chunk * heads * headdim))
-    whole = length // chunk
-    for first in range(0, whole, count):
-        last = min(first + count, whole)
-        yield slice(first * chunk, last * chunk), last - first
-    if whole * chunk < length:
-        yield slice(whole * chunk, length), 1
-
-
-def _plain(state: Tensor, x: Tensor) -> Tensor:
-    """(batch, groups, state, heads of a group · headdim) → (batch, heads, headdim, state)"""
-    return state.unflatten(-1, (-1, x.shape[3])).permute(0, 1, 3, 4, 2).flatten(1, 2).contiguous()
-
-
-class _Segment:
-    """Some chunks of equal length of all batch rows, and what forward and backward both need of them.
-
-    That is computed twice rather than kept, since memory is what is scarce. Shapes, where `heads` are those of a group:
-
-        x           (chunks, batch, groups, chunk, heads, headdim), a view, like those that `cut` gives
-        B, C        (chunks, batch, groups, chunk, state)
-        CB          (chunks, batch, groups, 1, chunk, chunk), C Bᵀ without the future
-        between     (chunks, batch, groups, heads, chunk, chunk), exp(s[i] - s[j])
-        from_start  (chunks, batch, groups, chunk, heads, 1), exp(s); to_end likewise, exp(s[-1] - s)
-        kept        (chunks, batch, groups, 1, heads, 1), exp(s[-1])
-    """
-
-    def __init__(self, positions: slice, chunks: int, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor):
-        self.positions, self.chunks, self.groups = positions, chunks, B.shape[2]
-        self.x, self.dt, self.A = self.cut(x), self.cut(dt), A
-        self.B, self.C = (self.cut(tensor).squeeze(4).contiguous() for tensor in (B, C))
-        # a decay below the smallest float is zero anyway, and a larger sum would swallow the digits of later ones
-        log_decay = (self.dt * A.view(self.groups, 1, -1)).clamp(min=math.log(torch.finfo(dt.dtype).tiny))
-        s = log_decay.mT.contiguous().cumsum(-1)
-        last = s[..., -1:]
-        self.from_start = s.exp().mT[..., None]
-        self.to_end = (last - s).exp_().mT[..., None]
-        self.kept = last.exp().mT[..., None]
-        self.between = (s[..., :, None] - s[..., None, :]).clamp_(max=0).exp_()
-        self.CB = (self.C @ self.B.mT).tril_()[..., None, :, :]
-
-    def cut(self, tensor: Tensor) -> Tensor:
-        """(batch, length, heads or groups, ...) → (chunks, batch, groups, chunk, heads of a group or 1, ...)"""
-        tensor = tensor[:, self.positions].unflatten(2, (self.groups, -1)).unflatten(1, (self.chunks, -1))
-        return tensor.transpose(0, 1).transpose(2, 3)
-
-    def by_head(self, tensor: Tensor) -> Tensor:
-        """Splits a last dimension of `heads · headdim`."""
-        return tensor.unflatten(-1, self.x.shape[-2:])
-
-    def added(self) -> Tensor:
-        """What the positions add to the state at the end of their chunk, but for B."""
-        return _times(self.x, self.to_end * self.dt[..., None]).flatten(-2)
-
-    def forward(self, D: Tensor, states: Tensor, without_D: Tensor, y: Tensor) -> None:
-        """Fills `states`, whose first is given, and the segment's positions of the two outputs."""
-        torch.bmm(_stacked(self.B).mT, _stacked(self.added()), out=_stacked(states[1:]))
-        by_head = self.by_head(states)
-        for i in range(self.chunks):
-            by_head[i + 1].addcmul_(self.kept[i], by_head[i])
-        scores = self.between.mul_(self.CB).mul_(self.dt.mT[..., None, :])
-        within = scores @ self.x.transpose(-2, -3)
-        carried = self.by_head(self.C @ states[:-1])
-        segment = self.cut(without_D)
-        torch.addcmul(within.transpose(-2, -3), carried, self.from_start, out=segment)
-        torch.addcmul(segment, self.x, D.view(self.groups, 1, -1, 1), out=self.cut(y))
-
-    def backward(
-        self,
-        D: Tensor,
-        states: Tensor,
-        without_D: Tensor,
-        dy: Tensor,
-        dstate: Tensor,
-        dx: Tensor,
-        ddt: Tensor,
-        dA: Tensor,
-        dB: Tensor,
-        dC: Tensor,
-        dD: Tensor,
-    ) -> Tensor:
-        """Fills the segment's positions of dx to dC, adds to dA and dD, returns the gradient of the first state."""
-        cut_dy, cut_dx = self.cut(dy), self.cut(dx)
-        scores = self.between * self.CB
-        between_dt = self.between.mul_(self.dt.mT[..., None, :])
-
-        read = _times(cut_dy, self.from_start).flatten(-2)
-        dstates = torch.empty_like(states)
-        torch.bmm(_stacked(self.C).mT, _stacked(read), out=_stacked(dstates[:-1]))
-        dstates[-1] = dstate
-        by_head = self.by_head(dstates)
-        for i in reversed(range(self.chunks)):
-            by_head[i].addcmul_(self.kept[i], by_head[i + 1])
-
-        dy_heads = cut_dy.transpose(-2, -3).contiguous()
-        carried = self.by_head(self.B @ dstates[1:])
-        dX = torch.addcmul((scores.mT @ dy_heads).transpose(-2, -3), carried, self.to_end)
-        dCB = (dy_heads @ self.x.transpose(-2, -3).mT).mul_(between_dt).sum(3).tril_()
-        torch.add(dCB @ self.B, read @ states[:-1].mT, out=self.cut(dC).squeeze(4))
-        torch.add(dCB.mT @ self.C, self.added() @ dstates[1:].mT, out=self.cut(dB).squeeze(4))
-
-        dt_dX = (dX * self.x).sum(-1)
-        ds = (cut_dy * self.cut(without_D)).sum(-1) - self.dt * dt_dX
-        ds[:, :, :, -1] += self.by_head(dstates[1:].mul_(states[1:]).sum(3)).sum(-1)
-        ds = ds.flip(3).cumsum(3).flip(3)  # now of dt · A
-        A = self.A.view(self.groups, 1, -1)
-        torch.addcmul(dt_dX, ds, A, out=self.cut(ddt))
-        dA += (ds * self.dt).sum((0, 1, 3)).flatten()
-        dD += (cut_dy * self.x).sum((0, 1, 3, 5)).flatten()
-        torch.mul(dX, self.dt[..., None], out=cut_dx)
-        cut_dx.addcmul_(cut_dy, D.view(self.groups, 1, -1, 1))
-        return dstates[0]
-
-
-def _stacked(tensor: Tensor) -> Tensor:
-    return tensor.flatten(0, 2)
-
-
-def _times(first: Tensor, second: Tensor) -> Tensor:
-    """The product in the order of its dimensions, where PyTorch would keep the order of first in memory."""
-    return torch.mul(first, second, out=first.new_empty(first.shape))
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, _, ctx.chunk, _ = inputs
-    ctx.mark_non_differentiable(*output[2:])
-    ctx.save_for_backward(*tensors, *output[2:])
-
-
-def _backward(ctx: Any, dy: Tensor, dfinal: Tensor, *_: Any) -> tuple[Any, ...]:
-    return *_chunked_gradient(dy, dfinal, *ctx.saved_tensors, ctx.chunk), None, None
-
-
-@_chunked.register_fake
-def _(x, dt, A, B, C, D, state, chunk, keep):
-    if not keep:
-        return torch.empty_like(x), torch.empty_like(state), x.new_empty(0), x.new_empty(0)
-    chunks = -(-x.shape[1] // min(chunk, x.shape[1]))
-    states = x.new_empty(chunks + 1, x.shape[0], *B.shape[2:], x.shape[2] // B.shape[2] * x.shape[3])
-    return torch.empty_like(x), torch.empty_like(state), torch.empty_like(x), states
-
-
-@_chunked_gradient.register_fake
-def _(dy, dfinal, x, dt, A, B, C, D, without_D, states, chunk):
-    return tuple(torch.empty_like(tensor) for tensor in (x, dt, A, B, C, D, dfinal))
-
-
-_chunked.register_autograd(_backward, setup_context=_setup_context)
+def _cuda(
+    kernel: Callable[..., Any], x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """mamba-ssm's `mamba_chunk_scan_combined`: the same shapes, and B, C and x of one dtype."""
+    y, final = kernel(
+        x,
+        dt,
+        A.float(),
+        B.to(x.dtype),
+        C.to(x.dtype),
+        chunk_size=CUDA_CHUNK,
+        D=D.float(),
+        initial_states=state,
+        return_final_states=True,
+    )
+    return y, final

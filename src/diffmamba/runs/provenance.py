@@ -10,7 +10,18 @@ from typing import Any
 import torch
 
 SOURCES = ("src", "conf", "experiments", "sweeps")  # what a result may depend on; new files count
-PACKAGES = ("diffmamba", "torch", "lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy", "wandb", "mamba-ssm")
+PACKAGES = (
+    "diffmamba",
+    "torch",
+    "lightning",
+    "torchmetrics",
+    "hydra-core",
+    "omegaconf",
+    "numpy",
+    "wandb",
+    "mamba-ssm",
+    "causal-conv1d",
+)
 
 
 def git_state(directory: Path) -> dict[str, Any]:
