@@ -1,7 +1,7 @@
 """`python -m diffmamba.generate run=runs/3f2a9c01b7de prompt="the file "`: text from a trained run."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from diffmamba.models import LanguageModel, generate
 from diffmamba.runs import Run
 
 USAGE = """usage: python -m diffmamba.generate run=DIR [prompt=TEXT] [length=400] [temperature=1.0]
-                                    [top_k=0] [top_p=1.0] [seed=0] [checkpoint=last|best]
+                                    [top_k=0] [top_p=1.0] [seed=0] [samples=1] [checkpoint=last|best]
 
 Continues a prompt with a trained run, one symbol at a time, in constant memory and time per symbol
 (with attention: growing with the text).
@@ -24,6 +24,7 @@ Continues a prompt with a trained run, one symbol at a time, in constant memory 
   run=DIR           a directory of the run store
   prompt=TEXT       put into the corpus's own alphabet first
   temperature=0     takes the most likely symbol each time
+  samples=N         that many continuations side by side, shown one after the other
   top_k, top_p      sample among the k likeliest (0: all), or among the likeliest that make up probability p"""
 
 DEFAULTS = {
@@ -34,11 +35,13 @@ DEFAULTS = {
     "top_k": 0,
     "top_p": 1.0,
     "seed": 0,
+    "samples": 1,
     "checkpoint": "last",
 }
 RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "length": ("at least 0", lambda value: value >= 0),
     "temperature": ("at least 0", lambda value: value >= 0),
+    "samples": ("at least 1", lambda value: value >= 1),
     "top_k": ("at least 0", lambda value: value >= 0),
     "top_p": ("above 0 and at most 1", lambda value: 0 < value <= 1),
     "checkpoint": ("last or best", lambda value: value in ("last", "best")),
@@ -59,19 +62,24 @@ def main(words: list[str]) -> int:
     prompt = corpus.vocabulary.encode(settings["prompt"])
     if not prompt:
         raise SettingError(f"prompt={settings['prompt']!r} has no symbol of the corpus's alphabet")
-    symbols = generate(
+    steps = generate(
         network,
-        torch.tensor([prompt]),
+        torch.tensor([prompt]).expand(settings["samples"], -1),
         settings["length"],
         settings["temperature"],
         settings["top_k"] or None,
         settings["top_p"],
         torch.Generator().manual_seed(settings["seed"]),
     )
-    for text in corpus.vocabulary.stream(chain(prompt, map(int, symbols))):
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    sys.stdout.write("\n")
+    rows: Iterable[Iterable[int]] = [map(int, steps)]  # shown as it grows
+    if settings["samples"] > 1:  # grow together, and are shown when they are done
+        grown = [step.tolist() for step in steps]
+        rows = [[step[i] for step in grown] for i in range(settings["samples"])]
+    for row in rows:
+        for text in corpus.vocabulary.stream(chain(prompt, row)):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        sys.stdout.write("\n")
     return 0
 
 

@@ -38,7 +38,13 @@ def sample(
     top_p: float | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Draws one symbol per row of logits `(batch, vocabulary)`."""
+    """Draws one symbol per row of logits `(batch, vocabulary)`. Raises ValueError for a choice of nothing."""
+    if temperature < 0:
+        raise ValueError(f"temperature={temperature} must be at least 0")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k={top_k} must be at least 1, or None for all")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p={top_p} must be above 0 and at most 1, or None for all")
     if temperature == 0:
         return logits.argmax(dim=-1)
     logits = logits.float() / temperature

@@ -86,7 +86,7 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor) -> tuple[T
     24 and 33 ms against 13 ms here, forward and backward, for 2048 positions of 640 channels on one CPU core.
     """
     taps = weight.T.contiguous()
-    before = torch.addcmul(bias, x, taps[-1])
+    before = torch.addcmul(bias, x, taps[-1], out=_before(x, weight))
     for delay, now, head in _delays(x, taps):
         before[:, delay:].addcmul_(x[:, :now], taps[-1 - delay])
         before[:, :head].addcmul_(state[:, state.shape[1] - delay : state.shape[1] - delay + head], taps[-1 - delay])
@@ -100,7 +100,8 @@ def _convolve_gradient(
     """The gradients of x, weight, bias and state."""
     taps = weight.T.contiguous()
     d = torch.ops.aten.silu_backward(dy.to(before.dtype), before)
-    dx, dstate, dtaps = d * taps[-1], torch.zeros_like(state, dtype=d.dtype), torch.empty_like(taps)
+    dx = torch.mul(d, taps[-1], out=torch.empty_like(x, dtype=d.dtype))
+    dstate, dtaps = torch.zeros_like(state, dtype=d.dtype), torch.empty_like(taps)
     product = d * x
     dtaps[-1] = product.sum((0, 1))
     for delay, now, head in _delays(x, taps):
@@ -111,6 +112,10 @@ def _convolve_gradient(
         torch.mul(d[:, :head], state[:, past], out=product[:, :head])
         dtaps[tap] = product.sum((0, 1))
     return dx.to(x.dtype), dtaps.T.contiguous(), d.sum((0, 1)).to(weight.dtype), dstate.to(state.dtype)
+
+
+def _before(x: Tensor, weight: Tensor) -> Tensor:
+    return torch.empty_like(x, dtype=torch.promote_types(x.dtype, weight.dtype))
 
 
 def _delays(x: Tensor, taps: Tensor) -> Iterator[tuple[int, int, int]]:
@@ -132,13 +137,12 @@ def _backward(ctx: Any, dy: Tensor, _: Any) -> tuple[Tensor, ...]:
 
 @_convolve.register_fake
 def _(x, weight, bias, state):
-    y = x.new_empty(x.shape, dtype=torch.promote_types(x.dtype, weight.dtype))
-    return y, torch.empty_like(y)
+    return _before(x, weight), _before(x, weight)
 
 
 @_convolve_gradient.register_fake
 def _(dy, x, weight, state, before):
-    return torch.empty_like(x), torch.empty_like(weight), weight.new_empty(len(weight)), torch.empty_like(state)
+    return torch.empty_like(x), weight.new_empty(weight.shape), weight.new_empty(len(weight)), torch.empty_like(state)
 
 
 _convolve.register_autograd(_backward, setup_context=_setup_context)

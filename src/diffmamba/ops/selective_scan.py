@@ -210,14 +210,15 @@ def _(x, dt, A, B, C, D, state):
     groups = B.shape[2]
     return (
         torch.empty_like(x),
-        torch.empty_like(state),
+        state.new_empty(state.shape),
         x.new_empty(chunks, x.shape[0], groups, A.shape[1], A.shape[0] // groups),
     )
 
 
 @_chunked_gradient.register_fake
 def _(dy, dfinal, x, dt, A, B, C, D, kept):
-    return tuple(torch.empty_like(tensor) for tensor in (x, dt, A, B, C, D, dfinal))
+    dx, ddt, dB, dC, dD = (torch.empty_like(tensor) for tensor in (x, dt, B, C, D))
+    return dx, ddt, A.new_empty(A.shape), dB, dC, dD, dfinal.new_empty(dfinal.shape)
 
 
 _chunked.register_autograd(_backward, setup_context=_setup_context)

@@ -238,16 +238,17 @@ def _backward(ctx: Any, dy: Tensor, dfinal: Tensor, *_: Any) -> tuple[Any, ...]:
 
 @_chunked.register_fake
 def _(x, dt, A, B, C, D, state, chunk, keep):
+    final = state.new_empty(state.shape)
     if not keep:
-        return torch.empty_like(x), torch.empty_like(state), x.new_empty(0), x.new_empty(0)
+        return torch.empty_like(x), final, x.new_empty(0), x.new_empty(0)
     chunks = -(-x.shape[1] // min(chunk, x.shape[1]))
     states = x.new_empty(chunks + 1, x.shape[0], *B.shape[2:], x.shape[2] // B.shape[2] * x.shape[3])
-    return torch.empty_like(x), torch.empty_like(state), torch.empty_like(x), states
+    return torch.empty_like(x), final, torch.empty_like(x), states
 
 
 @_chunked_gradient.register_fake
 def _(dy, dfinal, x, dt, A, B, C, D, without_D, states, chunk):
-    return tuple(torch.empty_like(tensor) for tensor in (x, dt, A, B, C, D, dfinal))
+    return *(torch.empty_like(tensor) for tensor in (x, dt, A, B, C, D)), dfinal.new_empty(dfinal.shape)
 
 
 _chunked.register_autograd(_backward, setup_context=_setup_context)
