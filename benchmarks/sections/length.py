@@ -1,0 +1,84 @@
+"""What a position costs in longer and longer sequences, in time and in memory."""
+
+from benchmarks import footprint
+from benchmarks.bench import Bench, ratio
+from benchmarks.floors import Counter, Rates, seconds
+from benchmarks.passes import MODES, draw, passes
+from benchmarks.record import Section
+from benchmarks.targets import target
+from benchmarks.variants import mixer
+
+TEXT = (
+    "One mixer on a single sequence: time and peak memory per position, relative to a sequence of {base:,}. Peak "
+    "memory is over weights and input. Attention is there for comparison. A longer sequence is also more work in one "
+    "call, which leaves caches: two rows have {tokens:,} positions in every call, as many sequences as that takes."
+)
+LINEAR, ATTENTION = ("mamba", "diff_mamba"), "transformer"
+
+
+def run(bench: Bench) -> Section:
+    """Time per position, the same at equal work, and memory per position."""
+    sizes = bench.sizes
+    base = sizes.lengths[1]
+    section = Section("length", "Length", TEXT.format(base=base, tokens=sizes.tokens))
+    rates = bench.rates(mixer("mamba", sizes.mixer), 1, base)
+    for variant in (*LINEAR, ATTENTION):
+        short = [length for length in sizes.lengths if length <= sizes.attention_up_to]
+        for mode in MODES:
+            batches = dict.fromkeys(short if variant == ATTENTION else sizes.lengths, 1)
+            _time(bench, section, variant, mode, batches, rates)
+    for mode in MODES:
+        batches = {length: sizes.tokens // length for length in (base, sizes.lengths[-1])}
+        _time(bench, section, "diff_mamba", mode, batches, rates, f"at {sizes.tokens:,} positions a call")
+    for variant, mode in sizes.memory_of:
+        _memory(bench, section, variant, mode)
+    return section
+
+
+def _time(
+    bench: Bench, section: Section, variant: str, mode: str, batches: dict[int, int], rates: Rates, aside: str = ""
+) -> None:
+    """Microseconds per position at each length, with so many sequences of it in one call."""
+    sizes = bench.sizes
+    base = sizes.lengths[1]
+    module = mixer(variant, sizes.mixer).to(bench.device)
+    cases = {
+        str(length): passes(module, draw(batch, length, sizes.mixer.d_model, device=bench.device))[mode]
+        for length, batch in batches.items()
+    }
+    what = f"length: {variant}, {mode} {aside}".rstrip()
+    taken = bench.compare(what, bench.fitting(section, what, cases))
+    per_token = {int(name): [s / (int(name) * batches[int(name)]) for s in values] for name, values in taken.items()}
+    for length in (length for length in per_token if length != base):
+        counter = Counter(batches[length], length, mode != "forward", bench.device)
+        single = variant != ATTENTION and not aside and length > base
+        ratio(
+            section,
+            f"{variant}, {mode}, {length:,} ÷ {base:,} {aside}".rstrip(),
+            per_token[length],
+            per_token[base],
+            unit="µs",
+            target=target(bench.device, "time per token") if single else None,
+            floor=(seconds(counter.mixer(module), rates) / counter.tokens, "arithmetic and memory of the parts"),
+            at={"variant": variant, "mode": mode, "length": length, "base": base, "batch": batches[length]},
+        )
+
+
+def _memory(bench: Bench, section: Section, variant: str, mode: str) -> None:
+    """Bytes per position at each length; one measurement each, since peaks repeat to a page."""
+    sizes = bench.sizes
+    base, *longer = sizes.memory_lengths
+    per_token = {
+        length: footprint.mixer_peak(bench, variant, sizes.mixer, 1, length, mode) / length
+        for length in sizes.memory_lengths
+    }
+    for length in longer:
+        ratio(
+            section,
+            f"{variant}, memory of {mode}, {length:,} ÷ {base:,}",
+            [per_token[length]],
+            [per_token[base]],
+            unit="kB",
+            target=target(bench.device, "memory per token"),
+            at={"variant": variant, "mode": f"memory of {mode}", "length": length, "base": base},
+        )

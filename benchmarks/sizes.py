@@ -1,0 +1,125 @@
+"""At what sizes everything is measured, by device, and how long a comparison may take.
+
+On a CPU one mixer is measured at batch 4, length 512, d_model 256 in float32; on a GPU at the width of the paper's
+language models (d_model 1024, head dimension 128, 64 states) under bfloat16 autocast, the way these are trained there.
+`QUICK` is for trying the command out: its numbers mean nothing.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+from benchmarks.passes import MODES
+from benchmarks.timing import Patience
+from benchmarks.variants import Scale
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of one full run."""
+
+    mixer: Scale  # of a single mixer, in the sections on mixers and on length
+    batch: int
+    length: int
+    training: Scale  # of a network that is trained
+    training_batch: int
+    training_length: int
+    lengths: tuple[int, ...]  # of single sequences; the first but one is what the others are compared with
+    memory_lengths: tuple[int, ...]  # relative to the first
+    memory_of: tuple[tuple[str, str], ...]  # variants and modes; on a CPU each case starts a process of its own
+    attention_up_to: int  # length from which attention is left out, as its time grows with the square
+    tokens: int  # per call, where lengths are compared at equal work
+    decoding: Scale  # of a network that generates
+    batches: tuple[int, ...]
+    prompt: int
+    new: int
+    positions: tuple[int, ...]
+    steps: int  # decoding steps in one measurement of a position
+    medium: Scale  # of the paper's networks without feed-forward layers
+    latency_lengths: tuple[int, ...]
+    memory_batches: tuple[int, ...]
+    memory_length: int
+    patience: Patience
+    patience_with_networks: Patience
+
+
+PURE = ("mixer",)  # layers of the paper's models of 370M: no feed-forward
+
+CPU = Sizes(
+    mixer=Scale(d_model=256, headdim=64, d_state=64),
+    batch=4,
+    length=512,
+    training=Scale(d_model=256, headdim=64, d_state=64, n_layers=3),
+    training_batch=8,
+    training_length=256,
+    lengths=(512, 1024, 4096, 16_384, 65_536),
+    memory_lengths=(1024, 8192, 65_536),
+    memory_of=tuple(product(("mamba", "diff_mamba"), MODES)),
+    attention_up_to=4096,
+    tokens=65_536,
+    decoding=Scale(d_model=256, headdim=64, d_state=64, n_layers=1),
+    batches=(1, 4, 16, 64),
+    prompt=2048,
+    new=128,
+    positions=(100, 1000, 10_000, 50_000),
+    steps=32,
+    medium=Scale(d_model=256, headdim=64, d_state=64, n_layers=2, layer=PURE, residual="pre_norm"),
+    latency_lengths=(512, 1024, 2048, 4096, 8192),
+    memory_batches=(1, 4, 16),
+    memory_length=2048,
+    patience=Patience(seconds=4, least=3, most=25, ceiling=125, sample=0.05),
+    patience_with_networks=Patience(seconds=15, least=3, most=15, ceiling=125, sample=0.1),
+)
+
+CUDA = Sizes(
+    mixer=Scale(d_model=1024, headdim=128, d_state=64),
+    batch=8,
+    length=2048,
+    training=Scale(d_model=1024, headdim=128, d_state=64, n_layers=6),
+    training_batch=32,
+    training_length=512,
+    lengths=(512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536),
+    memory_lengths=(1024, 2048, 4096, 8192, 16_384, 32_768, 65_536),
+    memory_of=tuple(product(("mamba", "diff_mamba"), MODES)),
+    attention_up_to=65_536,
+    tokens=65_536,
+    decoding=Scale(d_model=1024, headdim=128, d_state=64, n_layers=6),
+    batches=(1, 2, 4, 8, 16, 32, 64),
+    prompt=2048,
+    new=128,
+    positions=(100, 1000, 10_000, 50_000),
+    steps=32,
+    medium=Scale(
+        d_model=1024, headdim=64, d_state=128, n_layers=48, layer=PURE, residual="pre_norm", vocabulary=50_280
+    ),
+    latency_lengths=(512, 1024, 2048, 4096, 8192),
+    memory_batches=(1, 2, 4, 8, 16, 32),
+    memory_length=2048,
+    patience=Patience(seconds=3, least=5, most=41, ceiling=60, sample=0.02),
+    patience_with_networks=Patience(seconds=12, least=5, most=25, ceiling=60, sample=0.1),
+)
+
+QUICK = Sizes(
+    mixer=Scale(d_model=64, headdim=32, d_state=8),
+    batch=2,
+    length=32,
+    training=Scale(d_model=64, headdim=32, d_state=8),
+    training_batch=2,
+    training_length=32,
+    lengths=(32, 64, 256),
+    memory_lengths=(128, 1024),
+    memory_of=(("diff_mamba", "forward+backward"),),
+    attention_up_to=64,
+    tokens=256,
+    decoding=Scale(d_model=64, headdim=32, d_state=8),
+    batches=(1, 2),
+    prompt=32,
+    new=4,
+    positions=(10, 100),
+    steps=2,
+    medium=Scale(d_model=64, headdim=32, d_state=8, layer=PURE, residual="pre_norm"),
+    latency_lengths=(512,),
+    memory_batches=(1,),
+    memory_length=2048,
+    patience=Patience(seconds=0.05, least=2, most=3, ceiling=1, sample=0.0005),
+    patience_with_networks=Patience(seconds=0.05, least=2, most=2, ceiling=1, sample=0.0005),
+)

@@ -1,0 +1,27 @@
+"""What is aimed at, by device. Rows without an entry here are reported without a verdict."""
+
+import torch
+
+from benchmarks.record import Target
+
+LINEAR = Target(least=0.9, most=1.1)  # within 10 %, of what should not depend on length
+
+EVERYWHERE = {"time per token": LINEAR, "memory per token": LINEAR}
+CPU = {
+    "transformers Mamba2Mixer": Target(least=4),
+    "transformers MambaMixer": Target(least=80),
+    "mambapy MambaBlock": Target(least=3),
+    "two projections": Target(most=1.8),
+    "mixer of equal parameters": Target(most=1.05),
+    "two blocks in sequence": Target(least=1.15),
+}
+CUDA = {
+    "mamba-ssm Mamba2": Target(most=1.02),
+    "training step": Target(most=1.03),
+    "generation at batch 64": Target(least=0.98, most=1.02),
+}
+
+
+def target(device: torch.device, what: str) -> Target | None:
+    """The target of a comparison on a device, if it has one."""
+    return {**EVERYWHERE, **(CUDA if device.type == "cuda" else CPU)}.get(what)
