@@ -1,65 +1,15 @@
-"""The chunked scan against the recurrence it is a fast form of, written here a second time from its formula."""
-
-from collections.abc import Callable
+"""The chunked scan against the recurrence it is a fast form of, written a second time from its formula."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from judge import Scan, assert_close, outputs_and_gradients, with_dt
+from judge import ssd_arguments as inputs
+from judge import ssd_recurrence as recurrence
 from torch import Tensor
 
 from diffmamba.ops import ssd, ssd_sequential, ssd_step
-
-NAMES = ("x", "dt", "A", "B", "C", "D", "h")
-Scan = Callable[..., tuple[Tensor, Tensor]]
-
-
-def recurrence(
-    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, h: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """h[t] = exp(dt A) h[t-1] + dt x ⊗ B;  y[t] = h[t] C + D x;  head i reads group i // (heads / groups)."""
-    group = [i // (x.shape[2] // B.shape[2]) for i in range(x.shape[2])]
-    h = x.new_zeros(x.shape[0], x.shape[2], x.shape[3], B.shape[3]) if h is None else h
-    ys = []
-    for t in range(x.shape[1]):
-        h = (dt[:, t] * A).exp()[..., None, None] * h + torch.einsum(
-            "bh,bhp,bhn->bhpn", dt[:, t], x[:, t], B[:, t, group]
-        )
-        ys.append(torch.einsum("bhpn,bhn->bhp", h, C[:, t, group]) + D[:, None] * x[:, t])
-    return torch.stack(ys, dim=1), h
-
-
-def inputs(
-    length: int, heads: int = 4, groups: int = 2, batch: int = 2, headdim: int = 3, d_state: int = 5, seed: int = 0
-) -> list[Tensor]:
-    """Random arguments in float64 with an initial state; dt log-uniform in [1e-3, 1], -A in [1, 16] as in a model."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    dt = 10 ** (-3 * torch.rand(batch, length, heads, generator=generator, dtype=torch.float64))
-    A = -1 - 15 * torch.rand(heads, generator=generator, dtype=torch.float64)
-    B, C = normal(batch, length, groups, d_state), normal(batch, length, groups, d_state)
-    return [normal(batch, length, heads, headdim), dt, A, B, C, normal(heads), normal(batch, heads, headdim, d_state)]
-
-
-def outputs_and_gradients(scan: Scan, arguments: list[Tensor]) -> dict[str, Tensor]:
-    """y, the final state and the gradients of every argument of a random linear function of both."""
-    leaves = [argument.clone().requires_grad_() for argument in arguments]
-    y, h = scan(*leaves)
-    generator = torch.Generator().manual_seed(1)
-    towards_y, towards_h = (torch.randn(z.shape, generator=generator, dtype=torch.float64) for z in (y, h))
-    ((y.double() * towards_y).sum() + (h.double() * towards_h).sum()).backward()
-    gradients = {f"gradient of {name}": leaf.grad for name, leaf in zip(NAMES, leaves, strict=False)}
-    return {"y": y.detach(), "final h": h.detach()} | gradients
-
-
-def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
-    """Relative to the largest number of each tensor."""
-    for name, value in expected.items():
-        error = (found[name].double() - value).abs().max() / value.abs().max().clamp(min=1e-30)
-        assert error <= tolerance, f"{name} is off by {error:.1e} of its largest entry"
 
 
 @pytest.mark.parametrize("scan", [ssd, ssd_sequential])
@@ -173,13 +123,6 @@ def test_autocast_changes_nothing() -> None:
         y_autocast, h_autocast = ssd(*arguments)
     assert torch.equal(y, y_autocast)
     assert torch.equal(h, h_autocast)
-
-
-def with_dt(arguments: list[Tensor], *values: float) -> list[Tensor]:
-    """The same arguments in float32, dt drawn from these values."""
-    generator = torch.Generator().manual_seed(2)
-    chosen = torch.randint(len(values), arguments[1].shape, generator=generator)
-    return [t.float() for t in [arguments[0], torch.tensor(values)[chosen], *arguments[2:]]]
 
 
 @pytest.mark.parametrize("values", [(1e-7,), (50.0,), (1e-7, 50.0), (1e-7, 1e-2, 50.0)], ids=str)
