@@ -26,15 +26,18 @@ def main(arguments: list[str] | None = None) -> None:
     torch.manual_seed(0)
     names = options.only or list(SECTIONS)
     sizes = QUICK if options.quick else CUDA if device.type == "cuda" else CPU
-    bench = Bench(device, sizes)
+    bench, load = Bench(device, sizes), machine.load()
     sections = [SECTIONS[name](bench) for name in SECTIONS if name in names]
     whole = not options.quick and options.only is None
-    _publish(sections, device, options.out if whole else options.out / "partial")
+    _publish(
+        sections,
+        machine.describe(device, load),
+        machine.slug(device),
+        options.out if whole else options.out / "partial",
+    )
 
 
-def _publish(sections: list[Section], device: torch.device, directory: Path) -> None:
-    facts = machine.describe(device)
-    name = machine.slug(device)
+def _publish(sections: list[Section], facts: dict[str, str], name: str, directory: Path) -> None:
     print(report.terminal(sections, facts))
     picture = plot.draw(sections, facts["device"])
     contents = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.floors import Rates, measure_rates
+from benchmarks.floors import Gauge
 from benchmarks.record import Floor, Record, Section, Target
 from benchmarks.sizes import Sizes
 from benchmarks.timing import Call, Clock, Patience, Spread
@@ -36,14 +36,16 @@ class Bench:
         """A line of progress."""
         print(f"[{time.perf_counter() - self.started:4.0f} s] {what}", file=sys.stderr, flush=True)
 
-    def rates(self, mixer: Mixer, batch: int, length: int) -> Rates:
-        """What the machine reaches at a mixer's shapes."""
-        return measure_rates(self.clock, self.sizes.patience, mixer, batch, length)
+    def gauge(self, mixer: Mixer, batch: int, length: int) -> Gauge:
+        """What measures this device's rates at a mixer's shapes."""
+        return Gauge(mixer, batch, length, self.device)
 
-    def compare(self, what: str, cases: Cases, patience: Patience | None = None) -> dict[str, list[float]]:
-        """Seconds of each case by round; says what it is at first."""
+    def compare(
+        self, what: str, cases: Cases, gauge: Gauge | None = None, patience: Patience | None = None
+    ) -> dict[str, list[float]]:
+        """Seconds of each case by round, those of a gauge among them; says what it is at first."""
         self.tell(what)
-        return self.clock.compare(cases, patience or self.sizes.patience)
+        return self.clock.compare(cases, patience or self.sizes.patience, gauge.cases if gauge else None)
 
     def fitting(self, section: Section, what: str, cases: Cases) -> dict[str, Call]:
         """Those of some cases that a GPU has the memory for; the others are noted. A CPU is taken to have enough."""

@@ -6,14 +6,14 @@ of the whole. Both rates are what PyTorch reaches here, not what a data sheet sa
 algorithm: of the scan it has only what writes to the state and reads from it, of elementwise parts only memory.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.passes import draw, passes
-from benchmarks.timing import Call, Clock, Patience
+from benchmarks.timing import Call
 from diffmamba.mixers import Attention, Difference, Mamba1, Mamba2, Mixer
 from diffmamba.models import LanguageModel
 
@@ -65,19 +65,33 @@ class Projections(nn.Module):
         return [draw(batch, length, linear.in_features, device=device) for linear in self.linears]
 
 
-def measure_rates(clock: Clock, patience: Patience, mixer: Mixer, batch: int, length: int) -> Rates:
-    """From a mixer's projections in both modes, and from copies: one as large as its activations, which may stay in a
-    cache, and one far larger. Of each kind the fastest round of the faster case counts."""
-    alone = Projections(mixer).to(clock.device)
-    projections = passes(alone, *alone.inputs(batch, length, clock.device))
-    once = 2 * batch * length * sum(weight.numel() for weight in alone.parameters())
-    small = torch.empty(batch, length, max(linear.out_features for linear in alone.linears), device=clock.device)
-    large = torch.empty(2**26 if clock.device.type == "cpu" else 2**29, dtype=torch.uint8, device=clock.device)
-    taken = clock.compare({**projections, "small": _copy(small), "large": _copy(large)}, patience)
-    return Rates(
-        operations=max(once / min(taken["forward"]), 3 * once / min(taken["forward+backward"])),
-        bytes=max(2 * small.nbytes / min(taken["small"]), 2 * large.nbytes / min(taken["large"])),
-    )
+class Gauge:
+    """Measures the rates while something else is measured: once a round (see `timing.py`); the fastest round counts.
+
+    Its cases are a mixer's projections in both modes, and two copies: one as large as the mixer's activations, which
+    may stay in a cache, and one far larger.
+    """
+
+    def __init__(self, mixer: Mixer, batch: int, length: int, device: torch.device):
+        alone = Projections(mixer).to(device)
+        calls = passes(alone, *alone.inputs(batch, length, device))
+        once = 2 * batch * length * sum(weight.numel() for weight in alone.parameters())
+        small = torch.empty(batch, length, max(linear.out_features for linear in alone.linears), device=device)
+        large = torch.empty(2**26 if device.type == "cpu" else 2**29, dtype=torch.uint8, device=device)
+        copied = {"gauge, copy of activations": small, "gauge, copy of more": large}
+        self._operations = {f"gauge, {mode}": once * (1 if mode == "forward" else 3) for mode in calls}
+        self._bytes = {name: 2 * tensor.nbytes for name, tensor in copied.items()}
+        self.cases: dict[str, Call] = {
+            **{f"gauge, {mode}": call for mode, call in calls.items()},
+            **{name: _copy(tensor) for name, tensor in copied.items()},
+        }
+
+    def rates(self, taken: Mapping[str, Sequence[float]]) -> Rates:
+        """From the seconds of every round."""
+        return Rates(
+            operations=max(count / min(taken[name]) for name, count in self._operations.items()),
+            bytes=max(count / min(taken[name]) for name, count in self._bytes.items()),
+        )
 
 
 def _copy(tensor: Tensor) -> Call:

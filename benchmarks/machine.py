@@ -13,15 +13,27 @@ import torch
 from diffmamba.ops import backend
 
 PACKAGES = ("diffmamba", "transformers", "mambapy", "mamba-ssm", "causal-conv1d", "triton")
+BUSY = 0.3
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def describe(device: torch.device) -> dict[str, str]:
-    """Facts by name, in the order to print them."""
+def load() -> str:
+    """How busy the machine is; to be asked before there is any work of ours."""
+    try:
+        busy = os.getloadavg()[0]
+    except OSError:
+        return "unknown"
+    warning = "; others are at work, whose share grows with the number of threads" if busy > BUSY else ""
+    return f"{busy:.2g} processes before the run{warning}"
+
+
+def describe(device: torch.device, load: str) -> dict[str, str]:
+    """Facts by name, in the order to print them; `load` as it was before the run."""
     cores = f"{_cpu_model()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads in use"
     facts = {"device": _gpu(device) if device.type == "cuda" else cores}
     if device.type == "cuda":
         facts["host"] = cores
+    facts["load"] = load
     facts["precision"] = "bfloat16 autocast" if device.type == "cuda" else "float32"
     facts["kernels"] = backend.describe(device)
     facts["date"] = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")

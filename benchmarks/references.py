@@ -16,11 +16,10 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from benchmarks.child import ROOT
-from benchmarks.passes import draw
+from benchmarks.passes import A_RANGE, DT_RANGE, draw, uniform
 from benchmarks.variants import D_STATE_1, Scale, mixer
 from diffmamba.ops import selective_scan, ssd
 
@@ -43,8 +42,8 @@ def pairs(scale: Scale, batch: int, length: int) -> Iterator[Pair]:
         lambda *inputs: their_ssd.ssd_chunk_scan_combined_ref(*inputs[:5], chunk, D=inputs[5]),
         (
             draw(batch, length, block.heads, scale.headdim),
-            _between(0.001, 0.1, batch, length, block.heads),
-            _between(-16, -1, block.heads),
+            uniform(*DT_RANGE, batch, length, block.heads),
+            uniform(*A_RANGE, block.heads),
             draw(batch, length, 1, scale.d_state),
             draw(batch, length, 1, scale.d_state),
             draw(block.heads),
@@ -57,17 +56,13 @@ def pairs(scale: Scale, batch: int, length: int) -> Iterator[Pair]:
         partial(_selective_scan, their_scan.selective_scan_ref),
         (
             draw(batch, length, inner),
-            _between(0.001, 0.1, batch, length, inner),
-            _between(-16, -1, inner, D_STATE_1),
+            uniform(*DT_RANGE, batch, length, inner),
+            uniform(*A_RANGE, inner, D_STATE_1),
             draw(batch, length, 1, D_STATE_1),
             draw(batch, length, 1, D_STATE_1),
             draw(inner),
         ),
     )
-
-
-def _between(low: float, high: float, *shape: int) -> Tensor:
-    return torch.empty(shape).uniform_(low, high).requires_grad_()
 
 
 def _selective_scan(reference: Function, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:

@@ -77,8 +77,10 @@ class Clock:
             call()
         return (self.now() - start) / calls
 
-    def compare(self, cases: Mapping[str, Call], patience: Patience) -> dict[str, list[float]]:
-        """Seconds per call of each case, one number per round."""
+    def compare(
+        self, cases: Mapping[str, Call], patience: Patience, beside: Mapping[str, Call] | None = None
+    ) -> dict[str, list[float]]:
+        """Seconds per call of each case, one number per round; what is `beside` is called just once a round."""
         start = time.perf_counter()
         samplers: dict[str, Callable[[], float]] = {}
         for name, call in cases.items():
@@ -89,6 +91,9 @@ class Clock:
             once = first if first > patience.sample else self.seconds(call)
             calls = max(1, math.ceil(patience.sample / max(once, 1e-7)))
             samplers[name] = partial(self.seconds, call, calls)
+        for name, call in (beside or {}).items():
+            call()
+            samplers[name] = partial(self.seconds, call)
         return rounds(samplers, patience, start)
 
 

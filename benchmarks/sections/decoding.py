@@ -1,16 +1,18 @@
 """Generation: symbols per second by batch, as in the paper's figure 9, and the time of a step by position."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.bench import Bench, ratio
-from benchmarks.floors import Rates, decoding_step
+from benchmarks.floors import Gauge, decoding_step
 from benchmarks.passes import precision
 from benchmarks.record import Section, Target
 from benchmarks.targets import target
-from benchmarks.timing import Spread, rounds
+from benchmarks.timing import Patience, Spread, rounds
 from benchmarks.variants import language_model, mixer
 from diffmamba.mixers.attention import Cache
 from diffmamba.models import LanguageModel, generate
@@ -32,26 +34,24 @@ def run(bench: Bench) -> Section:
     scale = sizes.decoding
     section = Section("decoding", "Decoding", TEXT.format(prompt=sizes.prompt, new=sizes.new))
     networks = {name: language_model(name, scale).to(bench.device).eval() for name in MODELS}
-    rates = bench.rates(mixer(BASE, scale), 1, sizes.prompt)
+    gauge = bench.gauge(mixer(BASE, scale), 1, sizes.prompt)
     for batch in sizes.batches:
-        _throughput(bench, section, networks, batch, rates)
+        _throughput(bench, section, networks, batch, gauge)
     for name, network in networks.items():
-        _by_position(bench, section, name, network, rates)
+        _by_position(bench, section, name, network, gauge)
     return section
 
 
-def _throughput(bench: Bench, section: Section, networks: dict[str, LanguageModel], batch: int, rates: Rates) -> None:
+def _throughput(bench: Bench, section: Section, networks: dict[str, LanguageModel], batch: int, gauge: Gauge) -> None:
     sizes = bench.sizes
     bench.tell(f"decoding: batch {batch}")
     prompt = torch.randint(sizes.decoding.vocabulary, (batch, sizes.prompt), device=bench.device)
     samplers = {name: _generation(bench, network, prompt) for name, network in networks.items()}
-    for sampler in samplers.values():
-        sampler()
-    taken = rounds(samplers, sizes.patience_with_networks)
-    whole = {name: [batch * sizes.new / (first + rest) for first, rest in taken[name]] for name in taken}
-    steps = {name: [batch * (sizes.new - 1) / rest for _, rest in taken[name]] for name in taken}
+    taken = _rounds(bench, samplers, gauge, sizes.patience_with_networks)
+    whole = {name: [batch * sizes.new / (first + rest) for first, rest in taken[name]] for name in MODELS}
+    steps = {name: [batch * (sizes.new - 1) / rest for _, rest in taken[name]] for name in MODELS}
     states = sum(_bytes(state) for state in networks[OURS].allocate_state(batch))
-    floor = decoding_step(networks[OURS], batch, states).seconds(rates)
+    floor = decoding_step(networks[OURS], batch, states).seconds(gauge.rates(taken))
     for what, speeds in (("prompt included", whole), ("steps alone", steps)):
         for other in (name for name in MODELS if name != OURS):
             aim = f"generation at batch {batch}" if other == BASE and what == "prompt included" else ""
@@ -65,6 +65,14 @@ def _throughput(bench: Bench, section: Section, networks: dict[str, LanguageMode
                 floor=(batch / floor, "weights and states moved once a step") if what == "steps alone" else None,
                 at={"other": other, "batch": batch, "what": what},
             )
+
+
+def _rounds(bench: Bench, samplers: dict[str, Any], gauge: Gauge, patience: Patience) -> dict[str, list[Any]]:
+    """What the samplers give round by round, after a call of each to warm up; those of the gauge among them."""
+    samplers = samplers | {name: partial(bench.clock.seconds, call) for name, call in gauge.cases.items()}
+    for sampler in samplers.values():
+        sampler()
+    return rounds(samplers, patience)
 
 
 def _generation(bench: Bench, network: LanguageModel, prompt: Tensor) -> Callable[[], tuple[float, float]]:
@@ -83,16 +91,14 @@ def _generation(bench: Bench, network: LanguageModel, prompt: Tensor) -> Callabl
     return sample
 
 
-def _by_position(bench: Bench, section: Section, name: str, network: LanguageModel, rates: Rates) -> None:
+def _by_position(bench: Bench, section: Section, name: str, network: LanguageModel, gauge: Gauge) -> None:
     sizes = bench.sizes
     base = sizes.positions[0]
     bench.tell(f"decoding: {name} by position")
     states = {str(position): _states_after(network, position) for position in sizes.positions}
     again = f"{base} again"
     samplers = {key: _steps(bench, network, state) for key, state in {again: states[str(base)], **states}.items()}
-    for sampler in samplers.values():
-        sampler()
-    taken = rounds(samplers, sizes.patience)
+    taken = _rounds(bench, samplers, gauge, sizes.patience)
     noise = Spread.of_ratios(taken[again], taken[str(base)])
     width = max(abs(noise.low - 1), abs(noise.high - 1), TOLERANCE)
     flat = None if name == ATTENTION else Target(least=1 - width, most=1 + width)
@@ -106,7 +112,7 @@ def _by_position(bench: Bench, section: Section, name: str, network: LanguageMod
             taken[str(base)],
             unit="µs",
             target=None if key == again else flat,
-            floor=(decoding_step(network, 1, kept).seconds(rates), "weights and states moved once"),
+            floor=(decoding_step(network, 1, kept).seconds(gauge.rates(taken)), "weights and states moved once"),
             at={"variant": name, "position": position, "noise": key == again},
         )
 

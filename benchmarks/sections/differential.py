@@ -34,12 +34,12 @@ def run(bench: Bench) -> Section:
         section.notes.append(
             f"The two blocks' output is that of the one pass to {off_by(ours(x), everything[SEQUENCE](x)):.0e}."
         )
-    rates = bench.rates(ours, sizes.batch, sizes.length)
+    gauge = bench.gauge(ours, sizes.batch, sizes.length)
     for mode in MODES:
         cases = {name: passes(module, x)[mode] for name, module in everything.items()}
-        taken = bench.compare(f"differential: {mode}", cases)
+        taken = bench.compare(f"differential: {mode}", cases, gauge)
         counter = Counter(sizes.batch, sizes.length, mode != "forward", bench.device)
-        floor = (seconds(counter.mixer(ours), rates), "arithmetic and memory of diff_mamba's parts")
+        floor = (seconds(counter.mixer(ours), gauge.rates(taken)), "arithmetic and memory of diff_mamba's parts")
         for name, words, aim in (
             (EQUAL, f"{OURS} ÷ {EQUAL}", "mixer of equal parameters"),
             (PLAIN, f"{OURS} ÷ {PLAIN}", None),

@@ -2,7 +2,7 @@
 
 from benchmarks import footprint
 from benchmarks.bench import Bench, ratio
-from benchmarks.floors import Counter, Rates, seconds
+from benchmarks.floors import Counter, Gauge, seconds
 from benchmarks.passes import MODES, draw, passes
 from benchmarks.record import Section
 from benchmarks.targets import target
@@ -21,22 +21,22 @@ def run(bench: Bench) -> Section:
     sizes = bench.sizes
     base = sizes.lengths[1]
     section = Section("length", "Length", TEXT.format(base=base, tokens=sizes.tokens))
-    rates = bench.rates(mixer("mamba", sizes.mixer), 1, base)
+    gauge = bench.gauge(mixer("mamba", sizes.mixer), 1, base)
     for variant in (*LINEAR, ATTENTION):
         short = [length for length in sizes.lengths if length <= sizes.attention_up_to]
         for mode in MODES:
             batches = dict.fromkeys(short if variant == ATTENTION else sizes.lengths, 1)
-            _time(bench, section, variant, mode, batches, rates)
+            _time(bench, section, variant, mode, batches, gauge)
     for mode in MODES:
         batches = {length: sizes.tokens // length for length in (base, sizes.lengths[-1])}
-        _time(bench, section, "diff_mamba", mode, batches, rates, f"at {sizes.tokens:,} positions a call")
+        _time(bench, section, "diff_mamba", mode, batches, gauge, f"at {sizes.tokens:,} positions a call")
     for variant, mode in sizes.memory_of:
         _memory(bench, section, variant, mode)
     return section
 
 
 def _time(
-    bench: Bench, section: Section, variant: str, mode: str, batches: dict[int, int], rates: Rates, aside: str = ""
+    bench: Bench, section: Section, variant: str, mode: str, batches: dict[int, int], gauge: Gauge, aside: str = ""
 ) -> None:
     """Microseconds per position at each length, with so many sequences of it in one call."""
     sizes = bench.sizes
@@ -47,8 +47,12 @@ def _time(
         for length, batch in batches.items()
     }
     what = f"length: {variant}, {mode} {aside}".rstrip()
-    taken = bench.compare(what, bench.fitting(section, what, cases))
-    per_token = {int(name): [s / (int(name) * batches[int(name)]) for s in values] for name, values in taken.items()}
+    taken = bench.compare(what, bench.fitting(section, what, cases), gauge)
+    per_token = {
+        length: [s / (length * batch) for s in taken[str(length)]]
+        for length, batch in batches.items()
+        if str(length) in taken
+    }
     for length in (length for length in per_token if length != base):
         counter = Counter(batches[length], length, mode != "forward", bench.device)
         single = variant != ATTENTION and not aside and length > base
@@ -59,7 +63,10 @@ def _time(
             per_token[base],
             unit="µs",
             target=target(bench.device, "time per token") if single else None,
-            floor=(seconds(counter.mixer(module), rates) / counter.tokens, "arithmetic and memory of the parts"),
+            floor=(
+                seconds(counter.mixer(module), gauge.rates(taken)) / counter.tokens,
+                "arithmetic and memory of the parts",
+            ),
             at={"variant": variant, "mode": mode, "length": length, "base": base, "batch": batches[length]},
         )
 

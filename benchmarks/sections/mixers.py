@@ -7,7 +7,7 @@ import torch
 
 from benchmarks import child, references
 from benchmarks.bench import Bench, ratio
-from benchmarks.floors import Counter, Projections, Rates, seconds
+from benchmarks.floors import Counter, Gauge, Projections, seconds
 from benchmarks.passes import MODES, draw, off_by, passes, precision
 from benchmarks.peers import Peer, peers
 from benchmarks.record import Section, from_dict
@@ -33,16 +33,16 @@ def run(bench: Bench) -> Section:
     """Peers, the two projections alone, and on a CPU mamba-ssm's references."""
     section = Section("mixers", "One mixer against other libraries", _heading(bench.sizes))
     sizes = bench.sizes
-    rates = bench.rates(mixer("mamba", sizes.mixer), sizes.batch, sizes.length)
+    gauge = bench.gauge(mixer("mamba", sizes.mixer), sizes.batch, sizes.length)
     for peer in peers(bench.device):
         try:
-            _against(bench, section, peer, rates)
+            _against(bench, section, peer, gauge)
         except ImportError as error:
             section.notes.append(f"{peer.name} is left out: {peer.library} is not installed ({error})")
         except Exception as error:  # whatever is wrong with a peer, the rest is still worth having
             first = (str(error).splitlines() or [""])[0]
             section.notes.append(f"{peer.name} is left out: it does not run here ({type(error).__name__}: {first})")
-    _projections(bench, section, rates)
+    _projections(bench, section, gauge)
     if bench.device.type == "cpu":
         _references(bench, section)
     else:
@@ -58,7 +58,7 @@ def _heading(sizes: Sizes) -> str:
     )
 
 
-def _against(bench: Bench, section: Section, peer: Peer, rates: Rates) -> None:
+def _against(bench: Bench, section: Section, peer: Peer, gauge: Gauge) -> None:
     sizes = bench.sizes
     theirs = peer.build(sizes.mixer).to(bench.device)
     ours = mixer(peer.variant, sizes.mixer).to(bench.device)
@@ -71,20 +71,21 @@ def _against(bench: Bench, section: Section, peer: Peer, rates: Rates) -> None:
     aim = target(bench.device, peer.name)
     for mode in MODES:
         sides = {"ours": passes(ours, x)[mode], "other": passes(theirs, x)[mode]}
-        taken = bench.compare(f"mixers: {peer.name}, {mode}", sides)
+        taken = bench.compare(f"mixers: {peer.name}, {mode}", sides, gauge)
         counter = Counter(sizes.batch, sizes.length, mode != "forward", bench.device)
         ratio(
             section,
             f"{peer.name}, {mode}",
-            **taken,
+            taken["ours"],
+            taken["other"],
             faster=aim is None or aim.least is not None,
             target=aim,
-            floor=(seconds(counter.mixer(ours), rates), "arithmetic and memory of our parts"),
+            floor=(seconds(counter.mixer(ours), gauge.rates(taken)), "arithmetic and memory of our parts"),
             at={"peer": peer.name, "mode": mode, "off_by": difference},
         )
 
 
-def _projections(bench: Bench, section: Section, rates: Rates) -> None:
+def _projections(bench: Bench, section: Section, gauge: Gauge) -> None:
     sizes = bench.sizes
     ours = mixer("mamba", sizes.mixer).to(bench.device)
     x = draw(sizes.batch, sizes.length, sizes.mixer.d_model, device=bench.device)
@@ -93,12 +94,14 @@ def _projections(bench: Bench, section: Section, rates: Rates) -> None:
     mode = "forward+backward"
     sides = {"ours": passes(ours, x)[mode], "other": passes(alone, *inputs)[mode]}
     counter = Counter(sizes.batch, sizes.length, True, bench.device)
+    taken = bench.compare("mixers: the two projections", sides, gauge)
     ratio(
         section,
         f"ours ÷ its two projections alone, {mode}",
-        **bench.compare("mixers: the two projections", sides),
+        taken["ours"],
+        taken["other"],
         target=target(bench.device, "two projections"),
-        floor=(seconds(counter.mixer(ours), rates), "arithmetic and memory of our parts"),
+        floor=(seconds(counter.mixer(ours), gauge.rates(taken)), "arithmetic and memory of our parts"),
         at={"peer": "two projections alone", "mode": mode},
     )
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from benchmarks.bench import Bench, ratio
 from benchmarks.floors import Counter, Projections, Rates
-from benchmarks.passes import draw, passes
+from benchmarks.passes import A_RANGE, DT_RANGE, draw, passes, uniform
 from benchmarks.record import Section
 from benchmarks.timing import Call, Spread
 from benchmarks.variants import mixer
@@ -44,10 +44,11 @@ def _take_apart(bench: Bench, section: Section, variant: str, parts: Callable[..
         "projections": (alone, alone.inputs(*shape, bench.device)),
         **parts(whole, *shape, bench.device),
     }
-    rates = bench.rates(whole, *shape)
+    gauge = bench.gauge(whole, *shape)
     cases: dict[str, Call] = {name: passes(function, *inputs)[MODE] for name, (function, inputs) in calls.items()}
-    taken = bench.compare(f"parts: {variant}", cases)
-    _report(section, variant, taken, list(Counter(*shape, True, bench.device).mixer(whole)), rates)
+    taken = bench.compare(f"parts: {variant}", cases, gauge)
+    counted = list(Counter(*shape, True, bench.device).mixer(whole))
+    _report(section, variant, {name: taken[name] for name in cases}, counted, gauge.rates(taken))
 
 
 def _mamba2_parts(whole: Mamba2, batch: int, length: int, device: torch.device) -> dict[str, Part]:
@@ -61,11 +62,11 @@ def _mamba2_parts(whole: Mamba2, batch: int, length: int, device: torch.device) 
     return {
         "convolution": _convolution(whole, input_of),
         "scan": (
-            lambda x, dt, A, B, C, D: ssd(x, dt.exp(), -A.exp(), B, C, D)[0],
+            lambda *inputs: ssd(*inputs)[0],
             [
                 input_of(whole.heads, whole.headdim),
-                input_of(whole.heads),
-                draw(whole.heads, device=device),
+                uniform(*DT_RANGE, batch, length, whole.heads, device=device),
+                uniform(*A_RANGE, whole.heads, device=device),
                 input_of(*states),
                 input_of(*states),
                 draw(whole.heads, device=device),
@@ -89,11 +90,11 @@ def _mamba1_parts(whole: Mamba1, batch: int, length: int, device: torch.device) 
     return {
         "convolution": _convolution(whole, input_of),
         "scan": (
-            lambda x, dt, A, B, C, D: selective_scan(x, dt.exp(), -A.exp(), B, C, D)[0],
+            lambda *inputs: selective_scan(*inputs)[0],
             [
                 input_of(whole.d_inner),
-                input_of(whole.d_inner),
-                draw(whole.d_inner, whole.d_state, device=device),
+                uniform(*DT_RANGE, batch, length, whole.d_inner, device=device),
+                uniform(*A_RANGE, whole.d_inner, whole.d_state, device=device),
                 input_of(*states),
                 input_of(*states),
                 draw(whole.d_inner, device=device),

@@ -4,7 +4,7 @@ import torch
 
 from benchmarks import footprint
 from benchmarks.bench import Bench, ratio
-from benchmarks.floors import Counter, Rates, seconds
+from benchmarks.floors import Counter, seconds
 from benchmarks.passes import passes
 from benchmarks.record import Section
 from benchmarks.variants import language_model, mixer
@@ -40,20 +40,20 @@ def run(bench: Bench) -> Section:
     scale = sizes.medium
     text = TEXT.format(layers=scale.n_layers, d_model=scale.d_model, d_state=scale.d_state, length=sizes.memory_length)
     section = Section("published", "The paper's efficiency tables", text)
-    rates = bench.rates(mixer(BASE, scale), 1, sizes.latency_lengths[-1])
     for length in sizes.latency_lengths:
-        _latency(bench, section, length, rates)
+        _latency(bench, section, length)
     for batch in sizes.memory_batches:
         _memory(bench, section, batch)
     return section
 
 
-def _latency(bench: Bench, section: Section, length: int, rates: Rates) -> None:
+def _latency(bench: Bench, section: Section, length: int) -> None:
     sizes = bench.sizes
     networks = {name: language_model(name, sizes.medium).to(bench.device) for name in (BASE, *DIFFERENTIAL)}
     symbols = torch.zeros(1, length, dtype=torch.long, device=bench.device)
     cases = {name: passes(network, symbols)["forward"] for name, network in networks.items()}
-    taken = bench.compare(f"published: latency at length {length}", cases)
+    gauge = bench.gauge(mixer(BASE, sizes.medium), 1, length)
+    taken = bench.compare(f"published: latency at length {length}", cases, gauge)
     counter = Counter(1, length, False, bench.device)
     for name in DIFFERENTIAL:
         ratio(
@@ -61,7 +61,7 @@ def _latency(bench: Bench, section: Section, length: int, rates: Rates) -> None:
             f"{name} ÷ {BASE}, latency at {length:,}",
             taken[name],
             taken[BASE],
-            floor=(seconds(counter.network(networks[name]), rates), "arithmetic and memory of all parts"),
+            floor=(seconds(counter.network(networks[name]), gauge.rates(taken)), "arithmetic and memory of all parts"),
             published=_published(TABLE_8, length),
             at={"variant": name, "table": 8, "length": length},
         )

@@ -28,8 +28,9 @@ def run(bench: Bench) -> Section:
     shape = (sizes.training_batch, sizes.training_length)
     symbols = torch.randint(scale.vocabulary, (shape[0], shape[1] + 1), device=bench.device)
     cases = {name: _step(network, symbols) for name, network in networks.items()}
-    taken = bench.compare("training: a step of every variant", cases, sizes.patience_with_networks)
-    rates = bench.rates(mixer(BASE, scale), *shape)
+    gauge = bench.gauge(mixer(BASE, scale), *shape)
+    taken = bench.compare("training: a step of every variant", cases, gauge, sizes.patience_with_networks)
+    rates = gauge.rates(taken)
     counter = Counter(*shape, True, bench.device)
     for name, base in [*((name, BASE) for name in VARIANTS if name != BASE), ("diff_mamba", "mamba_grouped")]:
         ratio(
