@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger, WandbLogger
 
+from diffmamba.allocator import keep_freed_memory
 from diffmamba.build import build_network, check, network_weights, total_steps
 from diffmamba.configuration import ROOT
 from diffmamba.data.datamodule import LanguageModellingData
@@ -47,6 +48,7 @@ def run(config: dict[str, Any], progress_bar: bool = True) -> Record:
 def _train(
     config: dict[str, Any], data: LanguageModellingData, found: Run, earlier: Record | None, progress_bar: bool
 ) -> Record:
+    keep_freed_memory()
     if config["threads"]:
         torch.set_num_threads(config["threads"])
     record = _new_record(config, data, found, earlier)

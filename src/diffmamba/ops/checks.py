@@ -28,6 +28,9 @@ def check(operator: str, *arguments: tuple[str, Tensor | None, str], **sizes: in
         if not fits:
             wanted = ", ".join(f"{name}={sizes[name]}" if name in sizes else name for name in names)
             raise ValueError(f"{operator}: {argument} has shape {tuple(tensor.shape)}; it must be ({wanted})")
+        for name, size in zip(names, tensor.shape, strict=True):
+            if size == 0 and name not in sizes:
+                raise ValueError(f"{operator}: {argument} has {name} 0; give it at least 1")
         sizes |= zip(names, tensor.shape, strict=True)
         if tensor.dtype not in DTYPES:
             wanted = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
@@ -38,9 +41,6 @@ def check(operator: str, *arguments: tuple[str, Tensor | None, str], **sizes: in
             raise ValueError(
                 f"{operator}: {argument} is on {tensor.device}, {first_name} on {first.device}; move them to one device"
             )
-    for dimension in ("batch", "length"):
-        if sizes.get(dimension) == 0:
-            raise ValueError(f"{operator}: {first_name} has {dimension} 0; give it at least 1")
 
 
 def check_groups(operator: str, what: str, size: int, groups: int) -> None:

@@ -127,12 +127,13 @@ def _delays(x: Tensor, taps: Tensor) -> Iterator[tuple[int, int, int]]:
 
 def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
     x, weight, _, state = inputs
+    ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(output[1])
     ctx.save_for_backward(x, weight, state, output[1])
 
 
-def _backward(ctx: Any, dy: Tensor, _: Any) -> tuple[Tensor, ...]:
-    return _convolve_gradient(dy, *ctx.saved_tensors)
+def _backward(ctx: Any, dy: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
+    return (None,) * 4 if dy is None else _convolve_gradient(dy, *ctx.saved_tensors)
 
 
 @_convolve.register_fake

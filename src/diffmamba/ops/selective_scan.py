@@ -196,11 +196,15 @@ def _cut_states(tensor: Tensor, positions: slice) -> Tensor:
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(output[2])
     ctx.save_for_backward(*inputs[:-1], output[2])
 
 
-def _backward(ctx: Any, dy: Tensor, dfinal: Tensor, _: Any) -> tuple[Any, ...]:
+def _backward(ctx: Any, dy: Tensor | None, dfinal: Tensor | None, _: Any) -> tuple[Any, ...]:
+    x, A = ctx.saved_tensors[0], ctx.saved_tensors[2]
+    dy = torch.zeros_like(x) if dy is None else dy
+    dfinal = x.new_zeros(len(x), *A.shape) if dfinal is None else dfinal
     return _chunked_gradient(dy, dfinal, *ctx.saved_tensors)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 CHUNK = 32
 """Positions handled by one matrix product. Inside a chunk the work per position is proportional to `chunk · headdim`,
 between chunks to `state · headdim / chunk`; 32 was the fastest of 16, 32, 64, 128 on a CPU at headdim 32 and 64."""
-SEGMENT = {"cpu": 2**19, "cuda": 2**26}
+SEGMENT = {"cpu": 2**18, "cuda": 2**26}
 """Numbers of x worked on at a time: on a CPU few enough that what belongs to them stays in the cache."""
 
 
@@ -197,21 +197,22 @@ class _Segment:
         for i in reversed(range(self.chunks)):
             by_head[i].addcmul_(self.kept[i], by_head[i + 1])
 
-        dy_heads = cut_dy.transpose(-2, -3).contiguous()
+        x_heads, dy_heads = (tensor.transpose(-2, -3).contiguous() for tensor in (self.x, cut_dy))
         carried = self.by_head(self.B @ dstates[1:])
         dX = torch.addcmul((scores.mT @ dy_heads).transpose(-2, -3), carried, self.to_end)
-        dCB = (dy_heads @ self.x.transpose(-2, -3).mT).mul_(between_dt).sum(3).tril_()
+        dCB = (dy_heads @ x_heads.mT).mul_(between_dt).sum(3).tril_()
         torch.add(dCB @ self.B, read @ states[:-1].mT, out=self.cut(dC).squeeze(4))
         torch.add(dCB.mT @ self.C, self.added() @ dstates[1:].mT, out=self.cut(dB).squeeze(4))
 
-        dt_dX = (dX * self.x).sum(-1)
-        ds = (cut_dy * self.cut(without_D)).sum(-1) - self.dt * dt_dX
+        product = torch.empty_like(dX)
+        dt_dX = torch.mul(dX, self.x, out=product).sum(-1)
+        ds = torch.mul(cut_dy, self.cut(without_D), out=product).sum(-1) - self.dt * dt_dX
         ds[:, :, :, -1] += self.by_head(dstates[1:].mul_(states[1:]).sum(3)).sum(-1)
         ds = ds.flip(3).cumsum(3).flip(3)  # now of dt · A
         A = self.A.view(self.groups, 1, -1)
         torch.addcmul(dt_dX, ds, A, out=self.cut(ddt))
         dA += (ds * self.dt).sum((0, 1, 3)).flatten()
-        dD += (cut_dy * self.x).sum((0, 1, 3, 5)).flatten()
+        dD += torch.mul(cut_dy, self.x, out=product).sum((0, 1, 3, 5)).flatten()
         torch.mul(dX, self.dt[..., None], out=cut_dx)
         cut_dx.addcmul_(cut_dy, D.view(self.groups, 1, -1, 1))
         return dstates[0]
@@ -228,11 +229,15 @@ def _times(first: Tensor, second: Tensor) -> Tensor:
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *tensors, _, ctx.chunk, _ = inputs
+    ctx.set_materialize_grads(False)  # zeros as large as all states, for nobody
     ctx.mark_non_differentiable(*output[2:])
     ctx.save_for_backward(*tensors, *output[2:])
 
 
-def _backward(ctx: Any, dy: Tensor, dfinal: Tensor, *_: Any) -> tuple[Any, ...]:
+def _backward(ctx: Any, dy: Tensor | None, dfinal: Tensor | None, *_: Any) -> tuple[Any, ...]:
+    x, _, _, B, *_ = ctx.saved_tensors
+    dy = torch.zeros_like(x) if dy is None else dy
+    dfinal = x.new_zeros(len(x), *x.shape[2:], B.shape[3]) if dfinal is None else dfinal
     return *_chunked_gradient(dy, dfinal, *ctx.saved_tensors, ctx.chunk), None, None
 
 
