@@ -1,0 +1,176 @@
+"""What operators refuse, and that they say in one line what is wrong and what would do."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffmamba.ops import causal_conv, selective_scan, ssd
+
+Arguments = dict[str, Tensor]
+
+
+def ssd_arguments(batch: int = 2, length: int = 5, groups: int = 2, heads: int = 4, headdim: int = 3) -> Arguments:
+    x, BC, state = (batch, length, heads, headdim), (batch, length, groups, 6), (batch, heads, headdim, 6)
+    shapes = {"x": x, "dt": x[:3], "A": (heads,), "B": BC, "C": BC, "D": (heads,), "state": state}
+    return {name: torch.ones(shape) for name, shape in shapes.items()}
+
+
+def selective_arguments(batch: int = 2, length: int = 5, groups: int = 2, channels: int = 4) -> Arguments:
+    x, BC, A = (batch, length, channels), (batch, length, groups, 6), (channels, 6)
+    shapes = {"x": x, "dt": x, "A": A, "B": BC, "C": BC, "D": A[:1], "state": (batch, *A)}
+    return {name: torch.ones(shape) for name, shape in shapes.items()}
+
+
+def conv_arguments(batch: int = 2, length: int = 5, channels: int = 8, width: int = 4) -> Arguments:
+    shapes = {
+        "x": (batch, length, channels),
+        "weight": (channels, width),
+        "bias": (channels,),
+        "state": (batch, width - 1, channels),
+    }
+    return {name: torch.ones(shape) for name, shape in shapes.items()}
+
+
+OPERATORS: dict[Callable[..., Any], Callable[..., Arguments]] = {
+    ssd: ssd_arguments,
+    selective_scan: selective_arguments,
+    causal_conv: conv_arguments,
+}
+EVERY_OPERATOR = pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.__name__)
+EVERY_ARGUMENT = pytest.mark.parametrize(
+    ("operator", "name"),
+    [(operator, name) for operator, arguments in OPERATORS.items() for name in arguments()],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+
+
+def assert_refused(operator: Callable[..., Any], arguments: Arguments, *says: str) -> None:
+    with pytest.raises(ValueError, match=f"^{operator.__name__}: ") as told:
+        operator(**arguments)
+    message = str(told.value)
+    assert "\n" not in message
+    assert len(message) < 160
+    for pattern in says:
+        assert re.search(pattern, message), message
+
+
+def shown(name: str) -> str:
+    return "the state" if name == "state" else name
+
+
+@EVERY_OPERATOR
+@pytest.mark.parametrize("size", ["batch", "length"])
+def test_nothing_to_do_is_refused(operator: Callable[..., Any], size: str) -> None:
+    assert_refused(operator, OPERATORS[operator](**{size: 0}), rf"x has {size} 0; give it at least 1$")
+
+
+@EVERY_OPERATOR
+def test_one_row_of_one_position_will_do(operator: Callable[..., Any]) -> None:
+    y, state = operator(**OPERATORS[operator](batch=1, length=1))
+    assert y.shape[:2] == (1, 1)
+    assert state.shape[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("operator", "sizes", "says"),
+    [
+        (ssd, {"heads": 0, "groups": 1}, "x has heads 0"),
+        (ssd, {"headdim": 0}, "x has headdim 0"),
+        (ssd, {"groups": 0}, "B has groups 0"),
+        (selective_scan, {"channels": 0, "groups": 1}, "x has channels 0"),
+        (selective_scan, {"groups": 0}, "B has groups 0"),
+        (causal_conv, {"channels": 0}, "x has channels 0"),
+        (causal_conv, {"width": 1}, None),
+    ],
+)
+def test_sizes_of_zero_are_named(operator: Callable[..., Any], sizes: dict[str, int], says: str | None) -> None:
+    if says:
+        assert_refused(operator, OPERATORS[operator](**sizes), f"{says}; give it at least 1$")
+    else:  # there is no past to a filter of width 1
+        assert operator(**OPERATORS[operator](**sizes))[1].shape[1] == 0
+
+
+def test_a_filter_without_taps_is_refused() -> None:
+    arguments = conv_arguments() | {"weight": torch.ones(8, 0), "state": None}
+    assert_refused(causal_conv, arguments, "weight has width 0; give it at least 1$")
+
+
+@pytest.mark.parametrize("groups", [3, 5, 8])
+@pytest.mark.parametrize(("operator", "what"), [(ssd, "heads"), (selective_scan, "channels")])
+def test_groups_must_divide(operator: Callable[..., Any], what: str, groups: int) -> None:
+    assert_refused(operator, OPERATORS[operator](groups=groups), rf"B has {groups} groups, .* divide the 4 {what}$")
+
+
+@EVERY_ARGUMENT
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn], ids=str)
+def test_types_are_named_with_those_that_would_do(operator: Callable[..., Any], name: str, dtype: torch.dtype) -> None:
+    arguments = OPERATORS[operator]()
+    arguments[name] = arguments[name].to(dtype)
+    kind = str(dtype).removeprefix("torch.")
+    says = rf"{shown(name)} is {kind}; use one of float32, float64, bfloat16, float16$"
+    assert_refused(operator, arguments, says)
+
+
+@EVERY_OPERATOR
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_the_types_that_are_said_to_do_do(operator: Callable[..., Any], dtype: torch.dtype) -> None:
+    y, _ = operator(**{name: tensor.to(dtype) for name, tensor in OPERATORS[operator]().items()})
+    assert y.dtype == dtype
+
+
+@EVERY_ARGUMENT
+def test_one_device_is_asked_for(operator: Callable[..., Any], name: str) -> None:
+    arguments = OPERATORS[operator]()
+    arguments[name] = arguments[name].to("meta")
+    if name == "x":  # by which the others are measured
+        assert_refused(operator, arguments, r": (dt|weight) is on cpu, x on meta; move them to one device$")
+    else:
+        assert_refused(operator, arguments, rf": {shown(name)} is on meta, x on cpu; move them to one device$")
+
+
+@EVERY_OPERATOR
+def test_shapes_can_be_had_without_memory(operator: Callable[..., Any]) -> None:
+    arguments = OPERATORS[operator]()
+    expected = operator(**arguments)
+    found = operator(**{name: tensor.to("meta") for name, tensor in arguments.items()})
+    assert [(t.shape, t.dtype) for t in found] == [(t.shape, t.dtype) for t in expected]
+
+
+@EVERY_ARGUMENT
+def test_a_dimension_too_many_or_too_few_is_told(operator: Callable[..., Any], name: str) -> None:
+    for change in (lambda t: t[None], lambda t: t[0]):
+        arguments = OPERATORS[operator]()
+        arguments[name] = change(arguments[name])
+        shape = re.escape(str(tuple(arguments[name].shape)))
+        assert_refused(operator, arguments, rf"{shown(name)} has shape {shape}; it must be \(.+\)$")
+
+
+@EVERY_ARGUMENT
+def test_every_size_is_held_against_the_others(operator: Callable[..., Any], name: str) -> None:
+    """One more of anything fits nowhere but for the length of the convolution's only sequence."""
+    for dimension in range(OPERATORS[operator]()[name].dim()):
+        arguments = OPERATORS[operator]()
+        if (operator, name, dimension) == (causal_conv, "x", 1):
+            continue
+        arguments[name] = torch.cat([arguments[name], arguments[name].narrow(dimension, 0, 1)], dim=dimension)
+        assert_refused(operator, arguments, r"has shape \(.+\); it must be \(.+\)$")
+
+
+@pytest.mark.parametrize(
+    ("operator", "state", "says"),
+    [
+        (ssd, (2, 4, 6, 3), r"the state has shape \(2, 4, 6, 3\); .* \(batch=2, heads=4, headdim=3, state=6\)$"),
+        (ssd, (1, 4, 3, 6), r"the state has shape \(1, 4, 3, 6\); .* \(batch=2, heads=4, headdim=3, state=6\)$"),
+        (selective_scan, (2, 6, 4), r"the state has shape \(2, 6, 4\); .* \(batch=2, channels=4, state=6\)$"),
+        (causal_conv, (2, 8, 3), r"the state has shape \(2, 8, 3\); .* \(batch=2, past=3, channels=8\)$"),
+        (causal_conv, (2, 4, 8), r"the state has shape \(2, 4, 8\); .* \(batch=2, past=3, channels=8\)$"),
+    ],
+)
+def test_a_state_of_the_wrong_shape_is_told_the_right_one(
+    operator: Callable[..., Any], state: tuple[int, ...], says: str
+) -> None:
+    assert_refused(operator, OPERATORS[operator]() | {"state": torch.ones(state)}, says)

@@ -1,0 +1,127 @@
+"""Under `torch.compile` the operators are what they are without: one graph, the same numbers, the same gradients."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import pytest
+import torch
+from judge import selective_arguments, ssd_arguments
+from torch import Tensor
+
+from diffmamba.ops import causal_conv, gated_rms_norm, selective_scan, ssd, ssd_chunked
+
+CONV, SCAN = (import_module(f"diffmamba.ops.{name}") for name in ("conv", "selective_scan"))
+
+
+def conv_arguments(length: int = 45) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(2, length, 8), (8, 4), (8,), (2, 3, 8)]
+    return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+
+
+def norm_arguments(length: int = 45) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(2, length, 2, 8), (2, length, 2, 8), (2, 8)]
+    return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+
+
+def transposed(tensor: Tensor) -> Tensor:
+    """The same numbers, the first two dimensions the other way round in memory."""
+    return tensor.transpose(0, 1).contiguous().transpose(0, 1)
+
+
+def last_first(tensor: Tensor) -> Tensor:
+    return tensor.mT.contiguous().mT
+
+
+def sliced(tensor: Tensor) -> Tensor:
+    """A part of a wider tensor, as x, B and C of a mixer are."""
+    return torch.cat([tensor, tensor], dim=-1)[..., : tensor.shape[-1]]
+
+
+LAYOUTS = pytest.mark.parametrize("layout", [torch.clone, transposed, last_first, sliced], ids=lambda f: f.__name__)
+
+
+def prepared(arguments: list[Tensor], layout: Callable[[Tensor], Tensor], gradients: bool = True) -> list[Tensor]:
+    return [(layout(t.float()) if t.dim() > 1 else t.float()).detach().requires_grad_(gradients) for t in arguments]
+
+
+def assert_told(operator: Any, *arguments: Any, thoroughly: bool = False) -> None:
+    """Sizes, types and memory order of what comes out, no alias of what went in, nothing changed in place."""
+    tests = {} if thoroughly else {"test_utils": ("test_schema", "test_faketensor")}
+    torch.library.opcheck(operator, arguments, **tests)
+
+
+@LAYOUTS
+@pytest.mark.parametrize("gradients", [True, False])
+def test_what_the_operators_tell_the_compiler_is_so(layout: Callable[[Tensor], Tensor], gradients: bool) -> None:
+    thoroughly = layout is sliced and gradients  # then traced and differentiated, too, which takes a while
+    for operator, arguments in (
+        (ssd_chunked._chunked, (*prepared(ssd_arguments(45), layout, gradients), 16, gradients)),
+        (SCAN._chunked, prepared(selective_arguments(45), layout, gradients)),
+        (CONV._convolve, prepared(conv_arguments(), layout, gradients)),
+    ):
+        assert_told(operator, *arguments, thoroughly=thoroughly)
+
+
+@LAYOUTS
+def test_what_their_gradients_tell_the_compiler_is_so(layout: Callable[[Tensor], Tensor]) -> None:
+    def towards(tensor: Tensor) -> Tensor:
+        return layout(torch.ones_like(tensor))
+
+    inputs = prepared(ssd_arguments(45), layout, gradients=False)
+    y, final, *kept = ssd_chunked._chunked(*inputs, 16, True)
+    assert_told(ssd_chunked._chunked_gradient, towards(y), towards(final), *inputs[:-1], *kept, 16)
+    inputs = prepared(selective_arguments(45), layout, gradients=False)
+    y, final, *kept = SCAN._chunked(*inputs)
+    assert_told(SCAN._chunked_gradient, towards(y), towards(final), *inputs[:-1], *kept)
+    inputs = prepared(conv_arguments(), layout, gradients=False)
+    y, before = CONV._convolve(*inputs)
+    assert_told(CONV._convolve_gradient, towards(y), *inputs[:2], inputs[3], before)
+
+
+@pytest.mark.parametrize("narrow", [(0,), (0, 3), (0, 1, 2, 3)], ids=str)
+def test_a_narrow_convolution_tells_its_type(narrow: tuple[int, ...]) -> None:
+    """Under autocast x comes in bfloat16, the weights in float32."""
+    inputs = [t.to(torch.bfloat16 if i in narrow else torch.float32) for i, t in enumerate(conv_arguments())]
+    y, before = CONV._convolve(*inputs)
+    assert_told(CONV._convolve, *inputs)
+    assert_told(CONV._convolve_gradient, torch.ones_like(y), *inputs[:2], inputs[3], before)
+
+
+def outputs_and_gradients(operator: Callable[..., Any], leaves: list[Tensor]) -> list[Tensor]:
+    found = operator(*leaves)
+    outputs = found if isinstance(found, tuple) else (found,)
+    generator = torch.Generator().manual_seed(1)
+    total = sum((out * torch.randn(out.shape, generator=generator).to(out)).sum() for out in outputs)
+    return [*outputs, *torch.autograd.grad(total, leaves)]
+
+
+def assert_same(found: list[Tensor], expected: list[Tensor], tolerance: float) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+        assert (one - other).abs().max() <= tolerance * other.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("operator", "arguments"),
+    [
+        (ssd, ssd_arguments),
+        (selective_scan, selective_arguments),
+        (causal_conv, conv_arguments),
+        (gated_rms_norm, norm_arguments),
+    ],
+    ids=lambda value: value.__name__,
+)
+def test_each_is_one_graph_whatever_the_length(
+    operator: Callable[..., Any], arguments: Callable[[int], list[Tensor]]
+) -> None:
+    torch.compiler.reset()
+    compiled = torch.compile(operator, backend="aot_eager", fullgraph=True)
+    for length in (45, 33, 64, 1):
+        leaves = [t.requires_grad_() for t in arguments(length)]
+        assert_same(outputs_and_gradients(compiled, leaves), outputs_and_gradients(operator, leaves), 1e-12)
+    with torch.no_grad():
+        found, expected = compiled(*leaves), operator(*leaves)
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
