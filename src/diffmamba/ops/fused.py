@@ -20,8 +20,8 @@ def conv_scan_norm(
 ) -> Tensor | None:
     """`gated_rms_norm(ssd(causal_conv(xBC)), z)` from the zero state, or None where there is no such kernel.
 
-    The kernel keeps less for the gradient than the three operators one by one, and starts fewer kernels. It takes
-    inputs whose width is a multiple of 8.
+    The kernel keeps less for the gradient than the three operators one by one, and starts fewer kernels. It loads
+    eight numbers at a time, so the width of the input and of its parts must be multiples of 8.
 
     Args:
         zxBCdt: `(batch, length, 2 · inner + 2 · groups · state + heads)`, the input projection's output.
@@ -33,7 +33,8 @@ def conv_scan_norm(
         `(batch, length, inner)`.
     """
     kernel = backend.kernel("split_scan", zxBCdt)
-    if kernel is None or zxBCdt.shape[-1] % 8 or conv_weight.shape[0] % 8 or zxBCdt.shape[0] * zxBCdt.shape[1] == 0:
+    widths = (zxBCdt.shape[-1], norm_weight.shape[0], conv_weight.shape[0])
+    if kernel is None or any(width % 8 for width in widths) or zxBCdt.shape[0] * zxBCdt.shape[1] == 0:
         return None
     return kernel(
         zxBCdt.contiguous(),

@@ -56,8 +56,9 @@ def selective_scan(
     """The same function, a chunk of positions at a time: only the recurrence itself goes from one to the next.
 
     Any length, in linear time; of the h only one for each chunk is kept. Computes in float32 or wider, also under
-    autocast. Differentiable once. On CUDA it is mamba-ssm's kernel where `backend` says so, which starts from zeros
-    only and lets no gradient through the final h. Raises ValueError, in one line, where shapes do not fit.
+    autocast. Differentiable once. On CUDA it is mamba-ssm's kernel where `backend` says so. That starts from zeros only
+    and lets no gradient through the final h, so where there is a state it only reads prompts, without gradients.
+    Raises ValueError, in one line, where shapes do not fit.
     """
     check(
         "selective_scan",
@@ -70,7 +71,8 @@ def selective_scan(
         ("the state", state, "batch channels state"),
     )
     check_groups("selective_scan", "channels", x.shape[2], B.shape[2])
-    if (kernel := backend.kernel("selective_scan", x)) and (state is None or not state.any()):
+    kernel = backend.kernel("selective_scan", x)
+    if kernel and (state is None or not (torch.is_grad_enabled() or state.any())):
         return _cuda(kernel, x, dt, A, B, C, D)
     wide = torch.promote_types(x.dtype, torch.float32)
     if state is None:
