@@ -17,7 +17,7 @@ LAUNCHER ?= local
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format reproduce-table report sweep clean
+.PHONY: help setup test lint format reproduce-table report sweep bench gpu-check clean
 
 help:  ## Show this help
 	@echo "make TARGET [TABLE=$(TABLE)] [SCALE=smoke|small|paper] [SWEEP=$(SWEEP)] [LAUNCHER=local|slurm] [ARGS=\"setting=value ...\"]"
@@ -47,6 +47,14 @@ sweep: $(READY)  ## Train every run of a grid of sweeps/
 
 test: $(READY) $(REFERENCE_READY)  ## Run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+bench: $(READY) $(REFERENCE_READY)  ## Measure against peers, variants and floors, ten minutes; ARGS="--quick" to try it
+	$(BIN)/python -m benchmarks $(ARGS)
+
+# with whatever python3 holds PyTorch for CUDA, no environment of ours
+gpu-check:  ## On a CUDA machine: parity of the CUDA kernels with PyTorch's operators, then the benchmark
+	PYTHONPATH=src $(PYTHON) -m benchmarks.gpu_check
+	PYTHONPATH=src $(PYTHON) -m benchmarks --device cuda $(ARGS)
 
 lint: $(READY)  ## Check style and types
 	$(BIN)/ruff check .
