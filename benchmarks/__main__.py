@@ -29,12 +29,10 @@ def main(arguments: list[str] | None = None) -> None:
     bench, load = Bench(device, sizes), machine.load()
     sections = [SECTIONS[name](bench) for name in SECTIONS if name in names]
     whole = not options.quick and options.only is None
-    _publish(
-        sections,
-        machine.describe(device, load),
-        machine.slug(device),
-        options.out if whole else options.out / "partial",
-    )
+    facts = machine.describe(device, load)
+    if options.quick:
+        facts["sizes"] = "tiny, so the numbers mean nothing"
+    _publish(sections, facts, machine.slug(device), options.out if whole else options.out / "partial")
 
 
 def _publish(sections: list[Section], facts: dict[str, str], name: str, directory: Path) -> None:
@@ -66,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="where results go, as DEVICE.md, .json and .png; a run that is quick or not whole writes into DIR/partial",
     )
-    parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads; default: one per core")
+    parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads; default: as many as PyTorch takes")
     return parser
 
 

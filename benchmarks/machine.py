@@ -14,6 +14,7 @@ from diffmamba.ops import backend
 
 PACKAGES = ("diffmamba", "transformers", "mambapy", "mamba-ssm", "causal-conv1d", "triton")
 BUSY = 0.3
+HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # PyTorch's own switch
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -34,6 +35,8 @@ def describe(device: torch.device, load: str) -> dict[str, str]:
     if device.type == "cuda":
         facts["host"] = cores
     facts["load"] = load
+    if device.type == "cpu" and os.environ.get(HUGE_PAGES) == "1":
+        facts["memory"] = f"large tensors in huge pages, {HUGE_PAGES}=1"
     facts["precision"] = "bfloat16 autocast" if device.type == "cuda" else "float32"
     facts["kernels"] = backend.describe(device)
     facts["date"] = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -173,7 +173,7 @@ def _throughput(axes: Any, records: Records) -> None:
         lines["diff_mamba"][record.at["batch"]] = record.ours
         lines[record.at["other"]][record.at["batch"]] = record.other
     for name, line in lines.items():
-        axes.plot(list(line), list(line.values()), "o-", color=HUES[name], markersize=3, label=name)
+        axes.plot(list(line), list(line.values()), "o-", color=HUES.get(name, OTHER_HUE), markersize=3, label=name)
     _ticks(axes, lines["diff_mamba"])
     axes.set_yscale("log")
     axes.legend()

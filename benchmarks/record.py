@@ -18,10 +18,10 @@ class Target:
 
     def __str__(self) -> str:
         if self.least is None:
-            return f"≤ {self.most:.4g}"
+            return f"≤ {self.most:.3g}"
         if self.most is None:
-            return f"≥ {self.least:.4g}"
-        return f"{self.least:.4g} to {self.most:.4g}"
+            return f"≥ {self.least:.3g}"
+        return f"{self.least:.3g} to {self.most:.3g}"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from itertools import product
 
 from benchmarks.passes import MODES
 from benchmarks.timing import Patience
-from benchmarks.variants import Scale
+from benchmarks.variants import D_STATE_1, Scale
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Sizes:
     training_batch: int
     training_length: int
     lengths: tuple[int, ...]  # of single sequences; the first but one is what the others are compared with
-    memory_lengths: tuple[int, ...]  # relative to the first
+    memory_lengths: tuple[int, ...]  # relative to the first, which is long enough for fixed megabytes not to matter
     memory_of: tuple[tuple[str, str], ...]  # variants and modes; on a CPU each case starts a process of its own
     attention_up_to: int  # length from which attention is left out, as its time grows with the square
     tokens: int  # per call, where lengths are compared at equal work
@@ -41,6 +41,15 @@ class Sizes:
     patience: Patience
     patience_with_networks: Patience
 
+    @property
+    def of_a_mixer(self) -> str:
+        """In words, for the sections on a single mixer."""
+        at = self.mixer
+        return (
+            f"Batch {self.batch}, length {self.length:,}, d_model {at.d_model:,}, expand 2, head dimension "
+            f"{at.headdim}, {at.d_state} states (Mamba-1: {D_STATE_1})."
+        )
+
 
 PURE = ("mixer",)  # layers of the paper's models of 370M: no feed-forward
 
@@ -52,11 +61,11 @@ CPU = Sizes(
     training_batch=8,
     training_length=256,
     lengths=(512, 1024, 4096, 16_384, 65_536),
-    memory_lengths=(1024, 8192, 65_536),
+    memory_lengths=(8192, 16_384, 65_536),
     memory_of=tuple(product(("mamba", "diff_mamba"), MODES)),
     attention_up_to=4096,
     tokens=65_536,
-    decoding=Scale(d_model=256, headdim=64, d_state=64, n_layers=1),
+    decoding=Scale(d_model=128, headdim=64, d_state=64, n_layers=1),
     batches=(1, 4, 16, 64),
     prompt=2048,
     new=128,
@@ -66,8 +75,8 @@ CPU = Sizes(
     latency_lengths=(512, 1024, 2048, 4096, 8192),
     memory_batches=(1, 4, 16),
     memory_length=2048,
-    patience=Patience(seconds=4, least=3, most=25, ceiling=125, sample=0.05),
-    patience_with_networks=Patience(seconds=15, least=3, most=15, ceiling=125, sample=0.1),
+    patience=Patience(seconds=4, least=3, most=25, ceiling=125, sample=0.05, long=3),
+    patience_with_networks=Patience(seconds=15, least=3, most=15, ceiling=125, sample=0.1, long=3),
 )
 
 CUDA = Sizes(
@@ -78,7 +87,7 @@ CUDA = Sizes(
     training_batch=32,
     training_length=512,
     lengths=(512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536),
-    memory_lengths=(1024, 2048, 4096, 8192, 16_384, 32_768, 65_536),
+    memory_lengths=(8192, 16_384, 32_768, 65_536),
     memory_of=tuple(product(("mamba", "diff_mamba"), MODES)),
     attention_up_to=65_536,
     tokens=65_536,
@@ -94,8 +103,8 @@ CUDA = Sizes(
     latency_lengths=(512, 1024, 2048, 4096, 8192),
     memory_batches=(1, 2, 4, 8, 16, 32),
     memory_length=2048,
-    patience=Patience(seconds=3, least=5, most=41, ceiling=60, sample=0.02),
-    patience_with_networks=Patience(seconds=12, least=5, most=25, ceiling=60, sample=0.1),
+    patience=Patience(seconds=3, least=5, most=41, ceiling=60, sample=0.02, long=3),
+    patience_with_networks=Patience(seconds=12, least=5, most=25, ceiling=60, sample=0.1, long=3),
 )
 
 QUICK = Sizes(
@@ -120,6 +129,6 @@ QUICK = Sizes(
     latency_lengths=(512,),
     memory_batches=(1,),
     memory_length=2048,
-    patience=Patience(seconds=0.05, least=2, most=3, ceiling=1, sample=0.0005),
-    patience_with_networks=Patience(seconds=0.05, least=2, most=2, ceiling=1, sample=0.0005),
+    patience=Patience(seconds=0.05, least=2, most=3, ceiling=1, sample=0.0005, long=3),
+    patience_with_networks=Patience(seconds=0.05, least=2, most=2, ceiling=1, sample=0.0005, long=3),
 )

@@ -30,6 +30,7 @@ class Patience:
     most: int
     ceiling: float
     sample: float  # seconds that one measurement should last at least; short calls are repeated that often
+    long: float  # seconds from which a call's first run counts at once, as there is no start-up worth leaving out
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Clock:
         samplers: dict[str, Callable[[], float]] = {}
         for name, call in cases.items():
             first = self.seconds(call)  # loads libraries and kernels, fills caches
-            if first > patience.ceiling / 4:  # what takes so long has no start to speak of, and counts at once
+            if first > patience.long:
                 samplers[name] = _FirstThen(first, call, self)
                 continue
             once = first if first > patience.sample else self.seconds(call)

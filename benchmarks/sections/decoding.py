@@ -11,6 +11,7 @@ from benchmarks.bench import Bench, ratio
 from benchmarks.floors import Gauge, decoding_step
 from benchmarks.passes import precision
 from benchmarks.record import Section, Target
+from benchmarks.sizes import Sizes
 from benchmarks.targets import target
 from benchmarks.timing import Patience, Spread, rounds
 from benchmarks.variants import language_model, mixer
@@ -18,28 +19,34 @@ from diffmamba.mixers.attention import Cache
 from diffmamba.models import LanguageModel, generate
 
 TEXT = (
-    "Language models of every kind reading a prompt of {prompt:,} symbols and generating {new}, the most likely each "
-    "time. Symbols per second, prompt included as in figure 9, and of the steps alone; all models in turns. Then the "
-    "time of a step after more and more symbols, relative to the first position, batch 1. The first position is timed "
-    "twice, which shows what noise is: a step is flat if it is within that, or within 3 %."
+    "Language models of {layers} × [mixer, mixer, ffn] and d_model {d_model} read a prompt of {prompt:,} symbols and "
+    "generate {new}, the most likely each time; mamba_grouped has diff_mamba's shapes. Symbols per second, prompt "
+    "included as in figure 9, and of the steps alone; all models in turns. Then the time of a step after more and more "
+    "symbols, relative to the first position, batch 1. The first position is timed twice, which shows what noise is: a "
+    "step is flat if it is within that, or within 3 %."
 )
-OURS, BASE, ATTENTION = "diff_mamba", "mamba", "transformer"
+OURS, BASE, EQUAL, ATTENTION = "diff_mamba", "mamba", "mamba_grouped", "transformer"
 TOLERANCE = 0.03  # however quiet the machine was
-MODELS = (BASE, OURS, ATTENTION)
+MODELS = (BASE, EQUAL, OURS, ATTENTION)
 
 
 def run(bench: Bench) -> Section:
     """Throughput by batch, then steps by position."""
     sizes = bench.sizes
     scale = sizes.decoding
-    section = Section("decoding", "Decoding", TEXT.format(prompt=sizes.prompt, new=sizes.new))
+    section = Section("decoding", "Decoding", _heading(bench.sizes))
     networks = {name: language_model(name, scale).to(bench.device).eval() for name in MODELS}
     gauge = bench.gauge(mixer(BASE, scale), 1, sizes.prompt)
     for batch in sizes.batches:
         _throughput(bench, section, networks, batch, gauge)
-    for name, network in networks.items():
-        _by_position(bench, section, name, network, gauge)
+    for name in (BASE, OURS, ATTENTION):
+        _by_position(bench, section, name, networks[name], gauge)
     return section
+
+
+def _heading(sizes: Sizes) -> str:
+    at = sizes.decoding
+    return TEXT.format(layers=at.n_layers, d_model=at.d_model, prompt=sizes.prompt, new=sizes.new)
 
 
 def _throughput(bench: Bench, section: Section, networks: dict[str, LanguageModel], batch: int, gauge: Gauge) -> None:
@@ -47,14 +54,15 @@ def _throughput(bench: Bench, section: Section, networks: dict[str, LanguageMode
     bench.tell(f"decoding: batch {batch}")
     prompt = torch.randint(sizes.decoding.vocabulary, (batch, sizes.prompt), device=bench.device)
     samplers = {name: _generation(bench, network, prompt) for name, network in networks.items()}
-    taken = _rounds(bench, samplers, gauge, sizes.patience_with_networks)
+    warm_up = batch == sizes.batches[0]  # which the larger ones need no more, whose rounds take long enough
+    taken = _rounds(bench, samplers, gauge, sizes.patience_with_networks, warm_up)
     whole = {name: [batch * sizes.new / (first + rest) for first, rest in taken[name]] for name in MODELS}
     steps = {name: [batch * (sizes.new - 1) / rest for _, rest in taken[name]] for name in MODELS}
     states = sum(_bytes(state) for state in networks[OURS].allocate_state(batch))
     floor = decoding_step(networks[OURS], batch, states).seconds(gauge.rates(taken))
     for what, speeds in (("prompt included", whole), ("steps alone", steps)):
         for other in (name for name in MODELS if name != OURS):
-            aim = f"generation at batch {batch}" if other == BASE and what == "prompt included" else ""
+            aim = f"generation at batch {batch}" if other != ATTENTION and what == "prompt included" else ""
             ratio(
                 section,
                 f"{OURS} ÷ {other}, batch {batch}, {what}",
@@ -67,10 +75,12 @@ def _throughput(bench: Bench, section: Section, networks: dict[str, LanguageMode
             )
 
 
-def _rounds(bench: Bench, samplers: dict[str, Any], gauge: Gauge, patience: Patience) -> dict[str, list[Any]]:
-    """What the samplers give round by round, after a call of each to warm up; those of the gauge among them."""
+def _rounds(
+    bench: Bench, samplers: dict[str, Any], gauge: Gauge, patience: Patience, warm_up: bool
+) -> dict[str, list[Any]]:
+    """What the samplers give round by round, those of the gauge among them."""
     samplers = samplers | {name: partial(bench.clock.seconds, call) for name, call in gauge.cases.items()}
-    for sampler in samplers.values():
+    for sampler in samplers.values() if warm_up else ():
         sampler()
     return rounds(samplers, patience)
 
@@ -98,7 +108,7 @@ def _by_position(bench: Bench, section: Section, name: str, network: LanguageMod
     states = {str(position): _states_after(network, position) for position in sizes.positions}
     again = f"{base} again"
     samplers = {key: _steps(bench, network, state) for key, state in {again: states[str(base)], **states}.items()}
-    taken = _rounds(bench, samplers, gauge, sizes.patience)
+    taken = _rounds(bench, samplers, gauge, sizes.patience, warm_up=True)
     noise = Spread.of_ratios(taken[again], taken[str(base)])
     width = max(abs(noise.low - 1), abs(noise.high - 1), TOLERANCE)
     flat = None if name == ATTENTION else Target(least=1 - width, most=1 + width)
@@ -147,8 +157,10 @@ def _states_after(network: LanguageModel, position: int) -> list[object]:
 
 
 def _filled(cache: Cache, position: int) -> Cache:
-    shape = (cache.buffer.shape[0], position, *cache.buffer.shape[2:])
-    return cache.append(torch.randn(shape, device=cache.buffer.device))
+    """In the type that keys and values have."""
+    buffer = cache.buffer
+    dtype = torch.bfloat16 if buffer.is_cuda else buffer.dtype
+    return cache.append(torch.randn(len(buffer), position, *buffer.shape[2:], device=buffer.device, dtype=dtype))
 
 
 def _bytes(state: object) -> int:

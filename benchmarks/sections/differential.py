@@ -14,7 +14,8 @@ from diffmamba.mixers import Mamba2
 TEXT = (
     "diff_mamba against mamba_grouped, which has the same shapes and but for λ and the outer norm the same parameters; "
     "against mamba, whose single group makes it smaller; and two Mamba-2 blocks computed one after the other and "
-    "subtracted, the authors' way, with our operators and the same weights, against diff_mamba, which is one pass."
+    "subtracted, the authors' way, with our operators and the same weights, against diff_mamba, which is one pass. The "
+    "head dimension is that of mamba; the others have half of it."
 )
 OURS, EQUAL, PLAIN, SEQUENCE = "diff_mamba", "mamba_grouped", "mamba", "two blocks in sequence"
 
@@ -22,7 +23,8 @@ OURS, EQUAL, PLAIN, SEQUENCE = "diff_mamba", "mamba_grouped", "mamba", "two bloc
 def run(bench: Bench) -> Section:
     """All four in turns, in both modes."""
     sizes = bench.sizes
-    section = Section("differential", "Differential against vanilla, and against two blocks in sequence", TEXT)
+    text = f"{TEXT} {sizes.of_a_mixer}"
+    section = Section("differential", "Differential against vanilla, and against two blocks in sequence", text)
     modules = {name: mixer(name, sizes.mixer).to(bench.device) for name in (OURS, EQUAL, PLAIN)}
     counts = {name: parameters(module) for name, module in modules.items()}
     section.notes.append("Parameters: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()) + ".")

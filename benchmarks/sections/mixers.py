@@ -11,7 +11,6 @@ from benchmarks.floors import Counter, Gauge, Projections, seconds
 from benchmarks.passes import MODES, draw, off_by, passes, precision
 from benchmarks.peers import Peer, peers
 from benchmarks.record import Section, from_dict
-from benchmarks.sizes import Sizes
 from benchmarks.targets import target
 from benchmarks.timing import Call, Clock, Patience
 from benchmarks.variants import Scale, mixer
@@ -19,7 +18,7 @@ from diffmamba.ops import backend
 
 TEXT = (
     "How many times faster our mixer is than the same mixer of another library: same weights, same input, outputs "
-    "compared before anything is timed. Where a target is at most 1, ours ÷ theirs. forward has no graph; "
+    "compared before anything is timed. forward has no graph; "
     "forward+backward reaches the input and every weight."
 )
 TOLERANCE = {"cpu": 1e-3, "cuda": 5e-2}  # of float32, and of bfloat16
@@ -31,7 +30,7 @@ class DifferentFunctionError(RuntimeError):
 
 def run(bench: Bench) -> Section:
     """Peers, the two projections alone, and on a CPU mamba-ssm's references."""
-    section = Section("mixers", "One mixer against other libraries", _heading(bench.sizes))
+    section = Section("mixers", "One mixer against other libraries", f"{TEXT} {bench.sizes.of_a_mixer}")
     sizes = bench.sizes
     gauge = bench.gauge(mixer("mamba", sizes.mixer), sizes.batch, sizes.length)
     for peer in peers(bench.device):
@@ -50,14 +49,6 @@ def run(bench: Bench) -> Section:
     return section
 
 
-def _heading(sizes: Sizes) -> str:
-    at = sizes.mixer
-    return (
-        f"{TEXT} Batch {sizes.batch}, length {sizes.length}, d_model {at.d_model}, expand 2, head dimension "
-        f"{at.headdim}, {at.d_state} states (Mamba-1: 16)."
-    )
-
-
 def _against(bench: Bench, section: Section, peer: Peer, gauge: Gauge) -> None:
     sizes = bench.sizes
     theirs = peer.build(sizes.mixer).to(bench.device)
@@ -69,16 +60,17 @@ def _against(bench: Bench, section: Section, peer: Peer, gauge: Gauge) -> None:
     if not difference <= TOLERANCE[bench.device.type]:
         raise DifferentFunctionError(f"its output is off ours by {difference:.1e} of the largest entry")
     aim = target(bench.device, peer.name)
+    faster = aim is None or aim.least is not None
     for mode in MODES:
         sides = {"ours": passes(ours, x)[mode], "other": passes(theirs, x)[mode]}
         taken = bench.compare(f"mixers: {peer.name}, {mode}", sides, gauge)
         counter = Counter(sizes.batch, sizes.length, mode != "forward", bench.device)
         ratio(
             section,
-            f"{peer.name}, {mode}",
+            f"{peer.name}, {mode}" if faster else f"ours ÷ {peer.name}, {mode}",
             taken["ours"],
             taken["other"],
-            faster=aim is None or aim.least is not None,
+            faster=faster,
             target=aim,
             floor=(seconds(counter.mixer(ours), gauge.rates(taken)), "arithmetic and memory of our parts"),
             at={"peer": peer.name, "mode": mode, "off_by": difference},

@@ -28,7 +28,7 @@ Part = tuple[Callable[..., Any], Sequence[Tensor]]
 
 def run(bench: Bench) -> Section:
     """Diff-Mamba's mixer, and Mamba-1's, whose scan is of another kind."""
-    section = Section("parts", "What a mixer's time is made of", TEXT)
+    section = Section("parts", "What a mixer's time is made of", f"{TEXT} {bench.sizes.of_a_mixer}")
     for variant, parts in (("diff_mamba", _mamba2_parts), ("mamba1", _mamba1_parts)):
         _take_apart(bench, section, variant, parts)
     return section

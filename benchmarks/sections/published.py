@@ -43,7 +43,10 @@ def run(bench: Bench) -> Section:
     for length in sizes.latency_lengths:
         _latency(bench, section, length)
     for batch in sizes.memory_batches:
-        _memory(bench, section, batch)
+        try:
+            _memory(bench, section, batch)
+        except torch.OutOfMemoryError:
+            section.notes.append(f"memory at batch {batch}: more than this device has")
     return section
 
 
