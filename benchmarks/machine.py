@@ -30,7 +30,7 @@ def load() -> str:
 
 def describe(device: torch.device, load: str) -> dict[str, str]:
     """Facts by name, in the order to print them; `load` as it was before the run."""
-    cores = f"{_cpu_model()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads in use"
+    cores = f"{_cpu_model()}, {os.cpu_count()} cores, threads: {torch.get_num_threads()}"
     facts = {"device": _gpu(device) if device.type == "cuda" else cores}
     if device.type == "cuda":
         facts["host"] = cores

@@ -146,7 +146,7 @@ def _by_length(axes: Any, records: Records, title: str, ylabel: str) -> None:
         label = f"{variant}, {mode}"
         axes.plot(x, [line[at] for at in x], "o", linestyle=DASHES[mode], color=hue, markersize=3, label=label)
     _ticks(axes, {at for line in lines.values() for at in line})
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.3 * max(max(line.values()) for line in lines.values()))  # room for the legend
     axes.legend()
     axes.set(title=title, xlabel="length", ylabel=ylabel)
 
@@ -176,6 +176,8 @@ def _throughput(axes: Any, records: Records) -> None:
         axes.plot(list(line), list(line.values()), "o-", color=HUES.get(name, OTHER_HUE), markersize=3, label=name)
     _ticks(axes, lines["diff_mamba"])
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:,g}")
+    axes.yaxis.set_minor_formatter("{x:,g}")
     axes.legend()
     axes.set(title="generation, prompt included", xlabel="batch", ylabel="symbols per second")
 

@@ -54,6 +54,8 @@ def verdict(sections: Sequence[Section]) -> list[str]:
     """How many targets are reached, then which are missed, one a line."""
     judged = [record for section in sections for record in section.records if record.target is not None]
     missed = [record for record in judged if not record.reached]
+    if not judged:
+        return ["No targets in these sections."]
     return [
         f"{len(judged) - len(missed)} of {len(judged)} targets reached." + (" Missed:" if missed else ""),
         *(f"{record.name}: {number(record.ratio.median)}, should be {record.target}" for record in missed),
