@@ -21,8 +21,8 @@ from diffmamba.tasks import LanguageModelling
 
 METRICS = {f"{split}/{name}" for split in ("val", "test") for name in ("loss", "ppl", "bpc")}
 KEYS = {
-    *("schema", "id", "status", "config", "error", "git", "versions", "hardware", "parameters", "corpus", "progress"),
-    *("evaluations", "wall_seconds", "tokens_per_second", "started", "finished"),
+    *("schema", "id", "status", "config", "error", "git", "versions", "hardware", "operators", "parameters", "corpus"),
+    *("progress", "evaluations", "wall_seconds", "tokens_per_second", "started", "finished"),
 }
 
 
@@ -46,6 +46,7 @@ def test_record_holds_all_that_a_table_needs(finished: tuple[Any, Record]) -> No
     assert {"python", "torch", "lightning", "diffmamba"} <= record["versions"].keys()
     assert record["hardware"]["device"] == "cpu"
     assert record["hardware"]["threads"] == 1
+    assert record["operators"] == {"backend": "torch", "compiled": False}
     corpus = prepare(TextFile(world.text), "text8", world.folder / "data")
     identified = {"name": "text", "fingerprint": corpus.fingerprint, "sizes": corpus.sizes, "vocabulary": 27}
     assert record["corpus"] == identified

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from diffmamba.mixers import Mamba2
+from diffmamba.mixers import Mamba1, Mamba2
 from diffmamba.mixers.combine import OuterNorm
 from diffmamba.models import LanguageModel
 from diffmamba.tasks.optimization import AdamW, parameter_groups, warmup_cosine
@@ -20,16 +20,17 @@ def undecayed_by_type(network: nn.Module) -> set[str]:
     names = set()
     for prefix, module in network.named_modules():
         for name, _ in module.named_parameters(recurse=False):
-            is_scan = isinstance(module, Mamba2) and name in ("A_log", "D", "dt_bias")
+            is_scan = isinstance(module, (Mamba1, Mamba2)) and name in ("A_log", "D", "dt_bias")
             if name == "bias" or isinstance(module, NORMS) or is_scan:
                 names.add(f"{prefix}.{name}")
     return names
 
 
 @pytest.mark.parametrize("residual", ["post_norm", "pre_norm"])
+@pytest.mark.parametrize("ssm", ["mamba1", "mamba2"])
 @pytest.mark.parametrize("model", ["mamba", "diff_mamba", "diff_s6", "diff_mamba_hybrid", "diff_transformer"])
-def test_biases_gains_and_the_scan_are_not_decayed(build: Build, model: str, residual: str) -> None:
-    network = build(f"model={model}", "model.outer_norm=true", residual=residual)
+def test_biases_gains_and_the_scan_are_not_decayed(build: Build, model: str, ssm: str, residual: str) -> None:
+    network = build(f"model={model}", f"model.ssm={ssm}", "model.outer_norm=true", residual=residual)
     decayed, undecayed = parameter_groups(network, 0.1)
     assert (decayed["weight_decay"], undecayed["weight_decay"]) == (0.1, 0.0)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
