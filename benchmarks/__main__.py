@@ -12,6 +12,7 @@ from benchmarks.child import ROOT
 from benchmarks.record import Section
 from benchmarks.sections import SECTIONS
 from benchmarks.sizes import CPU, CUDA, QUICK
+from diffmamba.allocator import keep_freed_memory
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -24,6 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     torch.manual_seed(0)
+    keep_freed_memory()  # as in training; both sides of every ratio profit
     names = options.only or list(SECTIONS)
     sizes = QUICK if options.quick else CUDA if device.type == "cuda" else CPU
     bench, load = Bench(device, sizes), machine.load()
