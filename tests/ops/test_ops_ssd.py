@@ -125,7 +125,7 @@ def test_autocast_changes_nothing() -> None:
     assert torch.equal(h, h_autocast)
 
 
-@pytest.mark.parametrize("values", [(1e-7,), (50.0,), (1e-7, 50.0), (1e-7, 1e-2, 50.0)], ids=str)
+@pytest.mark.parametrize("values", [(1e-7,), (50.0,), (1e3,), (1e-7, 50.0), (1e-7, 1e-2, 1e3)], ids=str)
 def test_extreme_dt_in_float32_is_close_to_float64(values: tuple[float, ...]) -> None:
     arguments = with_dt(inputs(130, headdim=8, d_state=8), *values)
     y, h = ssd(*arguments)
@@ -139,7 +139,7 @@ def test_gradients_at_tiny_dt_in_float32_are_close_to_float64() -> None:
     assert_close(outputs_and_gradients(ssd, arguments), expected, 1e-4)
 
 
-@pytest.mark.parametrize("values", [(50.0,), (1e-7, 50.0), (1e-7, 1e-2, 50.0)], ids=str)
+@pytest.mark.parametrize("values", [(50.0,), (1e3,), (1e-7, 50.0), (1e-7, 1e-2, 50.0), (1e-7, 1e-2, 1e3)], ids=str)
 def test_gradients_at_huge_dt_in_float32_are_finite_and_close_to_float64(values: tuple[float, ...]) -> None:
     """Where the state is erased at once, A's gradient is next to nothing: the rest of large terms that cancel."""
     arguments = with_dt(inputs(130, headdim=8, d_state=8), *values)

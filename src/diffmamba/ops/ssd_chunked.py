@@ -135,7 +135,8 @@ class _Segment:
         self.x, self.dt, self.A = self.cut(x), self.cut(dt), A
         self.B, self.C = (self.cut(tensor).squeeze(4).contiguous() for tensor in (B, C))
         # a decay below the smallest float is zero anyway, and a larger sum would swallow the digits of later ones
-        log_decay = (self.dt * A.view(self.groups, 1, -1)).clamp(min=math.log(torch.finfo(dt.dtype).tiny))
+        self.lowest = math.log(torch.finfo(dt.dtype).tiny)
+        log_decay = (self.dt * A.view(self.groups, 1, -1)).clamp(min=self.lowest)
         s = log_decay.mT.contiguous().cumsum(-1)
         last = s[..., -1:]
         self.from_start = s.exp().mT[..., None]
@@ -210,6 +211,7 @@ class _Segment:
         ds[:, :, :, -1] += self.by_head(dstates[1:].mul_(states[1:]).sum(3)).sum(-1)
         ds = ds.flip(3).cumsum(3).flip(3)  # now of dt · A
         A = self.A.view(self.groups, 1, -1)
+        ds.masked_fill_(self.dt * A < self.lowest, 0)  # which it is but for rounding, and A magnifies that
         torch.addcmul(dt_dX, ds, A, out=self.cut(ddt))
         dA += (ds * self.dt).sum((0, 1, 3)).flatten()
         dD += torch.mul(cut_dy, self.x, out=product).sum((0, 1, 3, 5)).flatten()
