@@ -6,6 +6,7 @@ from benchmarks.bench import Bench, ratio
 from benchmarks.floors import Counter, seconds
 from benchmarks.passes import MODES, draw, off_by, passes, precision
 from benchmarks.record import Section
+from benchmarks.sections.mixers import JUDGED
 from benchmarks.targets import target
 from benchmarks.two_blocks import TwoBlocks
 from benchmarks.variants import mixer, parameters
@@ -53,7 +54,7 @@ def run(bench: Bench) -> Section:
                 taken[OURS],
                 taken[name],
                 faster=name == SEQUENCE,
-                target=aim and target(bench.device, aim),
+                target=target(bench.device, aim) if aim and mode == JUDGED else None,
                 floor=floor,
                 at={"other": name, "mode": mode},
             )

@@ -30,12 +30,13 @@ CUDA_CHUNK = 256  # of mamba-ssm's kernel: what its own Mamba-2 layer takes
 
 def ssd_step(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     """One position of the recurrence, in constant time and memory."""
-    per_group = x.shape[1] // B.shape[1]
-    B = B.repeat_interleave(per_group, dim=1)
-    C = C.repeat_interleave(per_group, dim=1)
-    decay = torch.exp(dt * A)
-    state = decay[:, :, None, None] * state + (dt[:, :, None] * x)[..., None] * B[:, :, None, :]
-    return ((state * C[:, :, None, :]).sum(dim=-1) + D[:, None] * x).to(x.dtype), state
+    by_group = (B.shape[1], x.shape[1] // B.shape[1])
+    B, C = B[:, :, None, None, :], C[:, :, None, None, :]
+    decay = torch.exp(dt * A).unflatten(1, by_group)[..., None, None]
+    added = (dt[:, :, None] * x).unflatten(1, by_group)[..., None]
+    state = torch.addcmul(decay * state.unflatten(1, by_group), added, B)  # batch groups heads headdim state
+    y = (state * C).sum(dim=-1).flatten(1, 2) + D[:, None] * x
+    return y.to(x.dtype), state.flatten(1, 2)
 
 
 def ssd_sequential(
