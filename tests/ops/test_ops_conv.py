@@ -91,6 +91,19 @@ def test_narrow_types_are_close(dtype: torch.dtype, tolerance: float) -> None:
         assert (found - judge).abs().max() <= tolerance * judge.abs().max()
 
 
+@pytest.mark.parametrize("narrow", [(0,), (0, 3), (3,)], ids=["x", "x and the state", "the state"])
+def test_narrow_inputs_meet_wide_weights(narrow: tuple[int, ...]) -> None:
+    """Under autocast x comes in bfloat16 and the weights in float32: nothing is rounded but what came in."""
+    leaves = [t.to(torch.bfloat16 if i in narrow else torch.float32).requires_grad_() for i, t in enumerate(inputs(9))]
+    judges = [t.detach().double().requires_grad_() for t in leaves]
+    y, expected = causal_conv(*leaves)[0], formula(*judges)
+    assert y.dtype == torch.float32
+    assert (y - expected).abs().max() <= 1e-6 * expected.abs().max()
+    for found, judge, leaf in zip(gradients(y, leaves), gradients(expected, judges), leaves, strict=True):
+        assert found.dtype == leaf.dtype
+        assert (found - judge).abs().max() <= (1e-2 if leaf.dtype == torch.bfloat16 else 1e-6) * judge.abs().max()
+
+
 def test_arguments_stay_as_they_are() -> None:
     leaves = [t.requires_grad_() for t in inputs(9)]
     kept = [t.detach().clone() for t in leaves]
