@@ -51,6 +51,16 @@ def said(runs: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> Call
     return generated
 
 
+def test_several_samples_grow_together_and_are_shown_in_turn(said: Callable[..., str]) -> None:
+    texts = said("text8", "prompt=the fox", "length=40", "samples=3").split("\n")
+    assert [len(text) for text in texts] == 3 * [len("the fox") + 40]
+    assert all(text.startswith("the fox") for text in texts)
+    assert len(set(texts)) == 3
+    same = said("text8", "prompt=the fox", "length=40", "samples=2", "temperature=0").split("\n")
+    assert same == 2 * [said("text8", "prompt=the fox", "length=40", "temperature=0")]
+    assert said("text8", "prompt=the fox", "length=0", "samples=2") == "the fox\nthe fox"
+
+
 def test_prompt_is_put_into_the_alphabet_and_continued(said: Callable[..., str]) -> None:
     text = said("text8", "prompt=The Fox, 7 dogs!", "length=50")
     assert text.startswith("the fox seven dogs ")

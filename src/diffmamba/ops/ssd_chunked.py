@@ -20,15 +20,15 @@ SEGMENT = {"cpu": 2**18, "cuda": 2**26}
 def ssd_chunked(chunk: int, *inputs: Tensor) -> tuple[Tensor, Tensor]:
     """y and the final state of x, dt, A, B, C, D and a state; see `_chunked` for the equations."""
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
-    y, final, _, _ = _chunked(*inputs, chunk, keep)
+    y, final, _ = _chunked(*inputs, chunk, keep)
     return y, final
 
 
 @torch.library.custom_op("diffmamba::ssd_chunked", mutates_args=())
 def _chunked(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor, chunk: int, keep: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The chunked scan: y, the final state and, for the gradient, y without D x and the state before every chunk.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The chunked scan: y, the final state and, for the gradient, the state before every chunk.
 
     Per head and chunk, with s the running sum of dt · A, X = dt · x, and P `(state, headdim)` the state before it:
 
@@ -47,17 +47,17 @@ def _chunked(
         chunks = sum(count for _, count in plan) if keep else max(count for _, count in plan)
         states = x.new_empty(chunks + 1, x.shape[0], groups, d_state, x[0, 0].numel() // groups)
         states[0] = state.unflatten(1, (groups, -1)).permute(0, 1, 4, 2, 3).flatten(-2)
-        y, without_D = torch.empty_like(x), torch.empty_like(x)
+        y = torch.empty_like(x)
         first = 0
         for positions, count in plan:
             window = states[first : first + count + 1]
-            _Segment(positions, count, x, dt, A, B, C).forward(D, window, without_D, y)
+            _Segment(positions, count, x, dt, A, B, C).forward(D, window, y)
             if keep:
                 first += count
             else:
                 states[0] = window[-1]
         final = _plain(states[first], x)
-        return (y, final, without_D, states) if keep else (y, final, x.new_empty(0), x.new_empty(0))
+        return y, final, states if keep else x.new_empty(0)
 
 
 @torch.library.custom_op("diffmamba::ssd_chunked_gradient", mutates_args=())
@@ -70,15 +70,15 @@ def _chunked_gradient(
     B: Tensor,
     C: Tensor,
     D: Tensor,
-    without_D: Tensor,
     states: Tensor,
     chunk: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The gradients of x, dt, A, B, C, D and of the state to start from.
 
-    That of s needs no (chunk, chunk) tensor: s[i] scales row i of Y (but for D x) and unscales row i of X, so
-    ds = dY · (Y - D x) - X · dX row by row, and the last position of a chunk receives dP_next · P_next besides. (Y is
-    kept without D x: taking D x off again would lose digits.)
+    A decay at t weighs on every path from before t to t or later: from x[j] to y[i] with j < t ≤ i, from P to y[i],
+    from x[j] to P_next, and from P to P_next. `backward` sums the four by themselves and leaves out the paths that no
+    decay is on. Their sum is also dY · Y - X · dX, row by row, which needs less; but where decays are strong, all of it
+    is what rounding leaves of paths from x[i] to y[i], which cancel.
     """
     with torch.autocast(x.device.type, enabled=False):
         groups = B.shape[2]
@@ -89,7 +89,7 @@ def _chunked_gradient(
         for positions, count in reversed(list(_plan(x, chunk))):
             segment = _Segment(positions, count, x, dt, A, B, C)
             window = states[last - count : last + 1]
-            dstate = segment.backward(D, window, without_D, dy, dstate, dx, ddt, dA, dB, dC, dD)
+            dstate = segment.backward(D, window, dy, dstate, dx, ddt, dA, dB, dC, dD)
             last -= count
         return dx, ddt, dA, dB, dC, dD, _plain(dstate, x)
 
@@ -158,8 +158,8 @@ class _Segment:
         """What the positions add to the state at the end of their chunk, but for B."""
         return _times(self.x, self.to_end * self.dt[..., None]).flatten(-2)
 
-    def forward(self, D: Tensor, states: Tensor, without_D: Tensor, y: Tensor) -> None:
-        """Fills `states`, whose first is given, and the segment's positions of the two outputs."""
+    def forward(self, D: Tensor, states: Tensor, y: Tensor) -> None:
+        """Fills `states`, whose first is given, and the segment's positions of y."""
         torch.bmm(_stacked(self.B).mT, _stacked(self.added()), out=_stacked(states[1:]))
         by_head = self.by_head(states)
         for i in range(self.chunks):
@@ -167,15 +167,14 @@ class _Segment:
         scores = self.between.mul_(self.CB).mul_(self.dt.mT[..., None, :])
         within = scores @ self.x.transpose(-2, -3)
         carried = self.by_head(self.C @ states[:-1])
-        segment = self.cut(without_D)
+        segment = self.cut(y)
         torch.addcmul(within.transpose(-2, -3), carried, self.from_start, out=segment)
-        torch.addcmul(segment, self.x, D.view(self.groups, 1, -1, 1), out=self.cut(y))
+        segment.addcmul_(self.x, D.view(self.groups, 1, -1, 1))
 
     def backward(
         self,
         D: Tensor,
         states: Tensor,
-        without_D: Tensor,
         dy: Tensor,
         dstate: Tensor,
         dx: Tensor,
@@ -201,17 +200,25 @@ class _Segment:
         x_heads, dy_heads = (tensor.transpose(-2, -3).contiguous() for tensor in (self.x, cut_dy))
         carried = self.by_head(self.B @ dstates[1:])
         dX = torch.addcmul((scores.mT @ dy_heads).transpose(-2, -3), carried, self.to_end)
-        dCB = (dy_heads @ x_heads.mT).mul_(between_dt).sum(3).tril_()
-        torch.add(dCB @ self.B, read @ states[:-1].mT, out=self.cut(dC).squeeze(4))
-        torch.add(dCB.mT @ self.C, self.added() @ dstates[1:].mT, out=self.cut(dB).squeeze(4))
+        dCB = (dy_heads @ x_heads.mT).mul_(between_dt)
+        added = self.added()
+        sum_dCB = dCB.sum(3).tril_()
+        torch.add(sum_dCB @ self.B, read @ states[:-1].mT, out=self.cut(dC).squeeze(4))
+        torch.add(sum_dCB.mT @ self.C, added @ dstates[1:].mT, out=self.cut(dB).squeeze(4))
 
         product = torch.empty_like(dX)
-        dt_dX = torch.mul(dX, self.x, out=product).sum(-1)
-        ds = torch.mul(cut_dy, self.cut(without_D), out=product).sum(-1) - self.dt * dt_dX
-        ds[:, :, :, -1] += self.by_head(dstates[1:].mul_(states[1:]).sum(3)).sum(-1)
-        ds = ds.flip(3).cumsum(3).flip(3)  # now of dt · A
+        to_next = torch.mul(self.by_head(added), carried, out=product).sum(-1)
+        read_carried = self.by_head(self.C @ states[:-1])
+        from_state = torch.mul(self.by_head(read), read_carried, out=product).sum(-1)
+        paths = dCB.mul_(self.CB.tril(-1))
+        until = (paths.sum(-1) - paths.sum(-2)).mT + from_state
+        ds = until.flip(3).cumsum(3).flip(3)  # of dt · A
+        ds[:, :, :, 1:] += to_next[:, :, :, :-1].cumsum(3)
+        through = self.by_head((dstates[1:] * states[:-1]).sum(3)).sum(-1)
+        ds += self.kept.squeeze(-1) * through[:, :, :, None]
         A = self.A.view(self.groups, 1, -1)
-        ds.masked_fill_(self.dt * A < self.lowest, 0)  # which it is but for rounding, and A magnifies that
+        ds.masked_fill_(self.dt * A < self.lowest, 0)  # as `clamp` has it
+        dt_dX = torch.mul(dX, self.x, out=product).sum(-1)
         torch.addcmul(dt_dX, ds, A, out=self.cut(ddt))
         dA += (ds * self.dt).sum((0, 1, 3)).flatten()
         dD += torch.mul(cut_dy, self.x, out=product).sum((0, 1, 3, 5)).flatten()
@@ -254,7 +261,7 @@ def _(x, dt, A, B, C, D, state, chunk, keep):
 
 
 @_chunked_gradient.register_fake
-def _(dy, dfinal, x, dt, A, B, C, D, without_D, states, chunk):
+def _(dy, dfinal, x, dt, A, B, C, D, states, chunk):
     return *(torch.empty_like(tensor) for tensor in (x, dt, A, B, C, D)), dfinal.new_empty(dfinal.shape)
 
 
