@@ -133,8 +133,8 @@ def test_nothing_is_kept_where_no_gradient_is_wanted(
         assert torch.equal(h, kept[1])
         assert not y.requires_grad
         assert not h.requires_grad
-    assert [out[2].numel() + out[3].numel() == 0 for out in outputs] == [False, True, True, True]
-    assert outputs[0][3].shape[0] == 61 // CHUNK + 1 + 1  # the state before every chunk, and the last one
+    assert [states.numel() == 0 for _, _, states in outputs] == [False, True, True, True]
+    assert outputs[0][2].shape[0] == 61 // CHUNK + 1 + 1  # the state before every chunk, and the last one
 
 
 @pytest.mark.parametrize("gradients", [True, False])

@@ -254,10 +254,10 @@ def _backward(ctx: Any, dy: Tensor | None, dfinal: Tensor | None, *_: Any) -> tu
 def _(x, dt, A, B, C, D, state, chunk, keep):
     final = state.new_empty(state.shape)
     if not keep:
-        return torch.empty_like(x), final, x.new_empty(0), x.new_empty(0)
+        return torch.empty_like(x), final, x.new_empty(0)
     chunks = -(-x.shape[1] // min(chunk, x.shape[1]))
     states = x.new_empty(chunks + 1, x.shape[0], *B.shape[2:], x.shape[2] // B.shape[2] * x.shape[3])
-    return torch.empty_like(x), final, torch.empty_like(x), states
+    return torch.empty_like(x), final, states
 
 
 @_chunked_gradient.register_fake
