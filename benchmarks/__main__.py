@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measures this package against its peers, its variants against each other, and both against "
-        "floors. A full run takes about ten minutes on two CPU cores. Results are written at the end.",
+        "floors. A full run takes about eight minutes on two CPU cores. Results are written at the end.",
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is one, else cpu")
     parser.add_argument("--only", type=_names, metavar="A,B,...", help=f"some sections of: {', '.join(SECTIONS)}")

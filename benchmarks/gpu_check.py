@@ -102,7 +102,7 @@ def compare(name: str, module: Mixer, backends: tuple[str, ...]) -> Iterator[Com
     for precision in ("float32", "bfloat16"):
         for chosen in backends:
             autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-            with backend.use("auto" if chosen == "cuda" else "torch"), autocast:
+            with backend.use(chosen), autocast:
                 found = _everything(copy.deepcopy(module), x, towards)
             errors = {key: _error(found[key], judge[key]) for key in judge}
             output, decoding = errors.pop("output"), errors.pop("decoding")

@@ -15,6 +15,8 @@ from diffmamba.models import Backbone, LanguageModel
 from diffmamba.ops import backend
 from diffmamba.runs.identity import BUILT, FED
 
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
+
 
 def check(config: dict[str, Any]) -> LanguageModellingData:
     """Raises SettingError where the configuration cannot work, at no cost; returns its data."""
@@ -42,6 +44,9 @@ def _check_numbers(config: dict[str, Any]) -> None:
     for setting, (value, least) in whole.items():
         if type(value) is not int or value < least:
             raise SettingError(f"{setting}={value} must be a whole number of at least {least}")
+    precision = config["trainer"]["precision"]
+    if precision not in PRECISIONS:
+        raise SettingError(f"trainer.precision={precision} is not known; use one of {', '.join(PRECISIONS)}")
     for key in ("learning_rate", "weight_decay", "warmup_steps"):
         if type(optimizer[key]) not in (int, float) or optimizer[key] < 0:
             raise SettingError(f"optimizer.{key}={optimizer[key]} must be a number of at least 0")
@@ -57,9 +62,11 @@ def _check_kernels(config: dict[str, Any]) -> None:
         raise SettingError("model.backend=cuda needs a CUDA device and trainer=gpu; model.backend=auto would do")
     if requested == "cuda" and (reason := backend.missing()):
         raise SettingError(f"model.backend=cuda: {reason}; {backend.INSTALL}, or use model.backend=auto")
+    if requested == "cuda" and str(config["trainer"]["precision"]).startswith("64"):
+        raise SettingError("model.backend=cuda has no float64; use trainer.precision=32-true, or model.backend=auto")
     if not isinstance(config["compile"], bool):
         raise SettingError(f"compile={config['compile']} is not known; use true or false")
-    compilers = (os.environ.get("CXX", "g++"), "clang++")
+    compilers = (os.environ.get("CXX", "g++").split()[-1], "clang++")
     if config["compile"] and not on_gpu and not any(map(shutil.which, compilers)):
         raise SettingError("compile=true needs a C++ compiler on a CPU; install g++, or use compile=false")
     backend.select(requested)

@@ -13,6 +13,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger, WandbLogger
+from torch._inductor import config as inductor_config
 
 from diffmamba.allocator import keep_freed_memory
 from diffmamba.build import build_network, check, network_weights, total_steps
@@ -64,6 +65,7 @@ def _train(
         L.seed_everything(config["seed"], verbose=False)
         network = build_network(config["model"], data.corpus.vocabulary.size)
         if config["compile"]:
+            inductor_config.fallback_random = True  # the same dropout as without, whose run this is
             network.compile()
         task = LanguageModelling(network, _optimizer(config, data))
         record["parameters"] = {"total": sum(p.numel() for p in network.parameters())}

@@ -165,7 +165,7 @@ def test_what_is_missing_is_told_with_the_remedy(
     with backend.use("cuda"), pytest.raises(ValueError, match=r"^backend=cuda: ") as told:
         backend.kernel(lacking, on_cuda())
     assert str(told.value) == f"backend=cuda: {found}; {backend.INSTALL}, or use backend=auto"
-    assert "pip install 'diffmamba[cuda]'" in str(told.value)
+    assert "pip install --no-build-isolation -e '.[cuda]'" in str(told.value)
 
 
 @pytest.mark.parametrize("version", ["2.3", "2.3.0", "2.3.2.post1", "2.10.1", "3.0.0rc1", "2.3.0+cu12torch2.6"])
@@ -183,7 +183,14 @@ def test_what_runs_on_a_gpu_is_described(installed: Callable[..., None]) -> None
     assert backend.describe(CUDA) == "torch (mamba-ssm is not installed)"
     installed(mamba_ssm="2.3.0")
     described = backend.describe(CUDA)
-    assert described.startswith("cuda for chunk_scan, split_scan, gated_norm, selective_scan (causal-conv1d is not ")
+    assert described.startswith("cuda for chunk_scan, gated_norm, selective_scan (causal-conv1d is not ")
+
+
+def test_the_fused_block_needs_both_packages(installed: Callable[..., None]) -> None:
+    """mamba-ssm imports without causal-conv1d, and calls None where it would call it."""
+    installed(mamba_ssm="2.3.0")
+    assert backend.kernel("split_scan", on_cuda()) is None
+    assert backend.kernel("chunk_scan", on_cuda()) is not None
 
 
 def test_kernels_are_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -410,6 +410,13 @@ def test_without_a_fitting_kernel_the_block_goes_step_by_step(kernels: StandIns,
     assert_kernel_is_path(kernels, called, function, [draw(2, 20, D_MODEL, seed=0), *weights], 5e-5)
 
 
+@pytest.mark.parametrize("width", [1, 5])
+def test_the_block_is_not_taken_for_widths_without_a_convolution(kernels: StandIns, width: int) -> None:
+    arguments = [draw(2, 9, 56, seed=0), draw(32, width, seed=1), draw(32, seed=2), draw(8, seed=3)]
+    assert conv_scan_norm(*arguments, -torch.ones(8), torch.ones(8), torch.ones(16), 2, 1) is None
+    assert kernels.calls == []
+
+
 def test_the_block_is_not_taken_where_its_convolution_would_start_between_two_loads(kernels: StandIns) -> None:
     """Widths of 40 and 24 are multiples of 8, the 12 numbers of z before the convolution's input are not."""
     heads, headdim, d_state = 4, 3, 6

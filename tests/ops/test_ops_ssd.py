@@ -178,3 +178,20 @@ def test_arguments_stay_as_they_are() -> None:
     leaves = [t.requires_grad_() for t in arguments]
     ssd(*leaves)[0].sum().backward()
     assert all(torch.equal(leaf, t) for leaf, t in zip(leaves, kept, strict=True))
+
+
+@pytest.mark.parametrize("log_decay", [-1.6, -8.0, -16.0, -24.0])
+def test_gradient_of_strong_decays_is_not_rounding(log_decay: float) -> None:
+    """All that a decay weighs on is as small as it is: far below the last digit of y and x themselves."""
+    generator = torch.Generator().manual_seed(0)
+    x, B, C = (torch.randn(shape, generator=generator) for shape in [(1, 150, 2, 8), (1, 150, 1, 6), (1, 150, 1, 6)])
+    dt = 0.5 + 0.1 * torch.rand(1, 150, 2, generator=generator)
+    arguments = [x, dt, torch.full((2,), 2 * log_decay), B, C, torch.ones(2)]
+    towards = torch.randn(x.shape, generator=generator)
+
+    def of_decays(scan: Scan, dtype: torch.dtype) -> Tensor:
+        leaves = [tensor.to(dtype).requires_grad_() for tensor in arguments]
+        return torch.autograd.grad((scan(*leaves)[0] * towards.to(dtype)).sum(), leaves[2])[0]
+
+    judge = of_decays(ssd_sequential, torch.float64)
+    assert (of_decays(ssd, torch.float32) - judge).abs().max() <= 1e-3 * judge.abs().max()

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from diffmamba.mixers.combine import Single
 from diffmamba.mixers.mixer import Mixer
-from diffmamba.mixers.state_space import MambaState, initial_dt_bias
+from diffmamba.mixers.state_space import MambaState, check_sizes, initial_dt_bias
 from diffmamba.ops import causal_conv, causal_conv_step, selective_scan, selective_scan_step
 
 
@@ -44,6 +44,7 @@ class Mamba1(Mixer):
         combine: Callable[..., Any] = Single,
     ):
         super().__init__()
+        check_sizes(d_state=d_state, d_conv=d_conv, expand=expand)
         d_inner = expand * d_model
         dt_rank = math.ceil(d_model / 16)
         self.combine = combine(d_model=d_model, d_inner=d_inner, d_state=d_state, depth=depth)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from diffmamba.errors import SettingError
 from diffmamba.mixers.combine import Single
 from diffmamba.mixers.mixer import Mixer
-from diffmamba.mixers.state_space import MambaState, initial_dt_bias
+from diffmamba.mixers.state_space import MambaState, check_sizes, initial_dt_bias
 from diffmamba.ops import causal_conv, causal_conv_step, conv_scan_norm, gated_rms_norm, ssd, ssd_step
 from diffmamba.ops.norm import EPSILON
 
@@ -50,9 +50,10 @@ class Mamba2(Mixer):
         combine: Callable[..., Any] = Single,
     ):
         super().__init__()
+        check_sizes(d_state=d_state, d_conv=d_conv, expand=expand)
         d_inner = expand * d_model
         _check_divides("model.headdim", headdim, "expand · d_model", d_inner)
-        _check_divides("groups", groups, "the number of heads", d_inner // headdim)
+        _check_divides("model.groups", groups, "the number of heads", d_inner // headdim)
         self.combine = combine(d_model=d_model, d_inner=d_inner, d_state=d_state, depth=depth)
         branches = self.combine.branches
         self.headdim, self.d_state, self.branches = headdim, d_state, branches

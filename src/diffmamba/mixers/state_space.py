@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from diffmamba.errors import SettingError
+
 DT_RANGE = (1e-3, 1e-1)  # softplus of the dt bias starts log-uniform in this range
 DT_FLOOR = 1e-4
 
@@ -17,3 +19,10 @@ def initial_dt_bias(size: int) -> Tensor:
     low, high = (math.log(bound) for bound in DT_RANGE)
     dt = torch.exp(torch.rand(size) * (high - low) + low).clamp(min=DT_FLOOR)
     return dt + torch.log(-torch.expm1(-dt))
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raises SettingError unless all of these settings of `model` are whole numbers of at least 1."""
+    for name, size in sizes.items():
+        if type(size) is not int or size < 1:
+            raise SettingError(f"model.{name}={size} must be a whole number of at least 1")

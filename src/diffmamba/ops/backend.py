@@ -25,11 +25,13 @@ KERNELS = {
     "selective_scan": ("mamba_ssm.ops.selective_scan_interface", "selective_scan_fn"),
     "conv": ("causal_conv1d", "causal_conv1d_fn"),
 }
-COMPILED = {"mamba_ssm": "selective_scan_cuda", "causal_conv1d": "causal_conv1d_cuda"}
+COMPILED = {"mamba-ssm": "selective_scan_cuda", "causal-conv1d": "causal_conv1d_cuda"}
 """The compiled module of each package; without it the package is there in name only."""
+NEEDS = {"split_scan": ("mamba-ssm", "causal-conv1d"), "conv": ("causal-conv1d",)}
+"""The packages of a kernel, where it is not mamba-ssm alone."""
 SINCE = {"mamba-ssm": "2.3", "causal-conv1d": "1.5.2"}
 """The first version whose gradients are right for any number of groups; and the first that goes with it."""
-INSTALL = "install the extra cuda, pip install 'diffmamba[cuda]', which needs nvcc"
+INSTALL = "install it, pip install --no-build-isolation -e '.[cuda]' as the README says"
 
 _requested = "auto"
 
@@ -38,7 +40,8 @@ def select(backend: str) -> None:
     """Sets the backend of this process.
 
     "auto" takes a CUDA kernel where the tensors are on a CUDA device, of a dtype it knows, and it is installed;
-    "torch" never does; "cuda" insists, and operators raise ValueError where they cannot.
+    "torch" never does; "cuda" insists on device, dtype and installation: operators raise ValueError where one is
+    wrong. Shapes that a kernel does not take go to PyTorch in any case.
     """
     global _requested
     if backend not in BACKENDS:
@@ -95,19 +98,25 @@ def describe(device: torch.device) -> str:
 def _load(name: str) -> Callable[..., Any] | str:
     """The kernel, which `torch.compile` is to leave alone, or why it cannot be had."""
     module, function = KERNELS[name]
-    package = module.split(".")[0]
-    name = package.replace("_", "-")
+    for package in NEEDS.get(name, ("mamba-ssm",)):
+        try:
+            version = metadata.version(package)
+            if _numbers(version) < _numbers(SINCE[package]):
+                return f"{package} {version} is older than {SINCE[package]}, before which some gradients are wrong"
+            import_module(COMPILED[package])
+        except metadata.PackageNotFoundError:
+            return f"{package} is not installed"
+        except Exception as error:  # an incomplete installation fails in many ways
+            return _unusable(package, error)
     try:
-        version = metadata.version(name)
-        if _numbers(version) < _numbers(SINCE[name]):
-            return f"{name} {version} is older than {SINCE[name]}, before which some gradients are wrong"
-        import_module(COMPILED[package])
         return torch.compiler.disable(getattr(import_module(module), function))
-    except metadata.PackageNotFoundError:
-        return f"{name} is not installed"
-    except Exception as error:  # an incomplete installation fails in many ways
-        reason = str(error).partition("\n")[0]
-        return f"{name} cannot be used ({type(error).__name__}: {reason})"
+    except Exception as error:
+        return _unusable(module, error)
+
+
+def _unusable(what: str, error: Exception) -> str:
+    reason = str(error).partition("\n")[0]
+    return f"{what} cannot be used ({type(error).__name__}: {reason})"
 
 
 def _numbers(version: str) -> list[int]:

@@ -46,7 +46,7 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor | None = 
         ("the state", state, "batch past channels"),
         past=weight.shape[-1] - 1,
     )
-    if kernel := _fitting_kernel(x, weight):
+    if kernel_takes(weight) and (kernel := backend.kernel("conv", x)):
         return _cuda(kernel, x, weight, bias, state)
     if state is None:
         state = x.new_zeros(x.shape[0], weight.shape[1] - 1, x.shape[2])
@@ -59,9 +59,9 @@ def _next_state(state: Tensor, x: Tensor) -> Tensor:
     return torch.cat([state[:, recent.shape[1] :], recent], dim=1)
 
 
-def _fitting_kernel(x: Tensor, weight: Tensor) -> Callable[..., Any] | None:
-    """causal-conv1d's kernel, which takes widths 2 to 4 and channels in eights."""
-    return backend.kernel("conv", x) if 2 <= weight.shape[1] <= 4 and x.shape[2] % 8 == 0 else None
+def kernel_takes(weight: Tensor) -> bool:
+    """Whether causal-conv1d has a kernel for a weight `(channels, width)`: widths 2 to 4, channels in eights."""
+    return weight.shape[0] % 8 == 0 and 2 <= weight.shape[1] <= 4
 
 
 def _cuda(

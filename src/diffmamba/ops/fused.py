@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from diffmamba.ops import backend
+from diffmamba.ops.conv import kernel_takes
 from diffmamba.ops.norm import EPSILON
 from diffmamba.ops.ssd import CUDA_CHUNK
 
@@ -33,8 +34,8 @@ def conv_scan_norm(
         `(batch, length, inner)`.
     """
     kernel = backend.kernel("split_scan", zxBCdt)
-    widths = (zxBCdt.shape[-1], norm_weight.shape[0], conv_weight.shape[0])
-    if kernel is None or any(width % 8 for width in widths) or zxBCdt.shape[0] * zxBCdt.shape[1] == 0:
+    eights = zxBCdt.shape[-1] % 8 == 0 and norm_weight.shape[0] % 8 == 0  # where each row and its x start
+    if kernel is None or not eights or not kernel_takes(conv_weight) or 0 in zxBCdt.shape:
         return None
     return kernel(
         zxBCdt.contiguous(),
