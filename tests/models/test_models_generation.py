@@ -50,6 +50,18 @@ def test_a_prompt_of_one_symbol_will_do(model: LanguageModel) -> None:
     assert text(model, prompt=PROMPT[:, :1]).shape == (2, 12)
 
 
+@pytest.mark.parametrize("shape", [(2, 0), (0, 5)])
+def test_an_empty_prompt_is_refused_in_one_line(model: LanguageModel, shape: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=r"^generate: the prompt has shape .*; give it at least one row and symbol$"):
+        text(model, prompt=torch.zeros(shape, dtype=torch.long))
+
+
+@pytest.mark.parametrize("settings", [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}], ids=str)
+def test_a_choice_of_nothing_is_refused_in_one_line(model: LanguageModel, settings: dict) -> None:
+    with pytest.raises(ValueError, match=r"^(temperature|top_k|top_p)=.* must be [^\n]*$"):
+        text(model, **settings)
+
+
 def test_a_seed_gives_a_text(model: LanguageModel) -> None:
     one, same, other = (text(model, 40, generator=torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
     assert torch.equal(one, same)

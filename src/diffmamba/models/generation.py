@@ -23,6 +23,8 @@ def generate(
     The prompt `(batch, prompt length)` is read in the parallel form, then each symbol takes one step. Temperature 0
     takes the most likely symbol; `top_k` and `top_p` narrow the choice before sampling.
     """
+    if 0 in prompt.shape:
+        raise ValueError(f"generate: the prompt has shape {tuple(prompt.shape)}; give it at least one row and symbol")
     states = model.allocate_state(prompt.shape[0])
     for _ in range(length):
         logits, states = model.extend(prompt, states)

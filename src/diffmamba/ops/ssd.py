@@ -81,6 +81,8 @@ def ssd(
         ("the state", state, "batch heads headdim state"),
     )
     check_groups("ssd", "heads", x.shape[2], B.shape[2])
+    if chunk < 1:
+        raise ValueError(f"ssd: chunk={chunk} must be at least 1")
     if kernel := backend.kernel("chunk_scan", x):
         return _cuda(kernel, x, dt, A, B, C, D, state)
     wide = torch.promote_types(x.dtype, torch.float32)
