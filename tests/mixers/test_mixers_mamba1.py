@@ -127,7 +127,8 @@ def test_a_mixer_in_bfloat16_decodes(combine: partial) -> None:
     expected = mixer(x)
     _, state = mixer.extend(x[:, :19], mixer.allocate_state(2))
     y, (conv_state, ssm_state) = mixer.step(x[:, 19], state)
-    assert y.dtype == expected.dtype == conv_state.dtype == torch.bfloat16
+    assert y.dtype == expected.dtype == torch.bfloat16
+    assert [t.dtype for t in mixer.allocate_state(2)] == [conv_state.dtype, ssm_state.dtype]
     assert ssm_state.dtype == torch.float32
     assert (y - expected[:, 19]).abs().max() <= 0.05 * expected.abs().max()
 
