@@ -82,7 +82,8 @@ def build_data(config: dict[str, Any]) -> LanguageModellingData:
 def build_network(model: dict[str, Any], vocabulary_size: int) -> LanguageModel:
     """The network of a resolved `model` configuration; under `torch.device("meta")` it takes no memory."""
     parts = {key: model[key] for key in BUILT} | {"mixers": [instantiate(mixer) for mixer in model["mixers"]]}
-    return LanguageModel(vocabulary_size, Backbone(**parts), model["d_model"])
+    embedding = instantiate(parts.pop("embedding"))
+    return LanguageModel(vocabulary_size, Backbone(**parts), model["d_model"], embedding)
 
 
 def total_steps(config: dict[str, Any], data: LanguageModellingData) -> int:

@@ -118,7 +118,7 @@ def _new_record(config: dict[str, Any], data: LanguageModellingData, found: Run,
 
 
 def _optimizer(config: dict[str, Any], data: LanguageModellingData) -> AdamW:
-    settings = config["optimizer"]
+    settings = {key: value for key, value in config["optimizer"].items() if key != "schedule"}
     return AdamW(**settings | {"schedule_steps": settings["schedule_steps"] or total_steps(config, data)})
 
 

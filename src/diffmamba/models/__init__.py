@@ -1,7 +1,8 @@
 """Models: residual blocks around mixers, embeddings and heads, and generation."""
 
 from diffmamba.models.backbone import Backbone
+from diffmamba.models.embeddings import AdaptiveEmbedding, TiedEmbedding
 from diffmamba.models.generation import generate
 from diffmamba.models.language_model import LanguageModel
 
-__all__ = ["Backbone", "LanguageModel", "generate"]
+__all__ = ["AdaptiveEmbedding", "Backbone", "LanguageModel", "TiedEmbedding", "generate"]

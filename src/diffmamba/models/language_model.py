@@ -1,41 +1,50 @@
-"""A language model: symbols in, logits of the next symbol out."""
+"""A language model: symbols in, logits or the loss of the next symbol out."""
+
+from collections.abc import Callable
+from typing import cast
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from diffmamba.mixers.mixer import State
 from diffmamba.models.backbone import Backbone
+from diffmamba.models.embeddings import AdaptiveEmbedding, TiedEmbedding
 
 
 class LanguageModel(nn.Module):
-    """Embedding, backbone, and a head tied to the embedding (full softmax; the paper's setting for Text8 and Enwik8).
+    """Embedding, backbone, and a softmax tied to the embedding.
 
-    The embedding starts at N(0, 1/d_model) and is multiplied by √d_model on the way in, as in Transformer-XL, so that
-    inputs have unit variance and the tied logits start near zero. The paper is silent here.
+    Args:
+        vocabulary_size: number of symbols.
+        backbone: maps `(batch, length, d_model)` to the same shape.
+        d_model: its width.
+        embedding: `(vocabulary_size, d_model) → ` one of `diffmamba.models.embeddings`.
     """
 
-    def __init__(self, vocabulary_size: int, backbone: Backbone, d_model: int):
+    def __init__(
+        self,
+        vocabulary_size: int,
+        backbone: Backbone,
+        d_model: int,
+        embedding: Callable[..., nn.Module] = TiedEmbedding,
+    ):
         super().__init__()
-        self.embedding = nn.Embedding(vocabulary_size, d_model)
-        self.scale = d_model**0.5
-        nn.init.normal_(self.embedding.weight, std=1 / self.scale)
+        self.embedding = cast("TiedEmbedding | AdaptiveEmbedding", embedding(vocabulary_size, d_model))
         self.backbone = backbone
 
-    def forward(self, symbols: Tensor) -> Tensor:
-        """symbols `(batch, length)` → logits `(batch, length, vocabulary_size)`."""
-        return self._logits(self.backbone(self._embed(symbols)))
+    def forward(self, symbols: Tensor, targets: Tensor | None = None) -> Tensor:
+        """symbols `(batch, length)` → logits `(batch, length, vocabulary_size)`.
+
+        With targets `(batch, length)`: -ln p of each of them instead, `(batch, length)`, 0 where the target is -100;
+        an adaptive softmax never computes all logits for it.
+        """
+        hidden = self.backbone(self.embedding.embed(symbols))
+        return self.embedding.logits(hidden) if targets is None else self.embedding.nats(hidden, targets)
 
     def extend(self, symbols: Tensor, states: list[State]) -> tuple[Tensor, list[State]]:
         """Logits of further symbols `(batch, length)`, and the states after them."""
-        hidden, states = self.backbone.extend(self._embed(symbols), states)
-        return self._logits(hidden), states
+        hidden, states = self.backbone.extend(self.embedding.embed(symbols), states)
+        return self.embedding.logits(hidden), states
 
     def allocate_state(self, batch: int) -> list[State]:
         """The states before the first symbol."""
         return self.backbone.allocate_state(batch)
-
-    def _embed(self, symbols: Tensor) -> Tensor:
-        return self.embedding(symbols) * self.scale
-
-    def _logits(self, hidden: Tensor) -> Tensor:
-        return F.linear(hidden, self.embedding.weight)

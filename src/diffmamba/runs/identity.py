@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Any
 
-BUILT = ("d_model", "n_layers", "layer", "residual", "dropout", "lambda_index", "mixers")
+BUILT = ("d_model", "n_layers", "layer", "residual", "dropout", "lambda_index", "mixers", "embedding")
 """The keys of `model` that the network is built from; all others are shorthand for use inside `mixers`."""
 FED = ("batch_size", "length", "eval_windows", "rotation_seed")
 """The keys of `data` that say how the corpus is fed; which corpus it is, its fingerprint says."""
@@ -25,7 +25,7 @@ def determining(config: dict[str, Any], fingerprint: str) -> dict[str, Any]:
         "model": {key: config["model"][key] for key in BUILT},
         "data": {"fingerprint": fingerprint, "symbols": config["data"]["symbols"]}
         | {key: config["data"][key] for key in FED},
-        "optimizer": config["optimizer"],
+        "optimizer": {key: value for key, value in config["optimizer"].items() if key != "schedule"},
         "budget": {key: config["scale"][key] for key in BUDGET},
         "trainer": {key: value for key, value in config["trainer"].items() if key not in NOT_TRAINING},
         "seed": config["seed"],

@@ -6,7 +6,6 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torchmetrics import MeanMetric, MetricCollection
 
 from diffmamba.data.streams import IGNORED
@@ -36,20 +35,16 @@ class LanguageModelling(L.LightningModule):
     def forward(self, symbols: Tensor) -> Tensor:
         return self.network(symbols)
 
-    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Mean nats per predicted symbol."""
-        inputs, targets = batch
-        return F.cross_entropy(self.network(inputs).flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED)
-
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        loss = self._finite(self.loss(batch), "training")
-        self.log("train/loss", loss, prog_bar=True)
+        loss = self._finite(self.network(*batch).mean(), "training")  # every position has a target
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int, dataloader_idx: int = 0) -> None:
         split = SPLITS[dataloader_idx]
-        loss = self._finite(self.loss(batch), split)  # the metric would leave a NaN batch out
-        self.nats[split].update(loss, weight=(batch[1] != IGNORED).sum())
+        predicted = (batch[1] != IGNORED).sum()  # none of them where other ranks have a window more
+        loss = self._finite(self.network(*batch).sum() / predicted.clamp(min=1), split)  # the metric leaves NaN out
+        self.nats[split].update(loss, weight=predicted)
 
     def on_validation_epoch_end(self) -> None:
         for split, nats in self.nats.items():

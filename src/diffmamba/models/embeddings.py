@@ -1,0 +1,160 @@
+"""How symbols enter a language model and how it predicts them: one table for both ways.
+
+`TiedEmbedding` has a vector of full width for each symbol (Text8, Enwik8). `AdaptiveEmbedding` gives rare symbols narrow
+vectors and predicts them in two steps, first a cluster, then the symbol in it (Grave et al., arXiv 1609.04309, for the
+output; Baevski and Auli, arXiv 1809.10853, for the input; tied as in Transformer-XL, arXiv 1901.02860): with WikiText-103's
+267,735 types the full table alone would have 274M parameters at width 1024, and 267,735 logits at each position.
+
+Both have `embed`, `logits` and `nats`; a target of -100 is left out, as by PyTorch's losses.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffmamba.errors import SettingError
+
+
+class TiedEmbedding(nn.Embedding):
+    """One table `(vocabulary_size, d_model)` for input and full softmax.
+
+    It starts at N(0, 1/d_model) and is multiplied by √d_model on the way in, as in Transformer-XL, so that inputs have
+    unit variance and the tied logits start near zero. The paper is silent here.
+    """
+
+    def __init__(self, vocabulary_size: int, d_model: int):
+        super().__init__(vocabulary_size, d_model)
+        self.scale = d_model**0.5
+        nn.init.normal_(self.weight, std=1 / self.scale)
+
+    def embed(self, symbols: Tensor) -> Tensor:
+        """symbols `(batch, length)` → `(batch, length, d_model)`."""
+        return self(symbols) * self.scale
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden `(..., d_model)` → `(..., vocabulary_size)`."""
+        return F.linear(hidden, self.weight)
+
+    def nats(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """-ln p of each target, of the targets' shape; 0 where the target is -100."""
+        return _nats(self.logits(hidden).flatten(0, -2), targets.flatten()).view_as(targets)
+
+
+class AdaptiveEmbedding(nn.Module):
+    """Symbols by frequency in clusters [0, c1), [c1, c2), ..., [ck, vocabulary_size), narrower from one to the next.
+
+    Cluster i has vectors of width `d_model // div_val**i` and a projection to d_model. The way out uses the same vectors
+    and projections, but for the first cluster's projection, which is separate: so it is in Transformer-XL, and so the
+    published parameter counts of WikiText-103 are met (167M and 169M; tied, they would be 166M and 168M). The first
+    softmax is over the first cluster's symbols and one more logit for each other cluster:
+
+        p(symbol) = p(symbol | first softmax)                             in the first cluster
+        p(symbol) = p(cluster | first softmax) · p(symbol | its cluster)  in the others
+
+    Only the positions whose target is in a cluster compute that cluster's logits.
+
+    Vectors start at N(0, 1/d_model), projections at N(0, 1/width), biases at 0, so that inputs and logits have unit
+    variance in every cluster; inputs are multiplied by √d_model. The paper is silent here.
+
+    Args:
+        vocabulary_size: number of symbols, the most frequent first.
+        d_model: width of the model and of the first cluster.
+        cutoffs: where clusters but the first begin, ascending.
+        div_val: each cluster is that many times narrower than the one before.
+        embedding_dropout: of the embedded inputs.
+        softmax_dropout: of the projected outputs, before each cluster's logits.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        d_model: int,
+        cutoffs: Sequence[int],
+        div_val: int = 4,
+        embedding_dropout: float = 0.0,
+        softmax_dropout: float = 0.0,
+    ):
+        super().__init__()
+        borders = [0, *cutoffs, vocabulary_size]
+        if not cutoffs or any(low >= high for low, high in pairwise(borders)):
+            raise SettingError(
+                f"model.embedding.cutoffs={list(cutoffs)} must ascend and lie below the corpus's {vocabulary_size} symbols; "
+                f"model/embedding=full has none"
+            )
+        widths = [d_model // div_val**i for i in range(len(cutoffs) + 1)]
+        if div_val < 1 or not widths[-1]:
+            raise SettingError(
+                f"model.embedding.div_val={div_val} leaves the last of {len(widths)} clusters no width at d_model={d_model}"
+            )
+        self.scale = d_model**0.5
+        self.borders = borders
+        self.register_buffer("cutoffs", torch.tensor(list(cutoffs)), persistent=False)
+        sizes = [high - low for low, high in pairwise(borders)]
+        self.vectors = nn.ParameterList(
+            nn.Parameter(torch.randn(size, width) / self.scale) for size, width in zip(sizes, widths, strict=True)
+        )
+        self.projections = nn.ParameterList(nn.Parameter(torch.randn(d_model, width) / width**0.5) for width in widths)
+        self.head_projection = nn.Parameter(torch.randn(d_model, d_model) / self.scale)
+        self.bias = nn.Parameter(torch.zeros(vocabulary_size))
+        self.clusters = nn.Linear(d_model, len(cutoffs))
+        nn.init.normal_(self.clusters.weight, std=1 / self.scale)
+        nn.init.zeros_(self.clusters.bias)
+        self.embedding_dropout = nn.Dropout(embedding_dropout)
+        self.softmax_dropout = nn.Dropout(softmax_dropout)
+
+    def embed(self, symbols: Tensor) -> Tensor:
+        """symbols `(batch, length)` → `(batch, length, d_model)`."""
+        flat = symbols.flatten()
+        cluster = self._cluster(flat)
+        parts, rows = [], []
+        for i, (vectors, projection) in enumerate(zip(self.vectors, self.projections, strict=True)):
+            row = (cluster == i).nonzero()[:, 0]  # also where there is none: every parameter takes part on every rank
+            parts.append(F.linear(F.embedding(flat[row] - self.borders[i], vectors), projection))
+            rows.append(row)
+        embedded = torch.cat(parts)[torch.cat(rows).argsort()].view(*symbols.shape, -1)
+        return self.embedding_dropout(embedded * self.scale)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden `(..., d_model)` → ln p of every symbol `(..., vocabulary_size)`; for decoding, not for training."""
+        first = _at_least_float32(self._first(hidden)).log_softmax(-1)
+        size = self.borders[1]
+        tails = [
+            first[..., size + i - 1, None] + _at_least_float32(self._tail(i, hidden)).log_softmax(-1)
+            for i in range(1, len(self.vectors))
+        ]
+        return torch.cat([first[..., :size], *tails], dim=-1)
+
+    def nats(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """-ln p of each target, of the targets' shape; 0 where the target is -100."""
+        rows, flat = hidden.flatten(0, -2), targets.flatten()
+        cluster = self._cluster(flat)
+        nats = _nats(self._first(rows), torch.where(cluster == 0, flat, self.borders[1] + cluster - 1))
+        for i in range(1, len(self.vectors)):
+            row = (cluster == i).nonzero()[:, 0]
+            nats = nats.index_add(0, row, _nats(self._tail(i, rows[row]), flat[row] - self.borders[i]))
+        return nats.view_as(targets)
+
+    def _cluster(self, symbols: Tensor) -> Tensor:
+        return torch.bucketize(symbols, self.cutoffs, right=True)
+
+    def _first(self, hidden: Tensor) -> Tensor:
+        """Logits of the first cluster's symbols, then of the other clusters."""
+        projected = self.softmax_dropout(hidden @ self.head_projection)
+        symbols = F.linear(projected, self.vectors[0], self.bias[: self.borders[1]])
+        return torch.cat([symbols, self.clusters(projected)], dim=-1)
+
+    def _tail(self, i: int, hidden: Tensor) -> Tensor:
+        """Logits of the symbols in cluster i, given that it is this cluster."""
+        projected = self.softmax_dropout(hidden @ self.projections[i])
+        return F.linear(projected, self.vectors[i], self.bias[self.borders[i] : self.borders[i + 1]])
+
+
+def _nats(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(_at_least_float32(logits), targets, reduction="none")
+
+
+def _at_least_float32(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
