@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 
+from diffmamba import ranks
 from diffmamba.configuration import corpus
 from diffmamba.data.datamodule import LanguageModellingData
 from diffmamba.errors import SettingError
@@ -15,6 +16,7 @@ from diffmamba.models import Backbone, LanguageModel
 from diffmamba.ops import backend
 from diffmamba.runs.identity import BUILT, FED
 
+STRATEGIES = ("auto", "ddp", "fsdp")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
 
 
@@ -24,11 +26,12 @@ def check(config: dict[str, Any]) -> LanguageModellingData:
     trainer = config["trainer"]
     if trainer["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
         raise SettingError("trainer.accelerator=gpu finds no CUDA device here; trainer=cpu or trainer=auto would do")
+    if trainer["strategy"] not in STRATEGIES:
+        raise SettingError(f"trainer.strategy={trainer['strategy']} is not known; use one of {', '.join(STRATEGIES)}")
     _check_kernels(config)
-    if trainer["devices"] != 1:
-        raise SettingError(f"trainer.devices={trainer['devices']} is not supported yet; 1 would do")
     data = build_data(config)
     total_steps(config, data)
+    data.train_streams(0, ranks.world_size(trainer))
     data.val_dataloader()
     with torch.device("meta"):
         build_network(config["model"], data.corpus.vocabulary.size)
@@ -44,6 +47,9 @@ def _check_numbers(config: dict[str, Any]) -> None:
     for setting, (value, least) in whole.items():
         if type(value) is not int or value < least:
             raise SettingError(f"{setting}={value} must be a whole number of at least {least}")
+    parts = config["trainer"]["accumulate_grad_batches"]
+    if type(parts) is not int or parts < 1:
+        raise SettingError(f"trainer.accumulate_grad_batches={parts} must be a whole number of at least 1")
     precision = config["trainer"]["precision"]
     if precision not in PRECISIONS:
         raise SettingError(f"trainer.precision={precision} is not known; use one of {', '.join(PRECISIONS)}")
@@ -76,7 +82,10 @@ def build_data(config: dict[str, Any]) -> LanguageModellingData:
     """The data module of a resolved configuration."""
     settings = config["data"]
     fed = {key: settings[key] for key in FED}
-    return LanguageModellingData(corpus=corpus(settings), eval_batch_size=settings["eval_batch_size"], **fed)
+    parts = config["trainer"]["accumulate_grad_batches"]
+    return LanguageModellingData(
+        corpus=corpus(settings), eval_batch_size=settings["eval_batch_size"], parts=parts, **fed
+    )
 
 
 def build_network(model: dict[str, Any], vocabulary_size: int) -> LanguageModel:
@@ -89,10 +98,9 @@ def build_network(model: dict[str, Any], vocabulary_size: int) -> LanguageModel:
 def total_steps(config: dict[str, Any], data: LanguageModellingData) -> int:
     """Optimiser steps of the run: `scale.steps`, or `scale.epochs` epochs."""
     scale = config["scale"]
-    per_epoch = data.steps_per_epoch // config["trainer"]["accumulate_grad_batches"]
     if not scale["steps"] and not scale["epochs"]:
         raise SettingError("scale.steps and scale.epochs are both null; set one of them")
-    return scale["steps"] or scale["epochs"] * per_epoch
+    return scale["steps"] or scale["epochs"] * data.steps_per_epoch
 
 
 def network_weights(network: LanguageModel, checkpoint: Path) -> dict[str, torch.Tensor]:

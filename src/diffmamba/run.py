@@ -4,6 +4,7 @@ import logging
 import os
 import traceback
 import warnings
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressB
 from lightning.pytorch.loggers import Logger, WandbLogger
 from torch._inductor import config as inductor_config
 
+from diffmamba import ranks
 from diffmamba.allocator import keep_freed_memory
 from diffmamba.build import build_network, check, network_weights, total_steps
 from diffmamba.configuration import ROOT
@@ -36,31 +38,48 @@ def run(config: dict[str, Any], progress_bar: bool = True) -> Record:
 
     An interrupted run goes on from its last checkpoint; a failed one is returned as it is unless `retry_failed` is set.
     Raises RunTakenError where another process trains the same run, and SettingError before anything is written.
+
+    With several devices it starts a process for each; under torchrun or srun, every process calls it.
     """
     data = check(config)
     found = RunStore(config["runs"]).run(identity(config, data.corpus.fingerprint))
-    with found.claim():
+    with found.claim() if ranks.rank() == 0 else nullcontext():  # the first rank's claim is the job's
         record = found.read()
         if record and (record["status"] == "finished" or (record["status"] == "failed" and not config["retry_failed"])):
             return record
-        return _train(config, data, found, record, progress_bar)
+        checkpoint = found.last_checkpoint if found.last_checkpoint.exists() else None
+        if checkpoint:
+            with torch.device("meta"):
+                network_weights(build_network(config["model"], data.corpus.vocabulary.size), checkpoint)
+        if ranks.rank() == 0:
+            found.write(_new_record(config, data, found, record))
+        try:
+            processes = ranks.devices(config["trainer"])
+            if processes == 1 or ranks.started_elsewhere():
+                _train(config, data, found, progress_bar)
+            else:
+                ranks.launch(_train_as_rank, (config, found, progress_bar), processes)
+        except KeyboardInterrupt:
+            _record_end(found, status="interrupted")
+            raise
+        except Exception as error:
+            _record_end(found, status="failed", error=_failure(error, 0), finished=_now())
+    return _read(found)
 
 
-def _train(
-    config: dict[str, Any], data: LanguageModellingData, found: Run, earlier: Record | None, progress_bar: bool
-) -> Record:
+def _train_as_rank(config: dict[str, Any], found: Run, progress_bar: bool) -> None:
+    """What each process does that `run` starts."""
+    _train(config, check(config), found, progress_bar)
+
+
+def _train(config: dict[str, Any], data: LanguageModellingData, found: Run, progress_bar: bool) -> None:
     keep_freed_memory()
     if config["threads"]:
         torch.set_num_threads(config["threads"])
-    record = _new_record(config, data, found, earlier)
-    checkpoint = found.last_checkpoint if found.last_checkpoint.exists() else None
-    if checkpoint:
-        with torch.device("meta"):
-            network_weights(build_network(config["model"], data.corpus.vocabulary.size), checkpoint)
-    found.write(record)
-    trainer: L.Trainer | None = None
+    record = _read(found)
     loggers: list[Logger] = []
     recorder = RunRecorder(found, record)
+    trainer: L.Trainer | None = None
     try:
         L.seed_everything(config["seed"], verbose=False)
         network = build_network(config["model"], data.corpus.vocabulary.size)
@@ -72,21 +91,36 @@ def _train(
         loggers = _loggers(config, found, record)
         trainer = _trainer(config, data, found, recorder, loggers, progress_bar)
         device = trainer.strategy.root_device
-        record["hardware"] = hardware(device)
+        record["hardware"] = hardware(device) | {"devices": trainer.world_size}
         record["operators"] = {"backend": backend.describe(device), "compiled": config["compile"]}
-        log.info("operators: %s%s", record["operators"]["backend"], ", compiled" if config["compile"] else "")
+        if trainer.is_global_zero:
+            log.info("operators: %s%s", record["operators"]["backend"], ", compiled" if config["compile"] else "")
+        checkpoint = found.last_checkpoint if found.last_checkpoint.exists() else None
         trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
         recorder.update(trainer, status="finished", finished=_now())
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit
-        found.write(record | {"status": "interrupted"})
+        _record_end(found, status="interrupted")
         raise KeyboardInterrupt from None
     except Exception as error:
-        found.write(record | {"status": "failed", "error": _failure(error, trainer), "finished": _now()})
+        step = trainer.global_step if trainer else 0
+        _record_end(found, status="failed", error=_failure(error, step), finished=_now())
+        raise
     finally:
-        _close(loggers, found)
-    final = found.read()
-    assert final is not None
-    return final
+        if ranks.rank() == 0:
+            _close(loggers, found)
+
+
+def _record_end(found: Run, **changes: Any) -> None:
+    """Whichever process fails or is interrupted first says why; what the others end of is its silence."""
+    record = _read(found)
+    if record["status"] == "running":
+        found.write(record | changes)
+
+
+def _read(found: Run) -> Record:
+    record = found.read()
+    assert record is not None
+    return record
 
 
 def _new_record(config: dict[str, Any], data: LanguageModellingData, found: Run, earlier: Record | None) -> Record:
@@ -132,8 +166,7 @@ def _trainer(
 ) -> L.Trainer:
     settings = config["trainer"]
     steps = total_steps(config, data)
-    evaluate_every = config["scale"]["evaluate_every"]
-    batches = evaluate_every * settings["accumulate_grad_batches"] if evaluate_every else data.steps_per_epoch
+    evaluate_every = config["scale"]["evaluate_every"] or data.steps_per_epoch
     checkpoints = found.directory / "checkpoints"
     callbacks: list[Callback] = [
         recorder,
@@ -147,10 +180,11 @@ def _trainer(
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning.*")
     return instantiate(
-        settings,
+        settings | {"devices": ranks.devices(settings), "strategy": ranks.strategy(settings)},
+        plugins=ranks.plugins(),
         max_steps=steps,
-        max_epochs=-(-steps * settings["accumulate_grad_batches"] // data.steps_per_epoch),
-        val_check_interval=batches,
+        max_epochs=-(-steps // data.steps_per_epoch),
+        val_check_interval=evaluate_every * settings["accumulate_grad_batches"],
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         callbacks=callbacks,
@@ -201,13 +235,13 @@ def _close(loggers: list[Logger], found: Run) -> None:
             logger.experiment.finish(exit_code=0 if record["status"] == "finished" else 1)
 
 
-def _failure(error: Exception, trainer: L.Trainer | None) -> dict[str, Any]:
+def _failure(error: Exception, step: int) -> dict[str, Any]:
     cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
     return {
         "type": type(cause).__name__,
         "message": str(cause).partition("\n")[0] or type(cause).__name__,
         "traceback": traceback.format_exc(),
-        "step": trainer.global_step if trainer else 0,
+        "step": step,
     }
 
 

@@ -110,8 +110,7 @@ def test_last_evaluation_is_at_the_last_step(world: Any, settings: list[str], st
     record = world.train(*settings)
     assert [entry["step"] for entry in record["evaluations"]] == steps
     assert record["progress"] == {"step": steps[-1], "steps": steps[-1]}
-    per_step = 8 * 16 * record["config"]["trainer"]["accumulate_grad_batches"]
-    assert [entry["tokens"] for entry in record["evaluations"]] == [step * per_step for step in steps]
+    assert [entry["tokens"] for entry in record["evaluations"]] == [step * 8 * 16 for step in steps]
     assert torch.load(world.run(record).last_checkpoint, weights_only=True)["global_step"] == steps[-1]
 
 
@@ -145,18 +144,20 @@ def test_finished_run_is_never_trained_again(world: Any, interrupt_at: Callable[
 
 
 def exploding(at: int) -> Callable[..., torch.Tensor]:
-    """A training loss that is NaN from a step on."""
-    original = LanguageModelling.loss
+    """A training step whose weights are NaN from a step on."""
+    original = LanguageModelling.training_step
 
-    def loss(task: LanguageModelling, batch: Any) -> torch.Tensor:
-        return original(task, batch) * (math.nan if task.training and task.global_step >= at else 1.0)
+    def training_step(task: LanguageModelling, batch: Any, index: int) -> torch.Tensor:
+        if task.global_step >= at:
+            task.network.embedding.weight.data.fill_(math.nan)
+        return original(task, batch, index)
 
-    return loss
+    return training_step
 
 
 def test_failed_run_says_why_and_is_trained_again_only_on_demand(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(LanguageModelling, "loss", exploding(at=9))
+        patched.setattr(LanguageModelling, "training_step", exploding(at=9))
         record = world.train()
     assert record["status"] == "failed"
     assert record["error"].keys() == {"type", "message", "traceback", "step"}

@@ -16,7 +16,7 @@ SETTINGS = {  # an epoch of the world's text has 10 batches
     "evaluations at the epoch's end": ("scale.evaluate_every=5", "scale.steps=25"),
     "evaluations once an epoch": ("scale.evaluate_every=null", "scale.steps=null", "scale.epochs=2"),
     "evaluations that do not divide the run": ("scale.evaluate_every=7", "scale.steps=24"),
-    "gradients of two batches": ("scale.evaluate_every=4", "scale.steps=12", "trainer.accumulate_grad_batches=2"),
+    "gradients of two parts": ("scale.evaluate_every=4", "scale.steps=12", "trainer.accumulate_grad_batches=2"),
 }
 BESIDE = "evaluations beside the epoch's end"
 STRIKES = [
@@ -27,7 +27,7 @@ STRIKES = [
     ("evaluations at the epoch's end", (12, 20)),
     ("evaluations once an epoch", (10, 19)),
     ("evaluations that do not divide the run", (23,)),
-    ("gradients of two batches", (3, 5, 11)),
+    ("gradients of two parts", (3, 5, 11)),
 ]
 DROPOUT = "scale.dropout=0.3"
 

@@ -22,7 +22,7 @@ def test_lambda_init(depth: int, expected: float) -> None:
 @pytest.mark.parametrize(
     ("form", "values", "expected"),
     [
-        ("scalar", {"bar": 0.4}, 1 / (1 + math.exp(-0.4)) + 0.2),
+        ("scalar", {"bar": [0.4]}, [1 / (1 + math.exp(-0.4)) + 0.2]),
         ("reparam", {"bar": [0.1, -0.5, 1.0]}, 1 / (1 + math.exp(-0.6)) + 0.2),
         ("channel", {"bar": [0.1, -0.5, 1.0]}, [1 / (1 + math.exp(-bar)) + 0.2 for bar in (0.1, -0.5, 1.0)]),
         (

@@ -13,7 +13,7 @@ from diffmamba.data.sources import TextFile
 from diffmamba.runs import identity
 from diffmamba.runs.grid import expand
 
-GROUPS = ("model=", "data=", "trainer=", "logger=")
+GROUPS = ("model=", "model/embedding=", "data=", "trainer=", "logger=")
 TEXT = "the quick brown fox jumps over a lazy dog " * 20
 
 
@@ -53,6 +53,9 @@ def name(*settings: str, fingerprint: str = "0123456789abcdef") -> str:
         ("runs=runs", "runs=elsewhere"),
         ("logger=csv", "logger=default"),
         ("trainer=cpu", "trainer=auto"),
+        ("trainer=cpu", "trainer=ddp"),
+        ("trainer.devices=1", "trainer.devices=2 trainer.strategy=fsdp"),
+        ("optimizer.schedule=published", "optimizer.schedule=to_end"),  # a scale without a published length
         ("threads=1", "threads=2"),
         ("group=null", "group=table2"),
         ("retry_failed=false", "retry_failed=true"),
@@ -70,6 +73,8 @@ MATTERS = [
     *("optimizer.learning_rate=1e-3", "optimizer.weight_decay=0", "optimizer.betas=[0.9,0.95]"),
     *("optimizer.warmup_steps=5", "optimizer.schedule_steps=1000", "seed=1", "trainer.precision=bf16-mixed"),
     *("trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=1.0", "scale.dropout=0.1", "scale.length=64"),
+    *("scale.schedule_steps=2000", "model/embedding=adaptive"),
+    *("model/embedding=adaptive model.embedding.div_val=2", "model/embedding=adaptive model.embedding.cutoffs=[9]"),
     *("scale.batch_size=8", "scale.steps=100", "scale.steps=null scale.epochs=1", "scale.evaluate_every=20"),
     *("scale.evaluate_every=null", "scale.eval_windows=null", "data.rotation_seed=1", "scale.d_model=128"),
     *("scale.n_layers=1", "scale.headdim=16", "scale.d_state=8", "model.d_conv=2", "model.expand=2", "model.sign=1"),

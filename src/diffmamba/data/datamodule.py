@@ -3,7 +3,7 @@
 from lightning.pytorch import LightningDataModule
 
 from diffmamba.data.corpus import Corpus
-from diffmamba.data.streams import EvalWindows, TrainStreams
+from diffmamba.data.streams import EvalWindows, TrainStreams, steps_per_epoch
 
 
 class LanguageModellingData(LightningDataModule):
@@ -14,11 +14,12 @@ class LanguageModellingData(LightningDataModule):
 
     Args:
         corpus: the prepared corpus.
-        batch_size: training streams, over all ranks.
+        batch_size: training streams of one optimiser step, over all ranks and accumulated parts.
         length: symbols per window.
         eval_batch_size: windows per evaluation batch, on each rank.
         eval_windows: at most that many windows of each evaluated split, over all ranks; None is all of them.
         rotation_seed: epoch `e` rotates its streams by offsets drawn from a generator seeded `rotation_seed + e`.
+        parts: batches that a rank's share of a step comes in, whose gradients are accumulated.
 
     Using it raises `SettingError` where a setting does not fit the corpus.
 
@@ -38,6 +39,7 @@ class LanguageModellingData(LightningDataModule):
         eval_batch_size: int,
         eval_windows: int | None = None,
         rotation_seed: int = 42,
+        parts: int = 1,
     ) -> None:
         super().__init__()
         self.corpus = corpus
@@ -46,16 +48,17 @@ class LanguageModellingData(LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.eval_windows = eval_windows
         self.rotation_seed = rotation_seed
+        self.parts = parts
         self._streams: TrainStreams | None = None
         self._restored: dict[str, int] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
-        """Training steps per epoch, whatever the number of ranks."""
-        return len(self._train_streams(rank=0, world_size=1))
+        """Optimiser steps per epoch, whatever the number of ranks and parts."""
+        return steps_per_epoch(self.corpus.sizes["train"], self.batch_size, self.length)
 
     def train_dataloader(self) -> TrainStreams:
-        self._streams = self._train_streams(*self._ranks())
+        self._streams = self.train_streams(*self._ranks())
         if self._restored is not None:
             self._streams.load_state_dict(self._restored)
             self._restored = None
@@ -70,9 +73,10 @@ class LanguageModellingData(LightningDataModule):
     def val_dataloader(self) -> list[EvalWindows]:
         return [self._windows("val"), self._windows("test")]
 
-    def _train_streams(self, rank: int, world_size: int) -> TrainStreams:
+    def train_streams(self, rank: int, world_size: int) -> TrainStreams:
+        """The streams of one of so many ranks, at the start of the first epoch."""
         training = self.corpus.split("train")
-        return TrainStreams(training, self.batch_size, self.length, self.rotation_seed, rank, world_size)
+        return TrainStreams(training, self.batch_size, self.length, self.rotation_seed, rank, world_size, self.parts)
 
     def _windows(self, split: str) -> EvalWindows:
         return EvalWindows(

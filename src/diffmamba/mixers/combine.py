@@ -29,7 +29,7 @@ def lambda_init(depth: int) -> float:
 
 
 class Lambda(nn.Module):
-    """The learned weight λ of the second branch; `forward()` gives a scalar, or `(channels,)` for the channel form.
+    """The learned weight λ of the second branch; `forward()` gives one number, or `(channels,)` for the channel form.
 
     | form      | λ                                        | parameters                              |
     | scalar    | sigmoid(λ̄) + λ_init                      | λ̄ one number, N(0, 1) (eq. 17)          |
@@ -51,7 +51,7 @@ class Lambda(nn.Module):
         if form in ("exp", "exp_printed"):
             self.q1, self.k1, self.q2, self.k2 = (nn.Parameter(torch.randn(d_state) * 0.1) for _ in range(4))
         elif form != "fixed":
-            self.bar = nn.Parameter(torch.randn(()) if form == "scalar" else torch.randn(channels))
+            self.bar = nn.Parameter(torch.randn(1 if form == "scalar" else channels))  # 1-d: fsdp divides no scalars
 
     def forward(self) -> Tensor | float:
         if self.form == "fixed":

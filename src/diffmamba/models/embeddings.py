@@ -1,9 +1,10 @@
 """How symbols enter a language model and how it predicts them: one table for both ways.
 
-`TiedEmbedding` has a vector of full width for each symbol (Text8, Enwik8). `AdaptiveEmbedding` gives rare symbols narrow
-vectors and predicts them in two steps, first a cluster, then the symbol in it (Grave et al., arXiv 1609.04309, for the
-output; Baevski and Auli, arXiv 1809.10853, for the input; tied as in Transformer-XL, arXiv 1901.02860): with WikiText-103's
-267,735 types the full table alone would have 274M parameters at width 1024, and 267,735 logits at each position.
+`TiedEmbedding` has a vector of full width for each symbol (Text8, Enwik8). `AdaptiveEmbedding` gives rare symbols
+narrow vectors and predicts them in two steps, first a cluster, then the symbol in it (Grave et al., arXiv 1609.04309,
+for the output; Baevski and Auli, arXiv 1809.10853, for the input; tied as in Transformer-XL, arXiv 1901.02860): with
+WikiText-103's 267,735 types the full table alone would have 274M parameters at width 1024, and each position as many
+logits.
 
 Both have `embed`, `logits` and `nats`; a target of -100 is left out, as by PyTorch's losses.
 """
@@ -46,10 +47,10 @@ class TiedEmbedding(nn.Embedding):
 class AdaptiveEmbedding(nn.Module):
     """Symbols by frequency in clusters [0, c1), [c1, c2), ..., [ck, vocabulary_size), narrower from one to the next.
 
-    Cluster i has vectors of width `d_model // div_val**i` and a projection to d_model. The way out uses the same vectors
-    and projections, but for the first cluster's projection, which is separate: so it is in Transformer-XL, and so the
-    published parameter counts of WikiText-103 are met (167M and 169M; tied, they would be 166M and 168M). The first
-    softmax is over the first cluster's symbols and one more logit for each other cluster:
+    Cluster i has vectors of width `d_model // div_val**i` and a projection to d_model. The way out uses the same
+    vectors and projections, but for the first cluster's projection, which is separate: so it is in Transformer-XL, and
+    so the published parameter counts of WikiText-103 are met (167M and 169M; tied, they would be 166M and 168M). The
+    first softmax is over the first cluster's symbols and one more logit for each other cluster:
 
         p(symbol) = p(symbol | first softmax)                             in the first cluster
         p(symbol) = p(cluster | first softmax) · p(symbol | its cluster)  in the others
@@ -78,19 +79,12 @@ class AdaptiveEmbedding(nn.Module):
         softmax_dropout: float = 0.0,
     ):
         super().__init__()
+        _check(vocabulary_size, d_model, cutoffs, div_val)
         borders = [0, *cutoffs, vocabulary_size]
-        if not cutoffs or any(low >= high for low, high in pairwise(borders)):
-            raise SettingError(
-                f"model.embedding.cutoffs={list(cutoffs)} must ascend and lie below the corpus's {vocabulary_size} symbols; "
-                f"model/embedding=full has none"
-            )
-        widths = [d_model // div_val**i for i in range(len(cutoffs) + 1)]
-        if div_val < 1 or not widths[-1]:
-            raise SettingError(
-                f"model.embedding.div_val={div_val} leaves the last of {len(widths)} clusters no width at d_model={d_model}"
-            )
+        widths = [d_model // div_val**i for i in range(len(borders) - 1)]
         self.scale = d_model**0.5
         self.borders = borders
+        self.cutoffs: Tensor
         self.register_buffer("cutoffs", torch.tensor(list(cutoffs)), persistent=False)
         sizes = [high - low for low, high in pairwise(borders)]
         self.vectors = nn.ParameterList(
@@ -138,7 +132,7 @@ class AdaptiveEmbedding(nn.Module):
         return nats.view_as(targets)
 
     def _cluster(self, symbols: Tensor) -> Tensor:
-        return torch.bucketize(symbols, self.cutoffs, right=True)
+        return torch.bucketize(symbols.contiguous(), self.cutoffs, right=True)
 
     def _first(self, hidden: Tensor) -> Tensor:
         """Logits of the first cluster's symbols, then of the other clusters."""
@@ -150,6 +144,22 @@ class AdaptiveEmbedding(nn.Module):
         """Logits of the symbols in cluster i, given that it is this cluster."""
         projected = self.softmax_dropout(hidden @ self.projections[i])
         return F.linear(projected, self.vectors[i], self.bias[self.borders[i] : self.borders[i + 1]])
+
+
+def _check(vocabulary_size: int, d_model: int, cutoffs: Sequence[int], div_val: int) -> None:
+    whole = isinstance(cutoffs, Sequence) and all(type(cutoff) is int for cutoff in cutoffs)
+    if not whole or not cutoffs or any(low >= high for low, high in pairwise([0, *cutoffs, vocabulary_size])):
+        raise SettingError(
+            f"model.embedding.cutoffs={cutoffs} must be whole numbers that ascend and lie below the corpus's "
+            f"{vocabulary_size} symbols; model/embedding=full has none"
+        )
+    if type(div_val) is not int or div_val < 1:
+        raise SettingError(f"model.embedding.div_val={div_val} must be a whole number of at least 1")
+    if d_model < div_val ** len(cutoffs):
+        raise SettingError(
+            f"model.embedding.div_val={div_val} leaves the last of {len(cutoffs) + 1} clusters no width at "
+            f"d_model={d_model}"
+        )
 
 
 def _nats(logits: Tensor, targets: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from diffmamba.runs.store import Record, Run, write_json
 
@@ -98,19 +98,30 @@ class RunRecorder(L.Callback):
 
 
 class RandomState(L.Callback):
-    """Saves the random generators with the checkpoint, so that a resumed run draws the dropout it would have drawn."""
+    """Saves the random generators of every rank with the checkpoint, so that a resumed run draws the dropout it would
+    have drawn. Ranks begin with different ones; those beyond the saved number begin anew.
+    """
 
     def __init__(self) -> None:
-        self._saved: dict[str, Any] | None = None
+        self._saved: list[dict[str, Any]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+        own = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+        if not distributed.is_available() or not distributed.is_initialized():
+            return {"ranks": [own]}
+        ranks = [own] * distributed.get_world_size()
+        distributed.all_gather_object(ranks, own)
+        return {"ranks": ranks}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._saved = state_dict
+        self._saved = state_dict["ranks"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._saved is not None:
-            torch.set_rng_state(self._saved["cpu"])
-            if len(self._saved["cuda"]) == torch.cuda.device_count():
-                torch.cuda.set_rng_state_all(self._saved["cuda"])
+        if trainer.global_rank >= len(self._saved):
+            if trainer.global_rank:
+                torch.manual_seed(torch.initial_seed() + trainer.global_rank + trainer.global_step)
+            return
+        saved = self._saved[trainer.global_rank]
+        torch.set_rng_state(saved["cpu"])
+        if len(saved["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(saved["cuda"])

@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import fully_shard
 from torchmetrics import MeanMetric, MetricCollection
 
 from diffmamba.data.streams import IGNORED
@@ -30,14 +31,24 @@ class LanguageModelling(L.LightningModule):
         super().__init__()
         self.network = network
         self.optimizer = optimizer
+        self._step_loss: Tensor | float = 0.0  # sum over the parts of a step so far
         self.nats = MetricCollection({split: MeanMetric() for split in SPLITS}, compute_groups=False)
+
+    def configure_model(self) -> None:
+        """Under `trainer.strategy=fsdp`, divides every residual block among the devices, and then what is left."""
+        if self.device_mesh is not None:
+            for block in self.network.backbone.blocks:
+                fully_shard(block, mesh=self.device_mesh["data_parallel"])
+            fully_shard(self.network, mesh=self.device_mesh["data_parallel"])
 
     def forward(self, symbols: Tensor) -> Tensor:
         return self.network(symbols)
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         loss = self._finite(self.network(*batch).mean(), "training")  # every position has a target
-        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
+        part = index % self.trainer.accumulate_grad_batches
+        self._step_loss = loss.detach() if part == 0 else self._step_loss + loss.detach()
+        self.log("train/loss", self._step_loss / (part + 1), prog_bar=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int, dataloader_idx: int = 0) -> None:

@@ -1,0 +1,140 @@
+"""The processes of one run: how many, which of them this is, and starting them on this machine.
+
+With more than one device a run has one process for each, its ranks. `run` starts them here, unless it finds itself
+started as one of several already, by torchrun or by srun with a task for each device; then every process of the job
+calls `run`. The first rank keeps the record.
+"""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.utilities import rank_zero_only
+from torch import multiprocessing
+
+from diffmamba.errors import SettingError
+
+LAUNCHED = "DIFFMAMBA_LAUNCHED"  # set in the processes that `launch` starts
+PATIENCE_SECONDS = 60  # for ranks that were asked to stop
+
+
+def devices(trainer: dict[str, Any]) -> int:
+    """Devices of the run on this machine, of a resolved `trainer` configuration.
+
+    Raises SettingError where there are not so many.
+    """
+    wanted = trainer["devices"]
+    on_gpu = torch.cuda.is_available() and trainer["accelerator"] in ("gpu", "cuda", "auto")
+    present = torch.cuda.device_count() if on_gpu else 1
+    if wanted in ("auto", -1):
+        return present
+    if type(wanted) is not int or wanted < 1:
+        raise SettingError(f"trainer.devices={wanted} must be a whole number of at least 1, or auto for all there are")
+    if on_gpu and wanted > present:
+        raise SettingError(f"trainer.devices={wanted}, but there are {present} here; trainer.devices=auto takes all")
+    return wanted
+
+
+def world_size(trainer: dict[str, Any]) -> int:
+    """Processes of the run, over all its machines."""
+    nodes = trainer["num_nodes"]
+    if type(nodes) is not int or nodes < 1:
+        raise SettingError(f"trainer.num_nodes={nodes} must be a whole number of at least 1")
+    if nodes > 1 and not started_elsewhere():
+        raise SettingError(
+            f"trainer.num_nodes={nodes} needs a process for each device, started by torchrun or srun; "
+            "trainer.num_nodes=1 starts its own"
+        )
+    return devices(trainer) * nodes
+
+
+def strategy(trainer: dict[str, Any]) -> Any:
+    """What `lightning.Trainer` takes as strategy. Ours for fsdp, PyTorch's second one, saves what all others save."""
+    if trainer["strategy"] != "fsdp":
+        return trainer["strategy"]
+    return ModelParallelStrategy(world_size(trainer), 1, save_distributed_checkpoint=False)
+
+
+def plugins() -> list[Any]:
+    """What `lightning.Trainer` is to be told of a process that `launch` started, also inside a job of Slurm's."""
+    return [LightningEnvironment()] if LAUNCHED in os.environ else []
+
+
+def started_elsewhere() -> bool:
+    """Whether something else has started this process as one of several ranks: torchrun, srun, or `launch`."""
+    tasks = os.environ.get("SLURM_NTASKS", "1")
+    by_srun = "SLURM_PROCID" in os.environ and tasks.isdecimal() and int(tasks) > 1
+    return "LOCAL_RANK" in os.environ or by_srun
+
+
+def rank() -> int:
+    """Which rank this process is; 0 if it is alone."""
+    names = ("RANK", "SLURM_PROCID", "LOCAL_RANK") if started_elsewhere() else ()
+    return next((int(os.environ[name]) for name in names if name in os.environ), 0)
+
+
+def launch(function: Callable[..., None], arguments: tuple[Any, ...], processes: int) -> None:
+    """Runs `function(*arguments)` in so many processes, as the ranks of one run, and waits for all of them.
+
+    The end of one with an error ends the others and is raised here; so does Ctrl-C, after they have ended.
+    """
+    context = multiprocessing.start_processes(
+        _rank, (_free_port(), processes, function, arguments), processes, join=False, start_method="spawn"
+    )
+    try:
+        while not context.join():
+            pass
+    except KeyboardInterrupt:
+        _stop(context.processes)
+        raise
+
+
+def _rank(
+    local_rank: int, port: int, processes: int, function: Callable[..., None], arguments: tuple[Any, ...]
+) -> None:
+    """A rank's process: in a group of its own, so that Ctrl-C reaches it once, from `launch`."""
+    with suppress(OSError):
+        os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ |= {
+        LAUNCHED: "1",
+        "LOCAL_RANK": str(local_rank),
+        "RANK": str(local_rank),
+        "NODE_RANK": "0",
+        "WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    torch.set_num_threads(max(1, torch.get_num_threads() // processes))
+    rank_zero_only.rank = local_rank  # read from the environment when Lightning was imported
+    logging.getLogger("lightning").setLevel(logging.WARNING)
+    try:
+        function(*arguments)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _stop(processes: list[Any]) -> None:
+    for process in processes:
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGINT)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.is_alive():
+            process.kill()
