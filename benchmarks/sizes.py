@@ -34,6 +34,9 @@ class Sizes:
     new: int
     positions: tuple[int, ...]
     steps: int  # decoding steps in one measurement of a position
+    loop: tuple[str, ...]  # settings of a run whose step takes about 20 ms
+    loop_steps: int
+    loader_share: int  # one in how many symbols of the published corpora the loader is measured with
     medium: Scale  # of the paper's networks without feed-forward layers
     latency_lengths: tuple[int, ...]
     memory_batches: tuple[int, ...]
@@ -71,6 +74,9 @@ CPU = Sizes(
     new=128,
     positions=(100, 1000, 10_000, 50_000),
     steps=32,
+    loop=("scale.d_model=64", "scale.n_layers=1", "scale.batch_size=8", "scale.length=64"),
+    loop_steps=300,
+    loader_share=1,
     medium=Scale(d_model=256, headdim=64, d_state=64, n_layers=2, layer=PURE, residual="pre_norm"),
     latency_lengths=(512, 1024, 2048, 4096, 8192),
     memory_batches=(1, 4, 16),
@@ -97,6 +103,9 @@ CUDA = Sizes(
     new=128,
     positions=(100, 1000, 10_000, 50_000),
     steps=32,
+    loop=("scale.d_model=512", "scale.n_layers=3", "scale.headdim=64", "scale.batch_size=32", "scale.length=512"),
+    loop_steps=500,
+    loader_share=1,
     medium=Scale(
         d_model=1024, headdim=64, d_state=128, n_layers=48, layer=PURE, residual="pre_norm", vocabulary=50_280
     ),
@@ -125,6 +134,9 @@ QUICK = Sizes(
     new=4,
     positions=(10, 100),
     steps=2,
+    loop=("scale.d_model=64", "scale.n_layers=1", "scale.batch_size=2", "scale.length=32", "logger=csv"),
+    loop_steps=5,
+    loader_share=1000,
     medium=Scale(d_model=64, headdim=32, d_state=8, layer=PURE, residual="pre_norm"),
     latency_lengths=(512,),
     memory_batches=(1,),

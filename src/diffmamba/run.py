@@ -52,11 +52,11 @@ def run(config: dict[str, Any], progress_bar: bool = True) -> Record:
             with torch.device("meta"):
                 network_weights(build_network(config["model"], data.corpus.vocabulary.size), checkpoint)
         if ranks.rank() == 0:
-            found.write(_new_record(config, data, found, record))
+            found.write(new_record(config, data, found, record))
         try:
             processes = ranks.devices(config["trainer"])
             if processes == 1 or ranks.started_elsewhere():
-                _train(config, data, found, progress_bar)
+                train(config, data, found, progress_bar)
             else:
                 ranks.launch(_train_as_rank, (config, found, progress_bar), processes)
         except KeyboardInterrupt:
@@ -69,10 +69,11 @@ def run(config: dict[str, Any], progress_bar: bool = True) -> Record:
 
 def _train_as_rank(config: dict[str, Any], found: Run, progress_bar: bool) -> None:
     """What each process does that `run` starts."""
-    _train(config, check(config), found, progress_bar)
+    train(config, check(config), found, progress_bar)
 
 
-def _train(config: dict[str, Any], data: LanguageModellingData, found: Run, progress_bar: bool) -> None:
+def train(config: dict[str, Any], data: LanguageModellingData, found: Run, progress_bar: bool) -> None:
+    """Trains a run that has a record, in this process, alone or as one rank of several; the record says how it ended."""
     keep_freed_memory()
     if config["threads"]:
         torch.set_num_threads(config["threads"])
@@ -123,7 +124,7 @@ def _read(found: Run) -> Record:
     return record
 
 
-def _new_record(config: dict[str, Any], data: LanguageModellingData, found: Run, earlier: Record | None) -> Record:
+def new_record(config: dict[str, Any], data: LanguageModellingData, found: Run, earlier: Record | None) -> Record:
     """The record at the start; an interrupted run keeps the evaluations it has until the checkpoint replaces them."""
     return {
         "schema": SCHEMA,

@@ -45,10 +45,14 @@ class LanguageModelling(L.LightningModule):
         return self.network(symbols)
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        loss = self._finite(self.network(*batch).mean(), "training")  # every position has a target
+        loss = self.network(*batch).mean()  # every position has a target
         part = index % self.trainer.accumulate_grad_batches
         self._step_loss = loss.detach() if part == 0 else self._step_loss + loss.detach()
-        self.log("train/loss", self._step_loss / (part + 1), prog_bar=True, sync_dist=True)
+        due = (self.global_step + 1) % self.trainer.log_every_n_steps == 0
+        if due:  # at every step, `log` would take a millisecond
+            self.log("train/loss", self._step_loss / (part + 1), prog_bar=True, sync_dist=True)
+        if due or loss.device.type == "cpu":  # looking at a GPU's loss waits for it
+            self._finite(loss, "training")
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int, dataloader_idx: int = 0) -> None:
