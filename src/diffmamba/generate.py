@@ -8,12 +8,10 @@ from typing import Any
 
 import torch
 
-from diffmamba import command_line, configuration
-from diffmamba.build import build_network, network_weights
-from diffmamba.data import Corpus
+from diffmamba import command_line
 from diffmamba.errors import SettingError
-from diffmamba.models import LanguageModel, generate
-from diffmamba.runs import Run
+from diffmamba.models import generate
+from diffmamba.trained import TrainedRun
 
 USAGE = """usage: python -m diffmamba.generate run=DIR [prompt=TEXT] [length=400] [temperature=1.0]
                                     [top_k=0] [top_p=1.0] [seed=0] [samples=1] [checkpoint=last|best]
@@ -58,7 +56,8 @@ def main(words: list[str]) -> int:
     for name, (range_, fits) in RANGES.items():
         if not fits(settings[name]):
             raise SettingError(f"{name}={settings[name]} must be {range_}")
-    network, corpus = load(Path(settings["run"]), settings["checkpoint"])
+    trained = TrainedRun(Path(settings["run"]))
+    corpus, network = trained.corpus(), trained.network(settings["checkpoint"])
     prompt = corpus.vocabulary.encode(settings["prompt"])
     if not prompt:
         raise SettingError(f"prompt={settings['prompt']!r} has no symbol of the corpus's alphabet")
@@ -81,21 +80,6 @@ def main(words: list[str]) -> int:
             sys.stdout.flush()
         sys.stdout.write("\n")
     return 0
-
-
-def load(directory: Path, checkpoint: str = "last") -> tuple[LanguageModel, Corpus]:
-    """The network of a run with its trained weights, in evaluation mode, and the corpus it was trained on."""
-    record = Run(directory).read()
-    if record is None:
-        raise SettingError(f"run={directory} is not a run: there is no result.json in it")
-    corpus = configuration.corpus(record["config"]["data"])
-    if corpus.fingerprint != record["corpus"]["fingerprint"]:
-        raise SettingError(
-            f"{record['corpus']['name']} is not the text that {directory} was trained on any more; restore it first"
-        )
-    network = build_network(record["config"]["model"], record["corpus"]["vocabulary"])
-    network.load_state_dict(network_weights(network, directory / "checkpoints" / f"{checkpoint}.ckpt"))
-    return network.eval(), corpus
 
 
 if __name__ == "__main__":

@@ -32,16 +32,22 @@ def devices(trainer: dict[str, Any]) -> int:
 
     Raises SettingError where there are not so many.
     """
-    wanted = trainer["devices"]
-    on_gpu = torch.cuda.is_available() and trainer["accelerator"] in ("gpu", "cuda", "auto")
-    present = torch.cuda.device_count() if on_gpu else 1
+    wanted, present = trainer["devices"], len(gpus(trainer))
     if wanted in ("auto", -1):
-        return present
+        return present or 1
     if type(wanted) is not int or wanted < 1:
         raise SettingError(f"trainer.devices={wanted} must be a whole number of at least 1, or auto for all there are")
-    if on_gpu and wanted > present:
+    if present and wanted > present:
         raise SettingError(f"trainer.devices={wanted}, but there are {present} here; trainer.devices=auto takes all")
     return wanted
+
+
+def gpus(trainer: dict[str, Any]) -> list[str]:
+    """The GPUs that runs may use here, by the names that CUDA_VISIBLE_DEVICES knows; none where they use the CPU."""
+    if trainer["accelerator"] not in ("gpu", "cuda", "auto") or not torch.cuda.is_available():
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
 
 
 def world_size(trainer: dict[str, Any]) -> int:
@@ -115,7 +121,8 @@ def _rank(
         "MASTER_PORT": str(port),
     }
     torch.set_num_threads(max(1, torch.get_num_threads() // processes))
-    rank_zero_only.rank = local_rank  # read from the environment when Lightning was imported
+    # read from the environment when Lightning was imported, before it was set
+    rank_zero_only.rank = local_rank  # type: ignore[attr-defined]
     logging.getLogger("lightning").setLevel(logging.WARNING)
     try:
         function(*arguments)

@@ -73,7 +73,7 @@ def _train_as_rank(config: dict[str, Any], found: Run, progress_bar: bool) -> No
 
 
 def train(config: dict[str, Any], data: LanguageModellingData, found: Run, progress_bar: bool) -> None:
-    """Trains a run that has a record, in this process, alone or as one rank of several; the record says how it ended."""
+    """Trains a run that has a record in this process, alone or as one rank of several; the record says how it ended."""
     keep_freed_memory()
     if config["threads"]:
         torch.set_num_threads(config["threads"])

@@ -29,7 +29,8 @@ Trains every run of sweeps/NAME.yaml that the run store does not hold yet, and s
   sweep=table2      the grid: a file of sweeps/
   launcher=local    processes on this machine; slurm submits one job for each run (see the README);
                     any other name is a Hydra launcher
-  workers=0         processes for launcher=local; 0: one for each core
+  workers=0         runs at a time for launcher=local; 0: one for each GPU (or for each trainer.devices of them),
+                    or for each core where there is none
   retry_failed=true goes on with failed runs, from their last checkpoint
 
 Every other word is a setting for all runs, as in: scale=small data=pysrc8 optimizer.learning_rate=1e-3"""
@@ -64,14 +65,14 @@ def train(planned: Sequence[PlannedRun], settings: dict[str, Any], overrides: Se
     if not pending:
         return
     if settings["workers"] < 0:
-        raise SettingError(f"workers={settings['workers']} must be 1 or more, or 0 for one on each core")
+        raise SettingError(f"workers={settings['workers']} must be 1 or more, or 0 for one on each GPU or core")
     if settings["launcher"] != "local":
         check_launcher(_hydra_launcher(settings["launcher"]))
     _check(pending)
     console.print(f"{len(pending)} of {len(planned)} runs to train, in {store.directory}", highlight=False)
     logs = store.directory / ".sweep"
     logs.mkdir(parents=True, exist_ok=True)
-    processes = _start(settings, overrides, len(pending), logs)
+    processes = _start(settings, overrides, pending, logs)
     try:
         _watch(processes, planned, {run.id for run in pending}, store, settings["sweep"], console)
     except KeyboardInterrupt:
@@ -114,32 +115,46 @@ def _is_pending(run: PlannedRun, record: Record | None) -> bool:
 
 
 def _start(
-    settings: dict[str, Any], overrides: Sequence[str], pending: int, logs: Path
+    settings: dict[str, Any], overrides: Sequence[str], pending: Sequence[PlannedRun], logs: Path
 ) -> dict[subprocess.Popen[bytes], Path]:
     """The processes that train, and where each writes what it says."""
-    cores = _cores()
     command = [sys.executable, "-m", "diffmamba.train", f"sweeps={settings['sweep']}", *overrides]
-    environment = dict(os.environ)
     if settings["launcher"] == "local":
-        workers = min(settings["workers"] or cores, pending)
-        environment["OMP_NUM_THREADS"] = str(max(1, cores // workers))
+        shares = worker_shares(pending[0].config["trainer"], settings["workers"], len(pending))
     else:
-        workers = 1
+        shares = [{}]
         command.append(f"hydra/launcher={_hydra_launcher(settings['launcher'])}")
     processes = {}
-    for index in range(workers):
+    for index, share in enumerate(shares):
         log = logs / f"{settings['sweep']}-{index}.log"
         with log.open("wb") as output:  # a session of its own: Ctrl-C reaches it once, from _stop
             process = subprocess.Popen(
                 command,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=environment,
+                env=os.environ | share,
                 start_new_session=True,
                 preexec_fn=_listen_to_interrupts,
             )
         processes[process] = log
     return processes
+
+
+def worker_shares(trainer: dict[str, Any], workers: int, runs: int) -> list[dict[str, str]]:
+    """What each process of a local sweep has of the machine, as environment variables: GPUs, or threads.
+
+    A process gets as many GPUs as a run of the resolved `trainer` configuration takes; more processes than that share
+    them in turn.
+    """
+    from diffmamba import ranks  # here: a grid that needs no training needs none of it
+
+    each = ranks.devices(trainer)
+    gpus = ranks.gpus(trainer)
+    groups = [",".join(gpus[first : first + each]) for first in range(0, len(gpus) - each + 1, each)]
+    count = min(workers or len(groups) or max(1, _cores() // each), runs)
+    if groups:
+        return [{"CUDA_VISIBLE_DEVICES": groups[index % len(groups)]} for index in range(count)]
+    return [{"OMP_NUM_THREADS": str(max(1, _cores() // count))}] * count
 
 
 def _listen_to_interrupts() -> None:

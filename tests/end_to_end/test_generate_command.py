@@ -10,6 +10,7 @@ import torch
 
 from diffmamba import command_line, generate
 from diffmamba.models import generate as symbols_of
+from diffmamba.trained import TrainedRun
 
 LANGUAGES = {
     "text8": "the quick brown fox jumps over a lazy dog",
@@ -91,7 +92,8 @@ def test_text_is_that_of_all_symbols_together(
 ) -> None:
     """It is written symbol by symbol, yet characters of several bytes and blanks between words come out whole."""
     text = said(symbols, f"prompt={prompt}", "length=120", f"temperature={temperature}", "seed=1")
-    network, corpus = generate.load(Path(runs(symbols)))
+    trained = TrainedRun(Path(runs(symbols)))
+    network, corpus = trained.network(), trained.corpus()
     start = corpus.vocabulary.encode(prompt)
     generator = torch.Generator().manual_seed(1)
     drawn = symbols_of(network, torch.tensor([start]), 120, temperature, None, 1.0, generator)

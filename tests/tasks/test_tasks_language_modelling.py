@@ -1,11 +1,13 @@
 """The loss and the metrics of next-symbol prediction."""
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from diffmamba.tasks import LanguageModelling, NonFiniteLossError
 from diffmamba.tasks.language_modelling import IGNORED
@@ -15,21 +17,24 @@ OPTIMIZER = AdamW(learning_rate=1e-3, weight_decay=0.1, betas=(0.9, 0.999), warm
 
 
 class Table(nn.Module):
-    """Logits for the next symbol that depend on the current one alone."""
+    """Probabilities of the next symbol that depend on the current one alone."""
 
     def __init__(self, symbols: int = 5) -> None:
         super().__init__()
         self.logits = nn.Parameter(torch.randn(symbols, symbols, generator=torch.Generator().manual_seed(0)))
 
-    def forward(self, symbols: Tensor) -> Tensor:
-        return self.logits[symbols]
+    def forward(self, symbols: Tensor, targets: Tensor | None = None) -> Tensor:
+        logits = self.logits[symbols]
+        return logits if targets is None else F.cross_entropy(logits.mT, targets, reduction="none")
 
 
 @pytest.fixture
 def task(monkeypatch: pytest.MonkeyPatch) -> LanguageModelling:
     made = LanguageModelling(Table(), OPTIMIZER)
     made.logged = {}
-    monkeypatch.setattr(made, "log", lambda name, value, **_: made.logged.update({name: float(value)}))
+    trainer = SimpleNamespace(accumulate_grad_batches=1, log_every_n_steps=1, global_step=0)
+    monkeypatch.setattr(made, "_trainer", trainer)
+    monkeypatch.setattr(made, "log", lambda name, value, **_: made.logged.update({name: value.item()}))
     return made
 
 
@@ -45,12 +50,56 @@ def nats(task: LanguageModelling, inputs: Tensor, targets: Tensor) -> list[float
     return [-table[before, after].item() for before, after in pairs if after != IGNORED]
 
 
-def test_loss_is_the_mean_over_predicted_symbols(task: LanguageModelling) -> None:
+def test_the_training_loss_is_the_mean_over_all_symbols(task: LanguageModelling) -> None:
+    batch = sequence(12)
+    costs = nats(task, *batch)
+    assert len(costs) == 12
+    loss = task.training_step(batch, 0)
+    assert loss.item() == pytest.approx(sum(costs) / 12, rel=1e-6)
+    assert task.logged["train/loss"] == loss.item()
+    loss.backward()
+    assert task.network.logits.grad.any()
+
+
+def test_the_logged_loss_is_the_mean_over_the_parts_of_a_step(task: LanguageModelling) -> None:
+    task.trainer.accumulate_grad_batches = 3
+    for step in range(2):
+        losses = [task.training_step(sequence(4 + 3 * step + part), 3 * step + part).item() for part in range(3)]
+        assert task.logged["train/loss"] == pytest.approx(sum(losses) / 3, rel=1e-6)
+
+
+def test_forward_gives_the_logits(task: LanguageModelling) -> None:
+    inputs, _ = sequence(3)
+    assert torch.equal(task(inputs), task.network.logits[inputs])
+
+
+def test_symbols_that_are_not_predicted_cost_nothing(task: LanguageModelling) -> None:
     inputs, targets = sequence(12)
     targets[0, 7:] = IGNORED
     costs = nats(task, inputs, targets)
     assert len(costs) == 7
-    assert task.loss((inputs, targets)).item() == pytest.approx(sum(costs) / 7, rel=1e-6)
+    for index in (0, 1):
+        task.validation_step((inputs, targets), 0, dataloader_idx=index)
+    task.on_validation_epoch_end()
+    assert task.logged["val/loss"] == task.logged["test/loss"] == pytest.approx(sum(costs) / 7, rel=1e-6)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_batch_without_a_predicted_symbol_changes_no_metric(task: LanguageModelling, place: int) -> None:
+    """A rank has one where others have a window more."""
+
+    def evaluate(batches: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
+        for index in (0, 1):
+            for number, batch in enumerate(batches):
+                task.validation_step(batch, number, dataloader_idx=index)
+        task.on_validation_epoch_end()
+        return dict(task.logged)
+
+    batches = [sequence(9), sequence(4)]
+    nothing = torch.zeros(2, 5, dtype=torch.long), torch.full((2, 5), IGNORED)
+    expected = evaluate(batches)
+    assert set(expected) == {f"{split}/{name}" for split in ("val", "test") for name in ("loss", "ppl", "bpc")}
+    assert evaluate([*batches[:place], nothing, *batches[place:]]) == expected
 
 
 def test_metrics_weigh_symbols_and_not_batches(task: LanguageModelling) -> None:

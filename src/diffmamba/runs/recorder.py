@@ -61,7 +61,8 @@ class RunRecorder(L.Callback):
         now = time.monotonic()
         self.training_seconds += now - self._since_batch
         self.tokens += batch[1].numel() * trainer.world_size
-        if trainer.global_step % trainer.log_every_n_steps == 0 and (speed := self.tokens_per_second()) is not None:
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it elsewhere
+        if every > 0 and trainer.global_step % every == 0 and (speed := self.tokens_per_second()) is not None:
             pl_module.log("train/tokens_per_second", speed)
         if trainer.is_global_zero and now - self._last_beat > HEARTBEAT_SECONDS:
             self._last_beat = now

@@ -48,7 +48,8 @@ class LanguageModelling(L.LightningModule):
         loss = self.network(*batch).mean()  # every position has a target
         part = index % self.trainer.accumulate_grad_batches
         self._step_loss = loss.detach() if part == 0 else self._step_loss + loss.detach()
-        due = (self.global_step + 1) % self.trainer.log_every_n_steps == 0
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it elsewhere
+        due = every > 0 and (self.global_step + 1) % every == 0
         if due:  # at every step, `log` would take a millisecond
             self.log("train/loss", self._step_loss / (part + 1), prog_bar=True, sync_dist=True)
         if due or loss.device.type == "cpu":  # looking at a GPU's loss waits for it
