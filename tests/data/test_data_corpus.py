@@ -1,9 +1,8 @@
-"""Prepared corpora: splits, identity, and what survives kills, races and damage."""
+"""Prepared corpora: splits, identity, and what survives races and damage."""
 
 import json
 import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Iterator
 from multiprocessing.queues import Queue
@@ -12,36 +11,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffmamba.data.corpus import Corpus, prepare, split_offsets
+from diffmamba.data import corpus as corpora
+from diffmamba.data.corpus import Corpus, prepare
+from diffmamba.data.preparation import split_offsets
 from diffmamba.data.sources import TextFile
 from diffmamba.errors import SettingError
 
 FORK = multiprocessing.get_context("fork")
 
 
-class KilledHalfway(TextFile):
-    """Dies, as by power cut or `kill -9`, when half of the file has been read."""
-
-    def pieces(self) -> Iterator[bytes]:
-        for piece in super().pieces():
-            yield piece[: len(piece) // 2]
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def fingerprint(self) -> str:
-        return TextFile(self.path).fingerprint()
-
-
 class Slow(TextFile):
     """Leaves a line beside the file whenever it is read for preparation, then takes its time."""
 
-    def pieces(self) -> Iterator[bytes]:
-        with self.path.with_suffix(".log").open("a") as log:
+    def pieces(self, part: str, start: int = 0) -> Iterator[bytes]:
+        with self.file.path.with_suffix(".log").open("a") as log:
             log.write("read\n")
         time.sleep(0.3)
-        yield from super().pieces()
-
-    def fingerprint(self) -> str:
-        return TextFile(self.path).fingerprint()
+        yield from super().pieces(part, start)
 
 
 @pytest.fixture
@@ -98,19 +84,6 @@ def test_manifest_tells_the_origin(text: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in corpus.home.iterdir()) == ["manifest.json", "symbols.bin"]
 
 
-def test_killed_preparation_leaves_nothing_finished_and_is_repaired(text: Path, tmp_path: Path) -> None:
-    directory = tmp_path / "data"
-    process = FORK.Process(target=prepare_and_tell, args=(KilledHalfway(text), directory, FORK.Queue()))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-    assert [path.suffix for path in directory.iterdir() if path.is_dir()] == [".partial"]
-    corpus = prepare(TextFile(text), "text8", directory)
-    corpus.verify()
-    assert sum(corpus.sizes.values()) == 100
-    assert [path for path in directory.iterdir() if path.is_dir()] == [corpus.home]
-
-
 def test_failed_preparation_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "bad.txt"
     path.write_bytes(b"fine \xff")
@@ -131,6 +104,22 @@ def test_two_processes_at_once_prepare_once(text: Path, tmp_path: Path) -> None:
     assert text.with_suffix(".log").read_text() == "read\n"
 
 
+def test_waiting_for_another_process_is_said(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(corpora, "PATIENCE", 0.05)
+    directory = tmp_path / "data"
+    process = FORK.Process(target=prepare_and_tell, args=(Slow(text), directory, FORK.Queue()))
+    process.start()
+    while not text.with_suffix(".log").exists():
+        time.sleep(0.01)
+    prepare(TextFile(text), "text8", directory)
+    process.join()
+    assert capsys.readouterr().err == "another process is preparing book; waiting\n"
+    prepare(TextFile(text), "text8", directory)
+    assert capsys.readouterr().err == ""
+
+
 def test_truncated_array_is_named(text: Path, tmp_path: Path) -> None:
     corpus = prepare(TextFile(text), "text8", tmp_path / "data")
     os.truncate(corpus.home / "symbols.bin", 99)
@@ -146,6 +135,14 @@ def test_changed_array_is_found_by_verify(text: Path, tmp_path: Path) -> None:
     (corpus.home / "symbols.bin").write_bytes(content)
     with pytest.raises(SettingError, match=f"delete {corpus.home}"):
         Corpus(corpus.home).verify()
+
+
+def test_splits_that_do_not_add_up_are_named(text: Path, tmp_path: Path) -> None:
+    corpus = prepare(TextFile(text), "text8", tmp_path / "data")
+    splits = corpus.manifest["splits"] | {"val": [90, 94]}
+    (corpus.home / "manifest.json").write_text(json.dumps(corpus.manifest | {"splits": splits}))
+    with pytest.raises(SettingError, match=rf"splits in manifest\.json.*delete {corpus.home}"):
+        Corpus(corpus.home)
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", json.dumps({"format": 0})])

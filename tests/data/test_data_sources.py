@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from diffmamba.data import files
 from diffmamba.data.sources import PythonDocs, PythonSource, TextFile, docs
 from diffmamba.errors import SettingError
 
@@ -60,13 +61,13 @@ def test_files_are_sorted_and_tests_are_left_out(library: Path) -> None:
 
 
 def test_python_docs_skip_what_does_not_parse_and_read_declared_encodings(library: Path) -> None:
-    pieces = [piece.decode() for piece in PythonDocs(library).pieces()]
-    assert pieces[1:] == ["-*- coding: latin-1 -*-\ncaf\u00e9\n", "of z\n", "Of b.\n"]
+    pieces = [piece.decode() for piece in PythonDocs(library).pieces("text")]
+    assert pieces[1:] == ["-*- coding: latin-1 -*-\ncaf\u00e9\n", "of z\n", "Of b.\n", ""]
 
 
 def test_python_source_is_the_bytes_of_the_files(library: Path) -> None:
     source = PythonSource(library)
-    assert b"".join(source.pieces()) == b"".join(path.read_bytes() for path in source.files())
+    assert b"".join(source.pieces("text")) == b"".join(path.read_bytes() for path in source.files())
 
 
 def test_fingerprint_follows_content_and_names(library: Path) -> None:
@@ -81,9 +82,27 @@ def test_fingerprint_follows_content_and_names(library: Path) -> None:
     assert len({first, renamed, source.fingerprint()}) == 3
 
 
+@pytest.mark.parametrize("source", [PythonDocs, PythonSource, TextFile])
+def test_reading_goes_on_at_any_piece(
+    source: type, library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "PIECE_BYTES", 50)
+    opened = source(library / "a.py" if source is TextFile else library)
+    pieces = list(opened.pieces("text"))
+    assert len(pieces) > 3
+    for start in range(len(pieces) + 1):
+        assert list(opened.pieces("text", start)) == pieces[start:]
+
+
+def test_the_same_docs_under_another_name(library: Path) -> None:
+    assert PythonDocs(library).name == "pydoc8"
+    assert PythonDocs(library, name="pydoc_words").name == "pydoc_words"
+    assert PythonDocs(library, name="pydoc_words").fingerprint() == PythonDocs(library).fingerprint()
+
+
 def test_a_folder_without_python_files(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"data\.source\.root.*data\.path=FILE"):
-        list(PythonDocs(tmp_path).pieces())
+        list(PythonDocs(tmp_path).pieces("text"))
 
 
 def test_the_real_library_agrees_with_tokenize() -> None:
@@ -105,7 +124,8 @@ def test_text_file_streams_its_bytes(tmp_path: Path) -> None:
     path.write_bytes(bytes(range(256)) * 5000)
     source = TextFile(path)
     assert source.name == "My-text.v2"
-    assert b"".join(source.pieces()) == path.read_bytes()
+    assert b"".join(source.pieces("text")) == path.read_bytes()
+    assert source.size("text") == path.stat().st_size
     first = source.fingerprint()
     path.write_bytes(path.read_bytes()[:-1])
     assert source.fingerprint() != first
@@ -114,7 +134,7 @@ def test_text_file_streams_its_bytes(tmp_path: Path) -> None:
 def test_relative_paths_start_at_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "text.txt").write_text("hello")
     monkeypatch.chdir(tmp_path)
-    assert list(TextFile("text.txt").pieces()) == [b"hello"]
+    assert list(TextFile("text.txt").pieces("text")) == [b"hello"]
 
 
 @pytest.mark.parametrize(("name", "words"), [("none.txt", "no file"), ("empty.txt", "empty"), (".", "directory")])

@@ -1,5 +1,6 @@
 """Symbol systems: known answers, and independence of how the text is cut."""
 
+import json
 import re
 import string
 import unicodedata
@@ -7,10 +8,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from diffmamba.data.symbols import SYSTEMS, Vocabulary, symbol_system
+from diffmamba.data.symbols import SYSTEMS, read_vocabulary, symbol_system
+from diffmamba.data.systems import Vocabulary
 from diffmamba.errors import SettingError
 
 DIGIT_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -19,7 +21,7 @@ DIGIT_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "e
 def encoded(name: str, pieces: list[bytes], training: int | None = None) -> tuple[Vocabulary, list[int]]:
     """Vocabulary and final integers, with the first `training` symbols as the training split."""
     system = symbol_system(name)
-    provisional = np.concatenate(list(system.encode(pieces)))
+    provisional = np.concatenate([*(system.encode(piece) for piece in pieces), system.end()])
     vocabulary, table = system.finish([provisional[:training]])
     return vocabulary, table[provisional].tolist()
 
@@ -84,6 +86,35 @@ def test_cutting_changes_nothing(text: str, places: list[int], name: str) -> Non
     assert whole[1] == cut_up[1]
 
 
+@given(text, st.integers(0, 300), st.integers(0, 300), st.sampled_from(sorted(SYSTEMS)))
+@example("a \n", 2, 2, "words")
+@example(" ", 1, 1, "wikitext")
+def test_a_restored_system_goes_on(text: str, place: int, other: int, name: str) -> None:
+    """Saved between two pieces, as JSON and lines, and restored elsewhere: as if nothing had happened."""
+    pieces = cut((text + " x").encode(), [place, other])
+    first, second = symbol_system(name), symbol_system(name)
+    integers = [first.encode(piece) for piece in pieces[:1]]
+    second.restore(
+        json.loads(json.dumps(first.state())), "\n".join(first.learnt(0)).split("\n")[: len(first.learnt(0))]
+    )
+    integers += [*(second.encode(piece) for piece in pieces[1:]), second.end()]
+    provisional = np.concatenate(integers)
+    vocabulary, table = second.finish([provisional])
+    whole = encoded(name, pieces)
+    assert (vocabulary.symbols, table[provisional].tolist()) == (whole[0].symbols, whole[1])
+
+
+@given(text, text, st.sampled_from(sorted(SYSTEMS)))
+def test_the_end_of_a_text_leaves_nothing_behind(text: str, other: str, name: str) -> None:
+    """A second text is encoded as if it were the first."""
+    system, fresh = symbol_system(name), symbol_system(name)
+    for piece in (text.encode(), other.encode()):  # so that both know the words
+        system.encode(piece), system.end()
+    fresh.restore(fresh.state(), system.learnt(0))
+    again = np.concatenate([system.encode(other.encode()), system.end()])
+    assert again.tolist() == np.concatenate([fresh.encode(other.encode()), fresh.end()]).tolist()
+
+
 def test_bytes_are_those_that_occur() -> None:
     vocabulary, integers = encoded("bytes", [b"\xffca", b"c"])
     assert vocabulary.symbols == [ord("a"), ord("c"), 255]
@@ -106,6 +137,25 @@ def test_words_go_by_frequency_in_training() -> None:
     assert vocabulary.decode(integers[:7]) == "the cat\nsaw the dog\n"
 
 
+def test_wikitext_ends_every_line() -> None:
+    data = b" \n = the = \n \n\nthe <unk> cat\nthe"
+    vocabulary, integers = encoded("wikitext", [data], training=13)
+    assert vocabulary.symbols == ["<eos>", "the", "=", "<unk>", "cat"]
+    assert integers == [0, 2, 1, 2, 0, 0, 0, 1, 3, 4, 0, 1, 0]
+    assert vocabulary.decode(integers) == "\n= the =\n\n\nthe <unk> cat\nthe\n"
+    assert [vocabulary.symbols[i] for i in vocabulary.encode("\nthe dog")] == ["<eos>", "the", "<unk>"]
+
+
+@given(text, st.lists(st.integers(0, 300)), st.sampled_from(["words", "wikitext"]))
+def test_words_follow_their_definition_however_the_text_is_cut(text: str, places: list[int], name: str) -> None:
+    text = text.removeprefix("\ufeff")
+    *lines, rest = text.split("\n")
+    lines += [rest] if rest else []
+    kept = [line.split() for line in lines if line.split() or name == "wikitext"]
+    vocabulary, integers = encoded(name, cut(text.encode(), places))
+    assert [vocabulary.symbols[i] for i in integers] == [word for line in kept for word in [*line, "<eos>"]]
+
+
 def test_words_of_a_prompt() -> None:
     vocabulary, _ = encoded("words", [b"the cat\nsaw"])
     names = [vocabulary.symbols[i] for i in vocabulary.encode("the dog\n\nsaw the")]
@@ -120,12 +170,12 @@ def test_words_keep_both_marks_when_training_has_neither() -> None:
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_vocabulary_survives_json(name: str) -> None:
     vocabulary, integers = encoded(name, [b"some text here"])
-    again = Vocabulary.from_json(vocabulary.to_json())
+    again = read_vocabulary(vocabulary.to_json())
     assert type(again) is type(vocabulary)
     assert again.decode(integers) == vocabulary.decode(integers)
 
 
-@pytest.mark.parametrize("name", ["text8", "words"])
+@pytest.mark.parametrize("name", ["text8", "words", "wikitext"])
 def test_bytes_that_are_not_utf8_are_located(name: str) -> None:
     with pytest.raises(SettingError, match=r"data\.path: byte 7 .*data\.symbols=bytes"):
         encoded(name, [b"ab \xc3", b"\xa9 \n", b"\xff rest"])
@@ -136,11 +186,11 @@ def test_a_character_cut_short_at_the_end_is_located() -> None:
         encoded("text8", [b"ab\xc3"])
 
 
-@pytest.mark.parametrize("name", ["text8", "words"])
+@pytest.mark.parametrize("name", ["text8", "words", "wikitext"])
 def test_byte_order_mark_is_dropped(name: str) -> None:
     assert encoded(name, [b"\xef\xbb", b"\xbfword"])[1] == encoded(name, [b"word"])[1]
 
 
 def test_unknown_system_lists_the_known() -> None:
-    with pytest.raises(SettingError, match=r"data\.symbols.*'chars'.*text8, bytes, words"):
+    with pytest.raises(SettingError, match=r"data\.symbols.*'chars'.*text8, bytes, words, wikitext"):
         symbol_system("chars")

@@ -1,23 +1,28 @@
 """Corpora prepared once into memory-mapped integer arrays, and the streams and windows read from them.
 
-A source (`sources`) gives bytes, a symbol system (`symbols`) turns them into integers, a corpus (`corpus`) keeps these
-on disk, streams (`streams`) cut them into windows, and `datamodule.LanguageModellingData` hands the windows to
-Lightning. Nothing here knows a model. Only `datamodule` imports Lightning.
+A source (`sources`, `published`, `wikitext`) gives bytes, a symbol system (`symbols`) turns them into integers,
+`corpus.prepare` keeps these on disk, streams (`streams`) cut them into windows, and
+`datamodule.LanguageModellingData` hands the windows to Lightning. Nothing here knows a model. Only `datamodule` imports
+Lightning, and only `hub` imports `datasets`.
 """
 
 from diffmamba.data.corpus import Corpus, prepare
+from diffmamba.data.published import PublishedFile
 from diffmamba.data.sources import PythonDocs, PythonSource, Source, TextFile
 from diffmamba.data.streams import EvalWindows, TrainStreams
-from diffmamba.data.symbols import Vocabulary
+from diffmamba.data.systems import Vocabulary
+from diffmamba.data.wikitext import WikiText103
 
 __all__ = [
     "Corpus",
     "EvalWindows",
+    "PublishedFile",
     "PythonDocs",
     "PythonSource",
     "Source",
     "TextFile",
     "TrainStreams",
     "Vocabulary",
+    "WikiText103",
     "prepare",
 ]

@@ -1,8 +1,9 @@
 """Where a corpus comes from: sources that hand over raw bytes piece by piece.
 
 A fresh machine has real English at hand before it has a network: the docstrings and comments of Python's own standard
-library (`PythonDocs`, the corpus `pydoc8`) and its source code (`PythonSource`, the Enwik8-like `pysrc8`).
-`TextFile` is any file of the user's.
+library (`PythonDocs`, the corpora `pydoc8` and `pydoc_words`) and its source code (`PythonSource`, the Enwik8-like
+`pysrc8`). `TextFile` is any file of the user's. The published corpora are in `published` and
+`wikitext`.
 """
 
 import ast
@@ -12,14 +13,15 @@ import platform
 import re
 import sysconfig
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from importlib.util import decode_source
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
+from diffmamba.data.files import RawFile
 from diffmamba.errors import SettingError
 
-PIECE_BYTES = 1 << 20
 SKIPPED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"})
 
 # Outside strings and comments Python's grammar has neither quotes nor `#`, so scanning for these alone finds them all.
@@ -37,28 +39,51 @@ STRING_OR_COMMENT = re.compile(
 )
 
 
-class Source(Protocol):
-    """Raw text. Constructing one touches no file, so that errors surface when the source is used."""
+class Source(ABC):
+    """Raw text in one part, which is split by position, or in the three parts `train`, `val` and `test`.
 
-    @property
-    def name(self) -> str:
-        """A short name, fit for a folder."""
-        ...
+    Constructing one touches no file, so that errors surface when the source is used. To prepare a corpus, `fetch` is
+    called first, then the rest; to open a prepared one, `name` and `fingerprint` alone.
+    """
 
+    name: str
+    """A short name, fit for a folder."""
+    parts: tuple[str, ...] = ("text",)
+    """Names of the parts, in the order in which they are read."""
+
+    @abstractmethod
     def fingerprint(self) -> str:
-        """Hex hash of the raw content; a few seconds per gigabyte at most."""
-        ...
+        """Hex hash that stands for the content; a few seconds per gigabyte at most."""
 
-    def describe(self) -> dict[str, str]:
+    def fetch(self) -> None:  # noqa: B027 - most have nothing to fetch
+        """Gets hold of the content, and raises `SettingError` if it is seen at little cost to be the wrong one."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
         """Origin and revision, for the manifest of a prepared corpus."""
-        ...
 
-    def pieces(self) -> Iterator[bytes]:
-        """The content in order, in pieces that fit memory. Where it is cut has no meaning."""
-        ...
+    @abstractmethod
+    def pieces(self, part: str, start: int = 0) -> Iterator[bytes]:
+        """A part from its piece `start` on, in pieces that fit memory.
+
+        Where it is cut has no meaning, but is the same each time: an interrupted preparation goes on between two
+        pieces, and those before are not read again.
+        """
+
+    def size(self, part: str) -> int | None:
+        """Bytes of a part, about; None where only reading would tell."""
+        return None
+
+    def check(self, sizes: dict[str, int], vocabulary: int | None = None) -> None:  # noqa: B027 - most are as they are
+        """Raises `SettingError` if this is not the corpus it should be.
+
+        Args:
+            sizes: symbols of the splits that are known by now.
+            vocabulary: number of different symbols, once that is known.
+        """
 
 
-class _Library:
+class _Library(Source):
     """The `.py` files of Python's standard library, or of the folder `root`, sorted by relative path."""
 
     def __init__(self, root: str | Path | None = None) -> None:
@@ -85,8 +110,8 @@ class _Library:
             digest.update(content)
         return digest.hexdigest()
 
-    def pieces(self) -> Iterator[bytes]:
-        for path in self.files():
+    def pieces(self, part: str, start: int = 0) -> Iterator[bytes]:
+        for path in self.files()[start:]:
             yield path.read_bytes()
 
 
@@ -99,7 +124,7 @@ class PythonSource(_Library):
 
     name = "pysrc8"
 
-    def describe(self) -> dict[str, str]:
+    def describe(self) -> dict[str, Any]:
         return {"origin": "source code of Python's standard library", "revision": platform.python_version()}
 
 
@@ -108,19 +133,20 @@ class PythonDocs(_Library):
 
     Args:
         root: another folder of Python files to take instead.
+        name: what to call the corpus: `pydoc8`, or `pydoc_words` where words are its symbols.
     """
 
-    name = "pydoc8"
+    def __init__(self, root: str | Path | None = None, name: str = "pydoc8") -> None:
+        super().__init__(root)
+        self.name = name
 
-    def describe(self) -> dict[str, str]:
+    def describe(self) -> dict[str, Any]:
         origin = "docstrings and comments of Python's standard library"
         return {"origin": origin, "revision": platform.python_version()}
 
-    def pieces(self) -> Iterator[bytes]:
-        for content in super().pieces():
-            prose = docs(content)
-            if prose:
-                yield prose.encode("utf-8", "replace")
+    def pieces(self, part: str, start: int = 0) -> Iterator[bytes]:
+        for content in super().pieces(part, start):
+            yield docs(content).encode("utf-8", "replace")
 
 
 def docs(content: bytes) -> str:
@@ -169,7 +195,7 @@ def _comments(text: str) -> Iterator[tuple[int, int, str]]:
             yield line, 1, match.group().strip("#! \t")
 
 
-class TextFile:
+class TextFile(Source):
     """Any file of the user's.
 
     Args:
@@ -179,33 +205,17 @@ class TextFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser().absolute()
-
-    @property
-    def name(self) -> str:
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.path.stem).strip(".-") or "text"
+        self.file = RawFile(Path(path).expanduser().absolute())
+        self.name = re.sub(r"[^A-Za-z0-9._-]+", "-", self.file.path.stem).strip(".-") or "text"
 
     def fingerprint(self) -> str:
-        digest = hashlib.sha256()
-        for piece in self.pieces():
-            digest.update(piece)
-        return digest.hexdigest()
+        return self.file.hash("sha256")
 
-    def describe(self) -> dict[str, str]:
-        return {"origin": str(self.path), "revision": f"{self.path.stat().st_size} bytes"}
+    def describe(self) -> dict[str, Any]:
+        return {"origin": str(self.file), "revision": f"{self.file.size} bytes"}
 
-    def pieces(self) -> Iterator[bytes]:
-        try:
-            with self.path.open("rb") as file:
-                piece = file.read(PIECE_BYTES)
-                if not piece:
-                    raise SettingError(f"data.path: {self.path} is empty; give a file with text in it")
-                while piece:
-                    yield piece
-                    piece = file.read(PIECE_BYTES)
-        except FileNotFoundError:
-            raise SettingError(f"data.path: there is no file {self.path}; give the path of a text file") from None
-        except IsADirectoryError:
-            raise SettingError(f"data.path: {self.path} is a directory; give the path of one text file") from None
-        except OSError as error:
-            raise SettingError(f"data.path: cannot read {self.path} ({error.strerror})") from error
+    def pieces(self, part: str, start: int = 0) -> Iterator[bytes]:
+        return self.file.pieces(start)
+
+    def size(self, part: str) -> int:
+        return self.file.size

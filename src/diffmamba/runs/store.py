@@ -101,11 +101,7 @@ class RunStore:
 
     def fingerprint(self, data: dict[str, Any]) -> str:
         """The fingerprint of the corpus that the latest run with this `data` source and symbols was fed; "" if none."""
-        same = [
-            record
-            for record in self.records().values()
-            if all(record["config"]["data"][key] == data[key] for key in ("name", "source", "symbols"))
-        ]
+        same = [record for record in self.records().values() if _which(record["config"]["data"]) == _which(data)]
         latest = max(same, key=lambda record: record["started"], default=None)
         return latest["corpus"]["fingerprint"] if latest else ""
 
@@ -120,6 +116,13 @@ class RunStore:
                     record["status"] = "interrupted"
                 found[run.id] = record
         return found
+
+
+def _which(data: dict[str, Any]) -> list[Any]:
+    """What says which corpus a `data` configuration means; of a published one not where its files lie."""
+    places = ("path", "url", "repository") if "expected" in data["source"] else ()
+    source = {key: value for key, value in data["source"].items() if key not in places}
+    return [data["name"], data["symbols"], source]
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -1,0 +1,170 @@
+"""Published corpora through the `datasets` library: from a server and a repository on this machine, and offline."""
+
+import functools
+import hashlib
+import http.server
+import os
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from diffmamba.data import hub
+from diffmamba.data.corpus import prepare
+from diffmamba.data.published import PublishedFile
+from diffmamba.data.wikitext import WikiText103
+from diffmamba.errors import SettingError
+from tests.data.interrupted import dying_after, killed, watched
+
+CHARACTERS = b"the quick brown fox jumps over the lazy dog and runs away far into the woods by a long river bank ab"
+EXPECTED = {"train": 90, "val": 5, "test": 5, "vocabulary": 27, "md5": hashlib.md5(CHARACTERS).hexdigest()}
+ROWS = {
+    "train": ["", " = Title = \n", "", " the <unk> is the end \n", " naïve end"] * 2,
+    "validation": ["", " the end \n"],
+    "test": [" the\n"],
+}
+TOKENS = {"train": 2 * (5 + 10), "val": 4, "test": 2, "vocabulary": 8}
+CARD = "---\nconfigs:\n- config_name: wikitext-103-v1\n  data_files:\n" + "".join(
+    f"  - split: {split}\n    path: wikitext-103-v1/{split}-*\n" for split in ROWS
+)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "DOWNLOADED_DATASETS_PATH", tmp_path / "cache" / "downloads")
+    datasets.disable_progress_bars()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Address of a server of the folder `served`, which holds text8.zip, and what it has been asked."""
+    (tmp_path / "served").mkdir()
+    with zipfile.ZipFile(tmp_path / "served" / "text8.zip", "w") as archive:
+        archive.writestr("text8", CHARACTERS)
+    asked: list[str] = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            asked.append(self.requestline)
+
+    handler = functools.partial(Handler, directory=str(tmp_path / "served"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}", asked
+        running.shutdown()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A copy of a repository with the rows above in parquet files, as `datasets` writes them."""
+    import datasets
+
+    for split, rows in ROWS.items():
+        path = tmp_path / "repository" / "wikitext-103-v1" / f"{split}-00000-of-00001.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        datasets.Dataset.from_dict({"text": rows}).to_parquet(path)
+    (tmp_path / "repository" / "README.md").write_text(f"{CARD}---\n")
+    return tmp_path / "repository"
+
+
+def test_text8_is_downloaded_once(server: tuple[str, list[str]], tmp_path: Path) -> None:
+    address, asked = server
+    source = PublishedFile("text8", f"{address}/text8.zip", EXPECTED)
+    corpus = prepare(source, "text8", tmp_path / "data")
+    assert "".join(corpus.vocabulary.decode(corpus.split(part)) for part in corpus.sizes).encode() == CHARACTERS
+    assert corpus.manifest["source"]["origin"] == f"{address}/text8.zip"
+    count = len(asked)
+    assert any(line.startswith("GET /text8.zip") for line in asked)
+    again = prepare(PublishedFile("text8", f"{address}/text8.zip", EXPECTED), "text8", tmp_path / "other")
+    assert again.fingerprint == corpus.fingerprint
+    assert len(asked) == count  # the file was in the cache
+    assert hub.download(f"{address}/text8.zip").is_relative_to(tmp_path / "cache")
+
+
+def test_a_wrong_download_names_the_file_to_delete(server: tuple[str, list[str]], tmp_path: Path) -> None:
+    source = PublishedFile("text8", f"{server[0]}/text8.zip", EXPECTED | {"md5": "00"})
+    words = rf"data\.path: {tmp_path / 'cache'}\S* \(text8\) is foreign or corrupted: .*; delete it and run again"
+    with pytest.raises(SettingError, match=words):
+        prepare(source, "text8", tmp_path / "data")
+
+
+@pytest.mark.parametrize("missing", ["file", "server"])
+def test_a_failing_download_says_what_to_do(missing: str, server: tuple[str, list[str]], tmp_path: Path) -> None:
+    url = f"{server[0]}/none.zip" if missing == "file" else "http://127.0.0.1:9/text8.zip"
+    words = rf"data\.path: cannot download {url} .*text8\.zip.*data\.path=FOLDER.*pydoc8.*scale\.corpora=embedded"
+    with pytest.raises(SettingError, match=words) as failure:
+        prepare(PublishedFile("text8", url, EXPECTED), "text8", tmp_path / "data")
+    assert "\n" not in str(failure.value)
+
+
+def test_wikitext_from_a_repository_counts_every_row_as_a_line(repository: Path, tmp_path: Path) -> None:
+    corpus = prepare(WikiText103(TOKENS, repository=str(repository)), "wikitext", tmp_path / "data")
+    assert corpus.sizes == {"train": 30, "val": 4, "test": 2}
+    text = {part: corpus.vocabulary.decode(corpus.split(part)) for part in corpus.sizes}
+    assert text["train"] == "\n= Title =\n\nthe <unk> is the end\nnaïve end\n" * 2
+    assert (text["val"], text["test"]) == ("\nthe end\n", "the\n")
+    assert str(repository) in corpus.manifest["source"]["origin"]
+    assert corpus.manifest["source"]["revision"]
+
+
+def test_killed_while_reading_rows(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffmamba.data import journal
+
+    monkeypatch.setattr(hub, "ROWS", 1)
+    monkeypatch.setattr(journal, "SAVE_EVERY", 1)
+    source = WikiText103(TOKENS, repository=str(repository))
+    killed(dying_after(source, 9), "wikitext", tmp_path / "data")
+    resumed, seen = watched(WikiText103(TOKENS, repository=str(repository)))
+    corpus = prepare(resumed, "wikitext", tmp_path / "data")
+    assert len(seen) == sum(map(len, ROWS.values())) - 9
+    whole = prepare(WikiText103(TOKENS, repository=str(repository)), "wikitext", tmp_path / "whole")
+    assert corpus.manifest == whole.manifest
+
+
+def test_other_rows_name_the_cache(repository: Path, tmp_path: Path) -> None:
+    source = WikiText103(TOKENS | {"vocabulary": 9}, repository=str(repository))
+    with pytest.raises(
+        SettingError, match=rf"kept in {tmp_path / 'cache'}.* raw form.*8 different .* delete the folder"
+    ):
+        prepare(source, "wikitext", tmp_path / "data")
+
+
+OFFLINE = """
+from diffmamba.data.corpus import prepare
+from diffmamba.data.published import PublishedFile
+from diffmamba.data.wikitext import WikiText103
+from diffmamba.errors import SettingError
+sizes = {"train": 1, "val": 1, "test": 1, "vocabulary": 1}
+for source in (PublishedFile("enwik8", "https://mattmahoney.net/dc/enwik8.zip", sizes), WikiText103(sizes)):
+    try:
+        prepare(source, "words", "data")
+    except SettingError as error:
+        print(error)
+"""
+
+
+def test_offline_says_what_to_download_elsewhere(tmp_path: Path) -> None:
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-c", OFFLINE]
+    told = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    enwik8, wikitext = told.splitlines()
+    assert "cannot download https://mattmahoney.net/dc/enwik8.zip" in enwik8
+    assert "put enwik8.zip into a folder and give data.path=FOLDER" in enwik8
+    assert "cannot download https://huggingface.co/datasets/Salesforce/wikitext" in wikitext
+    assert "download https://wikitext.smerity.com/wikitext-103-v1.zip elsewhere" in wikitext
+    for line in (enwik8, wikitext):
+        assert "Offline" in line
+        assert "data=pydoc8, pysrc8 and pydoc_words (scale.corpora=embedded in a sweep of table 1 or 2)" in line
+
+
+def test_datasets_is_imported_only_to_fetch() -> None:
+    script = "import sys, diffmamba.data, diffmamba.data.wikitext; print('datasets' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert told == "False\n"
