@@ -10,6 +10,7 @@ REFERENCE_READY := $(REFERENCE)/.ready
 REFERENCES := mamba-ssm==2.3.2.post1 causal-conv1d==1.6.2.post1 einops==0.8.2
 
 TABLE ?= table2
+FIGURE ?= figure2
 SCALE ?= smoke
 SWEEP ?= table2
 LAUNCHER ?= local
@@ -17,10 +18,10 @@ LAUNCHER ?= local
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format reproduce-table report sweep bench gpu-check clean
+.PHONY: help setup test lint format reproduce-table reproduce-figure audit report sweep bench gpu-check clean
 
 help:  ## Show this help
-	@echo "make TARGET [TABLE=$(TABLE)] [SCALE=smoke|small|paper] [SWEEP=$(SWEEP)] [LAUNCHER=local|slurm] [ARGS=\"setting=value ...\"]"
+	@echo "make TARGET [TABLE=$(TABLE)] [FIGURE=$(FIGURE)] [SCALE=smoke|small|paper] [SWEEP=$(SWEEP)] [LAUNCHER=local|slurm] [ARGS=\"setting=value ...\"]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) $(REFERENCE_READY)  ## Install the package and its tools into .venv
@@ -38,6 +39,12 @@ $(REFERENCE_READY): $(READY)
 
 reproduce-table: $(READY)  ## Train what a published table still lacks and show it beside the published numbers
 	$(BIN)/python -m diffmamba.reproduce table=$(TABLE) scale=$(SCALE) launcher=$(LAUNCHER) $(ARGS)
+
+reproduce-figure: $(READY)  ## Train what a published figure still lacks and draw it
+	$(BIN)/python -m diffmamba.reproduce figure=$(FIGURE) scale=$(SCALE) launcher=$(LAUNCHER) $(ARGS)
+
+audit: $(READY)  ## Without training: counts, steps, rates, costs of tables 1 and 2 beside the published ones, and contradictions
+	$(BIN)/python -m diffmamba.audit $(ARGS)
 
 report: $(READY)  ## Show a table again from the runs there are, without training
 	$(BIN)/python -m diffmamba.reproduce table=$(TABLE) scale=$(SCALE) train=false $(ARGS)

@@ -34,7 +34,7 @@ class Sizes:
     new: int
     positions: tuple[int, ...]
     steps: int  # decoding steps in one measurement of a position
-    loop: tuple[str, ...]  # settings of a run whose step takes about 20 ms
+    loops: dict[str, tuple[str, ...]]  # settings of runs whose step takes about 20 ms
     loop_steps: int
     loader_share: int  # one in how many symbols of the published corpora the loader is measured with
     medium: Scale  # of the paper's networks without feed-forward layers
@@ -54,6 +54,7 @@ class Sizes:
         )
 
 
+ONE_MIXER = ("scale.n_layers=1", "model.layer=[mixer,ffn]", "scale.length=64")
 PURE = ("mixer",)  # layers of the paper's models of 370M: no feed-forward
 
 CPU = Sizes(
@@ -74,7 +75,10 @@ CPU = Sizes(
     new=128,
     positions=(100, 1000, 10_000, 50_000),
     steps=32,
-    loop=("scale.d_model=64", "scale.n_layers=1", "scale.batch_size=8", "scale.length=64"),
+    loops={
+        "width 256": ("scale.d_model=256", "scale.headdim=64", "scale.d_state=64", *ONE_MIXER, "scale.batch_size=3"),
+        "width 64": ("scale.d_model=64", "scale.n_layers=1", "scale.length=64", "scale.batch_size=8"),
+    },
     loop_steps=300,
     loader_share=1,
     medium=Scale(d_model=256, headdim=64, d_state=64, n_layers=2, layer=PURE, residual="pre_norm"),
@@ -103,7 +107,7 @@ CUDA = Sizes(
     new=128,
     positions=(100, 1000, 10_000, 50_000),
     steps=32,
-    loop=("scale.d_model=512", "scale.n_layers=3", "scale.headdim=64", "scale.batch_size=32", "scale.length=512"),
+    loops={"width 512": ("scale.d_model=512", "scale.n_layers=3", "scale.headdim=64", "scale.batch_size=32")},
     loop_steps=500,
     loader_share=1,
     medium=Scale(
@@ -134,7 +138,7 @@ QUICK = Sizes(
     new=4,
     positions=(10, 100),
     steps=2,
-    loop=("scale.d_model=64", "scale.n_layers=1", "scale.batch_size=2", "scale.length=32", "logger=csv"),
+    loops={"width 64": ("scale.d_model=64", *ONE_MIXER, "scale.batch_size=2", "logger=csv")},
     loop_steps=5,
     loader_share=1000,
     medium=Scale(d_model=64, headdim=32, d_state=8, layer=PURE, residual="pre_norm"),

@@ -43,17 +43,19 @@ def run(bench: Bench) -> Section:
     section = Section("loop", "The training loop and the loader", TEXT)
     folder = Path(tempfile.mkdtemp())
     try:
-        _loop(bench, section, folder)
+        for name, settings in bench.sizes.loops.items():
+            _loop(bench, section, folder / name.replace(" ", "-"), name, settings)
         _loader(bench, section, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return section
 
 
-def _loop(bench: Bench, section: Section, folder: Path) -> None:
+def _loop(bench: Bench, section: Section, folder: Path, name: str, settings: tuple[str, ...]) -> None:
     steps = bench.sizes.loop_steps + WARM_UP
-    bench.tell(f"loop: {steps} steps of a run and of a bare loop in turns")
-    config = _config(bench, folder, steps)
+    bench.tell(f"loop, {name}: {steps} steps of a run and of a bare loop in turns")
+    folder.mkdir()
+    config = _config(bench, folder, steps, settings)
     data = check(config)
     turns = _Turns(_bare_steps(config, data, bench.device))
     served = data.train_dataloader
@@ -65,21 +67,21 @@ def _loop(bench: Bench, section: Section, folder: Path) -> None:
     ours, bare = turns.ours[WARM_UP:], turns.bare[WARM_UP : WARM_UP + len(turns.ours[WARM_UP:])]
     ratio(
         section,
-        "a run ÷ a bare loop, per step",
+        f"a run ÷ a bare loop, {name}",
         ours,
         bare,
         target=target(bench.device, "bare loop"),
-        at={"steps": len(ours)},
+        at={"steps": len(ours), "settings": list(settings)},
     )
 
 
-def _config(bench: Bench, folder: Path, steps: int) -> dict[str, Any]:
+def _config(bench: Bench, folder: Path, steps: int, settings: tuple[str, ...]) -> dict[str, Any]:
     text = folder / "text.txt"
     text.write_bytes(np.random.default_rng(0).integers(97, 123, 2_000_000, np.uint8).tobytes())
     words = [
         *("model=mamba", "data=text", f"data.path={text}", f"data.directory={folder / 'data'}", f"runs={folder}"),
         *(f"trainer={'gpu' if bench.device.type == 'cuda' else 'cpu'}", f"scale.steps={steps}"),
-        *(f"scale.evaluate_every={steps}", "scale.eval_windows=1", *bench.sizes.loop),
+        *(f"scale.evaluate_every={steps}", "scale.eval_windows=1", *settings),
     ]
     with initialize_config_dir(CONF, version_base="1.3"):
         return resolved(compose("train", overrides=words))

@@ -177,7 +177,7 @@ def _trainer(
         ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=False, enable_version_counter=False),
     ]
     if progress_bar:
-        callbacks.append(_RunProgressBar())
+        callbacks.append(_RunProgressBar(recorder))
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning.*")
     return instantiate(
@@ -198,7 +198,15 @@ def _trainer(
 
 
 class _RunProgressBar(RichProgressBar):
-    """Lightning's bar, as long as the run where the run is shorter than an epoch."""
+    """Lightning's bar, as long as the run where the run is shorter than an epoch, with the loss as last logged."""
+
+    def __init__(self, recorder: RunRecorder):
+        super().__init__()
+        self.recorder = recorder
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        loss = {} if self.recorder.loss is None else {"train/loss": self.recorder.loss}
+        return super().get_metrics(trainer, pl_module) | loss
 
     @property
     def total_train_batches(self) -> int | float:

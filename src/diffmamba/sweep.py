@@ -225,9 +225,11 @@ def _watch(
 
 def _ending(record: Record) -> str:
     """How a run ended, in one line."""
-    model = record["config"]["model"]
+    config = record["config"]
+    model = config["model"]
     norm = "outer norm" if model["outer_norm"] else "no outer norm"
-    name = f"{model['name']}, {norm}, λ {model['lambda_form']}, seed {record['config']['seed']}"
+    place = f"{config['data']['name']}, {model['n_layers']} layers"
+    name = f"{place}, {model['name']}, {norm}, λ {model['lambda_form']}, seed {config['seed']}"
     if record["status"] == "failed":
         return f"{name}: failed at step {record['error']['step']}: {record['error']['message']} (run {record['id']})"
     return f"{name}: test PPL {record['evaluations'][-1]['test/ppl']:.3f} in {record['wall_seconds']:.0f} s"

@@ -123,6 +123,22 @@ def test_second_call_trains_nothing(reproduction: tuple[Any, Any], capsys: pytes
     assert printed.splitlines()[-8:] == first.out.splitlines()[-8:]  # the same table, without the way to it
 
 
+def test_figure_and_table_share_their_runs(world: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    reports = world.folder / "reports"
+    row = ("experiments=table1/pydoc8_6l", "seed=0", "workers=1", f"reports={reports}")
+    assert reproduce.main(["figure=figure2", *world.words(*row)]) == 0
+    before, said = checkpoints(world.store), capsys.readouterr().out.splitlines()
+    assert len(world.store.records()) == 2
+    assert said[-1] == f"written to {reports}/figure2-smoke/index.html"
+    assert reproduce.main(["table=table1", "train=false", *world.words(*row)]) == 0
+    assert checkpoints(world.store) == before
+    rows = json.loads((reports / "table1-smoke" / "table.json").read_text())["rows"]
+    assert [(row["data"], row["trained_on"], row["trained_layers"]) for row in rows] == [("text8", "text", 1)] * 2
+    with (reports / "figure2-smoke" / "figure2.csv").open() as file:
+        ends = {point["model"]: float(point["ppl_mean"]) for point in csv.DictReader(file)}
+    assert ends == {row["model"]: row["ppl_mean"] for row in rows}
+
+
 def test_table_is_shown_without_training(
     world: Any, capsys: pytest.CaptureFixture[str], interrupt_at: Callable[[int | None], None]
 ) -> None:
@@ -160,7 +176,11 @@ def test_failed_run_is_told_in_the_table(world: Any, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["table=table9"], ["table9", "table2"]),
+        (["table=table9"], ["table9", "table1", "table2"]),
+        (["figure=figure9"], ["figure9", "figure2"]),
+        (["table=table1", "figure=figure2"], ["table=table1", "figure=figure2", "one at a time"]),
+        (["table=table1", "experiments=table2"], ["published is not set", "experiments=table1/text8_6l"]),
+        (["table=table2", "optimizer.learning_rate=1e-3,3e-3"], ["table2 has one run for mamba, seed 0"]),
         (["table=table2", "scale=huge"], ["huge", "smoke", "small", "paper"]),
         (["table=table2", "model=diff_mambo"], ["diff_mambo", "diff_mamba", "naive_diff", "mamba_grouped"]),
         (["table=table2", "data=text9"], ["text9", "pydoc8", "pysrc8"]),

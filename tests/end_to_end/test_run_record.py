@@ -15,9 +15,9 @@ from diffmamba.data import prepare
 from diffmamba.data.sources import TextFile
 from diffmamba.data.streams import IGNORED, EvalWindows
 from diffmamba.errors import SettingError
-from diffmamba.generate import load
 from diffmamba.runs import Record, RunTakenError
 from diffmamba.tasks import LanguageModelling
+from diffmamba.trained import TrainedRun
 
 METRICS = {f"{split}/{name}" for split in ("val", "test") for name in ("loss", "ppl", "bpc")}
 KEYS = {
@@ -59,7 +59,7 @@ def test_record_holds_all_that_a_table_needs(finished: tuple[Any, Record]) -> No
 
 def test_parameters_are_those_of_the_network(finished: tuple[Any, Record]) -> None:
     world, record = finished
-    network, _ = load(world.run(record).directory)
+    network = TrainedRun(world.run(record).directory).network()
     assert record["parameters"]["total"] == sum(weight.numel() for weight in network.parameters())
 
 
@@ -84,7 +84,7 @@ def test_final_evaluation_is_that_of_the_saved_weights(finished: tuple[Any, Reco
 
 def perplexity(directory: Path, record: Record, split: str) -> float:
     """PPL of the last checkpoint, from one window at a time."""
-    network, corpus = load(directory)
+    network, corpus = TrainedRun(directory).network(), TrainedRun(directory).corpus()
     data = record["config"]["data"]
     nats, count = 0.0, 0
     for inputs, targets in EvalWindows(corpus.split(split), 1, data["length"], data["eval_windows"]):

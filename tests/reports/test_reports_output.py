@@ -3,15 +3,15 @@
 import io
 import json
 import re
-from dataclasses import asdict
 
 import pandas as pd
 import pytest
 from rich.console import Console
 from test_reports_table2 import fail, make_cells, make_records
 
-from diffmamba.reports import build, figure, show, write
-from diffmamba.reports.columns import delta, params, texts
+from diffmamba.reports import Cell, build, show, write
+from diffmamba.reports.columns import delta, params
+from diffmamba.reports.table2 import Variant
 
 ROW_KEYS = [
     "model",
@@ -59,7 +59,7 @@ def test_the_terminal_shows_every_number(table, width):
     assert "…" not in text
     lines = [line.split() for line in text.splitlines()]
     for line in table.lines:
-        numbers = " ".join(texts(line)[3:]).split()
+        numbers = " ".join(column.text(line) for column in table.design.columns[3:]).split()
         assert any(words[-len(numbers) :] == numbers for words in lines), numbers
 
 
@@ -83,17 +83,17 @@ def test_json_has_exactly_the_promised_keys_and_no_nan(table, folder):
     content = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in table.json"))
     assert (content["table"], content["scale"]) == ("table2", "smoke")
     assert all(list(row) == ROW_KEYS for row in content["rows"])
-    assert content["rows"] == [asdict(row) for row in table.rows]
+    assert content["rows"] == table.content()
 
 
 def test_csv_round_trip(table, folder):
     frame = pd.read_csv(folder / "table.csv", dtype={"seeds": str})
     assert list(frame.columns) == ROW_KEYS
-    for (_, read), row in zip(frame.iterrows(), table.rows, strict=True):
-        assert read["seeds"].split() == [str(seed) for seed in row.seeds]
+    for (_, read), row in zip(frame.iterrows(), table.content(), strict=True):
+        assert read["seeds"].split() == [str(seed) for seed in row["seeds"]]
         for key in ("ppl_mean", "ppl_std", "delta", "paper_ppl", "paper_delta", "lambda_form"):
-            assert getattr(row, key) is None if pd.isna(read[key]) else read[key] == getattr(row, key)
-        assert (read["outer_norm"], read["params"]) == (row.outer_norm, row.params)
+            assert row[key] is None if pd.isna(read[key]) else read[key] == row[key]
+        assert (read["outer_norm"], read["params"]) == (row["outer_norm"], row["params"])
 
 
 def test_markdown_rows_keep_their_columns(table, folder):
@@ -143,15 +143,16 @@ def test_writing_replaces_and_leaves_no_other_files(table, folder):
 
 
 def test_pictures_are_a_function_of_the_records(table):
-    for draw in (figure.curves, figure.deltas):
-        assert draw(table) == draw(table)
-        assert b"<svg" in draw(table)
+    first, again = table.design.pictures(table), table.design.pictures(table)
+    assert len(first) == 2
+    assert first == again
+    assert all(b"<svg" in picture.svg for picture in first)
 
 
 def test_pictures_draw_models_they_have_no_hue_for():
-    cells = [*make_cells(), type(make_cells()[0])("mamba_grouped", True, None, {0: "other-0"})]
+    cells = [*make_cells(), Cell(Variant("mamba_grouped", True, None), {0: "other-0"})]
     table = build("table2", cells, make_records(cells), "smoke")
-    assert b"#009e73" in figure.curves(table)
+    assert b"#009e73" in table.design.pictures(table)[0].svg
 
 
 @pytest.mark.parametrize(
@@ -161,6 +162,8 @@ def test_differences_print_with_their_sign(number, text):
     assert delta(number) == text
 
 
-@pytest.mark.parametrize(("number", "text"), [(201234, "201k"), (1234567, "1.23M"), (127_345_678, "127M"), (None, "–")])
+@pytest.mark.parametrize(
+    ("number", "text"), [(201234, "201k"), (99_960, "100k"), (1234567, "1.23M"), (127_345_678, "127M"), (None, "–")]
+)
 def test_parameters_print_with_three_digits(number, text):
     assert params(number) == text

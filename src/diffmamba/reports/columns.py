@@ -1,28 +1,9 @@
 """The words and digits of a table, the same in the terminal, in Markdown and on the page."""
 
 from diffmamba.reports.published import DECIMALS
-from diffmamba.reports.table import Line
+from diffmamba.reports.table import Column, Line
 
-HEADERS = ("model", "outer norm", "λ", "seeds", "params", "PPL ± std", "Δ", "s", "paper PPL", "paper Δ", "sign")
-WORDS = 3  # the first columns are words, the rest numbers
-
-
-def texts(line: Line) -> tuple[str, ...]:
-    """One text per column of `HEADERS`; "–" where there is no value, the status where there is no PPL yet."""
-    row = line.row
-    return (
-        row.model,
-        "yes" if row.outer_norm else "no",
-        row.lambda_form or "–",
-        f"{len(row.seeds)}/{len(line.runs)}",
-        params(row.params),
-        ppl(row.ppl_mean, row.ppl_std) if row.ppl_mean is not None else row.status,
-        delta(row.delta),
-        value(line.spread),
-        value(row.paper_ppl),
-        delta(row.paper_delta),
-        line.sign,
-    )
+VERDICTS = {"✓": "agrees", "✗": "disagrees", "~": "undecided", "–": "undecided"}
 
 
 def value(number: float | None) -> str:
@@ -48,5 +29,27 @@ def params(number: int | None) -> str:
     if number is None:
         return "–"
     unit, suffix = (1e6, "M") if number >= 1e6 else (1e3, "k")
-    digits = 0 if number >= 100 * unit else 1 if number >= 10 * unit else 2
+    digits = max(0, 3 - len(str(round(number / unit))))
     return f"{number / unit:.{digits}f}{suffix}"
+
+
+def _paper_params(line: Line) -> str:
+    millions = line.cell.key.published.params_m
+    return params(None if millions is None else millions * 1_000_000)
+
+
+def _result(line: Line) -> str:
+    """The status where there is no PPL yet."""
+    return line.row.status if line.row.ppl_mean is None else ppl(line.row.ppl_mean, line.row.ppl_std)
+
+
+MODEL = Column("model", lambda line: line.cell.key.model, word=True)
+SEEDS = Column("seeds", lambda line: f"{len(line.row.seeds)}/{len(line.runs)}")
+PARAMS = Column("params", lambda line: params(line.row.params))
+PAPER_PARAMS = Column("paper params", _paper_params)
+PPL = Column("PPL ± std", _result, mark=lambda line: "gap" if line.row.ppl_mean is None else "")
+DELTA = Column("Δ", lambda line: delta(line.row.delta))
+SPREAD = Column("s", lambda line: value(line.spread))
+PAPER_PPL = Column("paper PPL", lambda line: value(line.row.paper_ppl))
+PAPER_DELTA = Column("paper Δ", lambda line: delta(line.row.paper_delta))
+SIGN = Column("sign", lambda line: line.sign, mark=lambda line: VERDICTS[line.sign])

@@ -1,58 +1,82 @@
 """A table in the terminal, or as plain text in a file: whole at 80 columns, with room to breathe from 100 on."""
 
-from itertools import groupby
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from diffmamba.reports import provenance
-from diffmamba.reports.columns import HEADERS, WORDS, texts
-from diffmamba.reports.table import DELTA_RULE, SIGN_RULE, Line, Table, missing
+from diffmamba.reports import columns, provenance
+from diffmamba.reports.table import SIGN_RULE, Column, Line, Table, missing
 
 ROOMY = 100  # console width from which a second blank separates the columns
-STYLES = {"✓": "green", "✗": "red", "~": "dim", "–": "dim"}
+STYLES = {"agrees": "green", "disagrees": "red", "undecided": "dim", "gap": "yellow"}
 
 
 def show(table: Table, console: Console) -> None:
     """Print `table`, how to read it, and what is missing from it."""
-    console.print(Text(f"{table.title}. Scale {table.scale}, {table.metric}.", style="bold"))
-    console.print(_grid(table, roomy=console.width >= ROOMY))
-    for sentence in (DELTA_RULE, SIGN_RULE, *table.caveats):
+    console.print(Text(f"{table.design.title}. Scale {table.scale}, {table.metric}.", style="bold"))
+    (_show_titled if table.design.titled else _show_plain)(table, console)
+    for sentence in (table.delta_rule, SIGN_RULE):
+        console.print(Text(sentence, style="dim"))
+    show_notes(table, console)
+
+
+def show_notes(table: Table, console: Console) -> None:
+    """Print what a reader of the numbers has to know, and which are missing."""
+    for sentence in table.caveats:
         console.print(Text(sentence, style="dim"))
     for sentence in provenance.warnings(table):
         console.print(Text(sentence, style="yellow"))
-    _show_missing(table, console)
-
-
-def _grid(table: Table, roomy: bool) -> Grid:
-    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, int(roomy), 0, 0))
-    headers = HEADERS if roomy else tuple("n" if header == "seeds" else header for header in HEADERS)
-    grid.add_column(headers[0], overflow="fold")  # the one column that may give way when the console is narrow
-    for index, header in enumerate(headers[1:], start=1):
-        width = max(map(len, [*header.split(), *(texts(line)[index] for line in table.lines)]))
-        grid.add_column(header, justify="left" if index < WORDS else "right", width=width)
-    for _, group in groupby(table.lines, key=lambda line: line.row.model):
-        for position, line in enumerate(group):
-            grid.add_row(*_cells(line, names_model=position == 0))
-        grid.add_section()
-    return grid
-
-
-def _cells(line: Line, names_model: bool) -> list[Text]:
-    cells = [Text(text) for text in texts(line)]
-    if not names_model:
-        cells[0] = Text("")
-    if line.row.ppl_mean is None:
-        cells[HEADERS.index("PPL ± std")].stylize("yellow")
-    cells[-1].stylize(STYLES[line.sign])
-    return cells
-
-
-def _show_missing(table: Table, console: Console) -> None:
     count = len(table.runs) - len(table.counted)
     if count:
         console.print(Text(f"{count} of {len(table.runs)} runs missing:", style="bold yellow"))
     for sentence in missing(table):
         console.print(Text(f"- {sentence}"))
+
+
+def _show_plain(table: Table, console: Console) -> None:
+    """One grid, the name of a section in front of its first line."""
+    shown = table.design.columns
+    grid = _grid(table, shown, console.width)
+    for _, lines in table.sections:
+        for position, line in enumerate(lines):
+            first, *others = _texts(line, shown)
+            grid.add_row(Text("") if position else first, *others)
+        grid.add_section()
+    console.print(grid)
+
+
+def _show_titled(table: Table, console: Console) -> None:
+    """One grid for each section below its name, all with the same widths and one header."""
+    shown = table.design.columns[1:]
+    console.print(_grid(table, shown, console.width))
+    for name, lines in table.sections:
+        console.print(Text(name, style="bold"))
+        grid = _grid(table, shown, console.width, show_header=False)
+        for line in lines:
+            grid.add_row(*_texts(line, shown))
+        console.print(grid)
+
+
+def _grid(table: Table, shown: Sequence[Column], width: int, show_header: bool = True) -> Grid:
+    roomy = width >= ROOMY
+    grid = Grid(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, int(roomy), 0, 0), show_header=show_header
+    )
+    for index, column in enumerate(shown):
+        header = "n" if column is columns.SEEDS and not roomy else column.header
+        widest = max(map(len, [*header.split(), *(column.text(line) for line in table.lines)]))
+        # the first column is the one that may give way when the console is narrow
+        grid.add_column(
+            header,
+            justify="left" if column.word else "right",
+            overflow="fold",
+            width=None if index == 0 and not table.design.titled else widest,
+        )
+    return grid
+
+
+def _texts(line: Line, shown: Sequence[Column]) -> list[Text]:
+    return [Text(column.text(line), style=STYLES.get(column.mark(line), "")) for column in shown]

@@ -3,29 +3,36 @@
 from collections.abc import Iterable
 
 from diffmamba.reports import provenance
-from diffmamba.reports.columns import HEADERS, WORDS, texts
-from diffmamba.reports.table import DELTA_RULE, SIGN_RULE, Table, missing
+from diffmamba.reports.table import SIGN_RULE, Table, missing
 
 
 def markdown(table: Table) -> str:
     """The table with how to read it, where it comes from and what is missing."""
     parts = [
-        f"**{table.title}.** Scale {table.scale}, {table.metric}.",
-        "\n".join([_row(HEADERS), _row(_alignment()), *(_row(map(_escape, texts(line))) for line in table.lines)]),
-        "\n".join([DELTA_RULE, SIGN_RULE, *table.caveats]),
+        f"**{table.design.title}.** Scale {table.scale}, {table.metric}.",
+        _grid(table),
+        "\n".join([table.delta_rule, SIGN_RULE, *table.caveats]),
         _bullets(provenance.warnings(table)),
+        _remarks(table),
         _source(table),
         _missing(table),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _row(columns: Iterable[str]) -> str:
-    return f"| {' | '.join(columns)} |"
+def _grid(table: Table) -> str:
+    columns = table.design.columns
+    head = [_row(column.header for column in columns), _row("---" if column.word else "---:" for column in columns)]
+    return "\n".join([*head, *(_row(_escape(column.text(line)) for column in columns) for line in table.lines)])
 
 
-def _alignment() -> list[str]:
-    return ["---" if index < WORDS else "---:" for index in range(len(HEADERS))]
+def _row(texts: Iterable[str]) -> str:
+    return f"| {' | '.join(texts)} |"
+
+
+def _remarks(table: Table) -> str:
+    sentences = list(table.design.remarks())
+    return f"About the paper's numbers:\n\n{_bullets(sentences)}" if sentences else ""
 
 
 def _source(table: Table) -> str:

@@ -8,43 +8,32 @@ import base64
 from collections.abc import Iterable
 from html import escape
 from importlib import resources
-from itertools import groupby
 
-from diffmamba.reports import figure, provenance, published
-from diffmamba.reports.columns import HEADERS, WORDS, texts
+from diffmamba.reports import provenance, published
 from diffmamba.reports.listing import duration, origin, runs
-from diffmamba.reports.table import DELTA_RULE, SIGN_RULE, Line, Table, missing
-
-SIGN_CLASSES = {"✓": "agrees", "✗": "disagrees", "~": "undecided", "–": "undecided"}
-CURVES_CAPTION = (
-    "Test PPL while training, mean over the seeds that count, the band from the lowest to the highest seed. "
-    "Solid lines have the outer norm, dashed ones do not; the marker tells the form of λ. The right panel enlarges "
-    "the second half, where the lines lie close together."
-)
-DELTAS_CAPTION = (
-    "Δ to plain mamba: filled dots are the runs of this table, with s to either side where at least two seeds are "
-    "shared with mamba; hollow dots are the paper's."
-)
+from diffmamba.reports.table import SIGN_RULE, Column, Line, Picture, Table, missing
 
 
-def page(table: Table) -> str:
-    """The whole document."""
+def page(table: Table, title: str, above: Iterable[Picture] = (), below: Iterable[Picture] = ()) -> str:
+    """The whole document, with pictures above and below the table."""
     css = resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8")
     body = [
-        f"<h1>{escape(table.title)}</h1>",
+        f"<h1>{escape(title)}</h1>",
         f"<p>{_summary(table)}</p>",
         _notice("Before you compare", provenance.warnings(table)),
+        *map(_picture, above),
         _grid(table),
-        *(f'<p class="soft">{escape(sentence)}</p>' for sentence in (DELTA_RULE, SIGN_RULE, *table.caveats)),
+        *(f'<p class="soft">{escape(sentence)}</p>' for sentence in (table.delta_rule, SIGN_RULE, *table.caveats)),
         _notice(f"{len(table.runs) - len(table.counted)} of {len(table.runs)} runs missing", missing(table)),
-        *(_pictures(table) if table.counted else []),
+        *map(_picture, below),
+        _remarks(table),
         f"<h2>Where the numbers come from</h2>\n{origin(table)}",
         runs(table),
     ]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(table.title)} ({escape(table.scale)})</title>\n<style>\n{css}</style>\n</head>\n<body>\n"
+        f"<title>{escape(title)} ({escape(table.scale)})</title>\n<style>\n{css}</style>\n</head>\n<body>\n"
         + "\n".join(filter(None, body))
         + "\n</body>\n</html>\n"
     )
@@ -69,28 +58,39 @@ def _corpus(corpus: dict) -> str:
 
 
 def _grid(table: Table) -> str:
-    head = "".join(f'<th scope="col"{_word(index)}>{escape(header)}</th>' for index, header in enumerate(HEADERS))
-    bodies = (_group(list(group)) for _, group in groupby(table.lines, key=lambda line: line.cell.model))
-    return f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n{"".join(bodies)}</table></div>'
+    """The table; the name of a section stands in front of its lines, or above them where it is titled."""
+    others = list(table.design.columns[1:])
+    shown = others if table.design.titled else table.design.columns
+    head = "".join(f'<th scope="col"{_word(column)}>{escape(column.header)}</th>' for column in shown)
+    section = _titled_section if table.design.titled else _section
+    bodies = "".join(f"<tbody>\n{section(text, lines, others)}</tbody>\n" for text, lines in table.sections)
+    return f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n{bodies}</table></div>'
 
 
-def _group(lines: list[Line]) -> str:
-    """The rows of one model, its name once in front of them."""
-    name = f'<th scope="rowgroup" rowspan="{len(lines)}">{escape(lines[0].cell.model)}</th>'
-    rows = (f"<tr>{name if line is lines[0] else ''}{_columns(line)}</tr>\n" for line in lines)
-    return f"<tbody>\n{''.join(rows)}</tbody>\n"
+def _section(name: str, lines: list[Line], columns: list[Column]) -> str:
+    title = f'<th scope="rowgroup" rowspan="{len(lines)}">{escape(name)}</th>'
+    return "".join(
+        f"<tr>{'' if position else title}{_cells(line, columns)}</tr>\n" for position, line in enumerate(lines)
+    )
 
 
-def _columns(line: Line) -> str:
-    cells = [f"<td{_word(index)}>{escape(text)}</td>" for index, text in enumerate(texts(line))]
-    if line.row.ppl_mean is None:
-        cells[HEADERS.index("PPL ± std")] = f'<td class="gap">{escape(line.row.status)}</td>'
-    cells[-1] = f'<td class="{SIGN_CLASSES[line.sign]}">{line.sign}</td>'
-    return "".join(cells[1:])
+def _titled_section(name: str, lines: list[Line], columns: list[Column]) -> str:
+    title = f'<tr><th scope="rowgroup" colspan="{len(columns)}">{escape(name)}</th></tr>\n'
+    return title + "".join(f"<tr>{_cells(line, columns)}</tr>\n" for line in lines)
 
 
-def _word(index: int) -> str:
-    return ' class="word"' if index < WORDS else ""
+def _cells(line: Line, columns: list[Column]) -> str:
+    return "".join(
+        f"<td{_class(column.mark(line)) or _word(column)}>{escape(column.text(line))}</td>" for column in columns
+    )
+
+
+def _word(column: Column) -> str:
+    return _class("word" * column.word)
+
+
+def _class(name: str) -> str:
+    return f' class="{name}"' if name else ""
 
 
 def _notice(title: str, sentences: Iterable[str]) -> str:
@@ -98,30 +98,16 @@ def _notice(title: str, sentences: Iterable[str]) -> str:
     return f'<div class="notice"><b>{escape(title)}</b><ul>{items}</ul></div>' if items else ""
 
 
-def _pictures(table: Table) -> list[str]:
-    return [
-        "<h2>While training</h2>",
-        _picture(figure.curves(table), f"Test PPL against training. {_best(table)}", CURVES_CAPTION, "broad"),
-        "<h2>Against the paper</h2>",
-        _picture(figure.deltas(table), f"Δ to plain mamba per variant. {_signs(table)}", DELTAS_CAPTION, "narrow"),
-    ]
-
-
-def _picture(svg: bytes, alt: str, caption: str, width: str) -> str:
-    data = base64.b64encode(svg).decode("ascii")
+def _picture(picture: Picture) -> str:
+    data = base64.b64encode(picture.svg).decode("ascii")
     return (
-        f'<figure class="{width}"><div class="wide">'
-        f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(alt)}"></div>'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        f"<h2>{escape(picture.heading)}</h2>\n"
+        f'<figure class="{"broad" if picture.broad else "narrow"}"><div class="wide">'
+        f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(picture.alt)}"></div>'
+        f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
     )
 
 
-def _best(table: Table) -> str:
-    mean, label = min((line.row.ppl_mean, line.cell.label) for line in table.lines if line.row.ppl_mean is not None)
-    return f"Lowest at the end: {label} with {mean:.{published.DECIMALS}f}."
-
-
-def _signs(table: Table) -> str:
-    signs = [line.sign for line in table.lines]
-    agree, differ, undecided = (signs.count(sign) for sign in "✓✗~")
-    return f"The sign agrees with the paper in {agree}, differs in {differ} and is undecided in {undecided}."
+def _remarks(table: Table) -> str:
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in table.design.remarks())
+    return f"<h2>About the paper's numbers</h2>\n<ul>{items}</ul>" if items else ""

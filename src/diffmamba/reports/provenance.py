@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from diffmamba.reports.record import Run
-from diffmamba.reports.table import BASELINE, Table
+from diffmamba.reports.table import Table
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,7 @@ def of(table: Table) -> Provenance:
 def warnings(table: Table) -> list[str]:
     """What makes rows of this table less comparable than they look."""
     source = of(table)
-    found = []
-    if len(source.corpora) > 1:
-        found.append(f"Runs were trained on different corpora, so their PPL do not compare: {_names(source.corpora)}.")
+    found = _mixed_corpora(table)
     if len(source.revisions) > 1:
         revisions = [
             f"{revision[:12]} (in {count} of {len(table.counted)} runs)" for revision, count in source.revisions.items()
@@ -59,10 +57,23 @@ def warnings(table: Table) -> list[str]:
     return found + _unpaired(table)
 
 
+def _mixed_corpora(table: Table) -> list[str]:
+    """Groups of cells that are compared although they were trained on different corpora."""
+    found = []
+    for group, lines in table.groups.items():
+        corpora = _distinct(dict(run.corpus) for line in lines for run in line.counted if run.corpus)
+        if len(corpora) > 1:
+            where = f"{group}: runs" if group else "Runs"
+            found.append(f"{where} were trained on different corpora, so their PPL do not compare: {_names(corpora)}.")
+    return found
+
+
 def _unpaired(table: Table) -> list[str]:
     """Cells whose mean is over other seeds than the baseline's: their Δ also contains the difference of seeds."""
-    baseline = next((r.seeds for r in table.rows if (r.model, r.outer_norm) == BASELINE), [])
-    other = [line.cell.label for line in table.lines if line.row.delta is not None and line.row.seeds != baseline]
+    other = []
+    for lines in table.groups.values():
+        baseline = next((line.row.seeds for line in lines if line.cell.key.is_baseline), [])
+        other += [line.cell.label for line in lines if line.row.delta is not None and line.row.seeds != baseline]
     return [f"Δ is taken over other seeds than mamba's in: {'; '.join(other)}."] if other else []
 
 

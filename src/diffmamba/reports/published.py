@@ -1,7 +1,7 @@
 """The numbers the paper prints, as `published.yaml` beside this file holds them, ready to stand next to ours.
 
-Only this module knows how the paper's rows are keyed: its plain differential rows are our λ form `scalar`, its
-"re. λ̄" rows our `reparam`; every other λ form, and plain Mamba with the outer norm, is a control of ours that the
+Only this module knows how the paper's rows are keyed. In table 2 its plain differential rows are our λ form `scalar`,
+its "re. λ̄" rows our `reparam`; every other λ form, and plain Mamba with the outer norm, is a control of ours that the
 paper does not have.
 """
 
@@ -30,6 +30,15 @@ def numbers() -> dict[str, Any]:
     """The whole of `published.yaml`."""
     text = resources.files(__package__).joinpath("published.yaml").read_text(encoding="utf-8")
     return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(text)))
+
+
+def table1(data: str, layers: int, model: str) -> Published:
+    """Table 1 (final test PPL after 40 epochs) at one cell; `None` where the paper has no value."""
+    row = next((row for row in numbers()["table1"]["rows"] if (row["data"], row["layers"]) == (data, layers)), None)
+    if row is None or model not in row:
+        return Published()
+    ppl = row[model]["ppl"]
+    return Published(ppl, round(ppl - row["mamba"]["ppl"], DECIMALS), row[model]["params_m"])
 
 
 def table2(model: str, outer_norm: bool, lambda_form: str | None) -> Published:

@@ -1,57 +1,89 @@
-"""What every table of variants shares: the grid it expects, the row it prints, and the statistics between the two.
+"""What every table shares: the grid it expects, the row it prints, and the statistics between the two.
 
-A table orders and fills itself from its cells, so an unfinished grid prints with its gaps named. Two differences to
-plain Mamba appear: `delta`, between the means as printed, and `spread`, the standard deviation of the same difference
-taken seed by seed, which says how much of `delta` could be chance.
+A table orders and fills itself from its cells, so an unfinished grid prints with its gaps named. Its cells fall into
+groups that are compared, each with its baseline, to which two differences appear: `delta`, between the means as
+printed, and `spread`, the standard deviation of the same difference taken seed by seed, which says how much of `delta`
+could be chance. What makes one published table different from the next is its `Design`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, ClassVar, Self
+
+from rich.console import Console
 
 from diffmamba.reports import record
 from diffmamba.reports.published import Published
 from diffmamba.reports.record import Run
 
-BASELINE = ("mamba", False)  # model, outer norm: every Δ is taken to this cell
-
-DELTA_RULE = (
-    "Δ: PPL minus that of plain mamba, negative is better. s: standard deviation of Δ taken seed by seed. "
-    "std and s are sample standard deviations over seeds."
-)
 SIGN_RULE = (
     "sign: ✓ Δ has the paper's sign, ✗ the opposite; ~ no verdict, because |Δ| does not exceed s or fewer than two "
     "seeds are shared with mamba. A ✓ at two or three seeds is a hint, not a test."
 )
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One configuration of the grid with all its seeds: `runs` maps seed to run id. λ form `None`: there is no λ."""
+class Key(ABC):
+    """What tells the cells of a table apart: a frozen dataclass whose fields begin each row of `table.json`."""
 
     model: str
-    outer_norm: bool
-    lambda_form: str | None
+    baseline: ClassVar[str]
+    """The cell that Δ is taken to, in words."""
+
+    @classmethod
+    @abstractmethod
+    def of(cls, config: Mapping[str, Any]) -> Self:
+        """The key of the cell that a run with this resolved configuration belongs to."""
+
+    def fields(self) -> dict[str, Any]:
+        """The fields in order."""
+        return dict(vars(self))
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """The cell in words: `diff_mamba, outer norm, reparam`."""
+
+    @property
+    @abstractmethod
+    def group(self) -> str:
+        """The group of cells that compare with each other, in words; "" where all do."""
+
+    @property
+    @abstractmethod
+    def is_baseline(self) -> bool:
+        """Whether the Δ of its group is taken to this cell."""
+
+    @property
+    @abstractmethod
+    def published(self) -> Published:
+        """What the paper prints for this cell."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One configuration of the grid with all its seeds: `runs` maps seed to run id."""
+
+    key: Key
     runs: Mapping[int, str]
 
     @property
     def label(self) -> str:
-        """The cell in words: `diff_mamba, outer norm, reparam`."""
-        return ", ".join(filter(None, [self.model, "outer norm" * self.outer_norm, self.lambda_form]))
+        """The cell in words."""
+        return self.key.label
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of `table.json`; the fields are its keys, in order.
+    """The measured part of a row of `table.json`; the fields are its keys, in order, after those of the cell's key.
 
     `status` is the first that holds: `complete` (every seed counts), `partial` (some do), `running` (one is running),
     `failed` (one failed), `missing`. `seeds` lists the seeds that count: finished, with a finite metric.
     """
 
-    model: str
-    outer_norm: bool
-    lambda_form: str | None
     status: str
     seeds: list[int]
     params: int | None
@@ -64,7 +96,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Line:
-    """A row with what only a reader sees: its runs, `spread` (the s of `DELTA_RULE`) and the verdict on the sign."""
+    """A row with what only a reader sees: its runs, `spread` (the s of `Table.delta_rule`), the verdict on the sign."""
 
     cell: Cell
     runs: tuple[Run, ...]
@@ -79,20 +111,82 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table ready to print, write or draw."""
+class Column:
+    """One column: its header, the text of a line in it, whether that is a word (left) or a number (right).
+
+    `mark` says what the text means where it means more than itself: `gap`, `agrees`, `disagrees`, `undecided`.
+    """
+
+    header: str
+    text: Callable[[Line], str]
+    word: bool = False
+    mark: Callable[[Line], str] = lambda line: ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture on the page of a table: SVG, what it shows, how to read it; `broad` takes all the width."""
+
+    heading: str
+    svg: bytes
+    alt: str
+    caption: str
+    broad: bool = True
+
+
+@dataclass(frozen=True)
+class Design:
+    """One table of the paper. A table of ours is a design filled with the runs of the sweep of the same `name`.
+
+    The first column names the section that a line belongs to, and is shown once for each; `titled` gives it a line of
+    its own above the section, for long names. `caveats` are what a reader at this scale has to know; `remarks` hold at
+    any scale. `further` are fields that end each row of `table.json`.
+    """
 
     name: str
     title: str
+    key: type[Key]
+    columns: tuple[Column, ...]
+    caveats: Callable[[str, Sequence[Line]], tuple[str, ...]]
+    pictures: Callable[["Table"], list[Picture]]
+    titled: bool = False
+    remarks: Callable[[], tuple[str, ...]] = tuple
+    further: Callable[[Line], dict[str, Any]] = lambda line: {}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table ready to print, write or draw."""
+
+    design: Design
     scale: str
     metric: str
     lines: tuple[Line, ...]
     caveats: tuple[str, ...]
 
     @property
+    def delta_rule(self) -> str:
+        """What Δ and s are."""
+        return (
+            f"Δ: PPL minus that of {self.design.key.baseline}, negative is better. s: standard deviation of Δ taken "
+            "seed by seed. std and s are sample standard deviations over seeds."
+        )
+
+    @property
     def rows(self) -> list[Row]:
-        """The rows of `table.json`."""
+        """The measured part of each line."""
         return [line.row for line in self.lines]
+
+    @property
+    def sections(self) -> list[tuple[str, list[Line]]]:
+        """The lines under the name that their first column shares."""
+        return [(name, list(lines)) for name, lines in groupby(self.lines, key=self.design.columns[0].text)]
+
+    @property
+    def groups(self) -> dict[str, list[Line]]:
+        """The lines that compare with each other, by group."""
+        names = dict.fromkeys(line.cell.key.group for line in self.lines)
+        return {name: [line for line in self.lines if line.cell.key.group == name] for name in names}
 
     @property
     def runs(self) -> list[Run]:
@@ -104,17 +198,29 @@ class Table:
         """The runs behind the means."""
         return [run for line in self.lines for run in line.counted]
 
+    def content(self) -> list[dict[str, Any]]:
+        """The rows of `table.json`."""
+        return [line.cell.key.fields() | asdict(line.row) | self.design.further(line) for line in self.lines]
 
-def lines(
-    cells: Sequence[Cell],
-    records: Mapping[str, dict[str, Any]],
-    metric: str,
-    published: Callable[[Cell], Published],
-) -> tuple[Line, ...]:
+
+@dataclass(frozen=True)
+class View:
+    """What can be asked for by `name`: the table called `table` itself, or a figure drawn from it.
+
+    `show` prints it; `write` puts its files into a directory and returns their paths, the page last.
+    """
+
+    name: str
+    table: str
+    show: Callable[[Table, Console], None]
+    write: Callable[[Table, Path], list[Path]]
+
+
+def lines(cells: Sequence[Cell], records: Mapping[str, dict[str, Any]], metric: str) -> tuple[Line, ...]:
     """One line per cell, in the order of `cells`."""
     runs = [_runs(cell, records, metric) for cell in cells]
-    baseline = next((_ppl(r) for c, r in zip(cells, runs, strict=True) if (c.model, c.outer_norm) == BASELINE), {})
-    return tuple(_line(cell, r, baseline, published(cell)) for cell, r in zip(cells, runs, strict=True))
+    baselines = {c.key.group: _ppl(r) for c, r in zip(cells, runs, strict=True) if c.key.is_baseline}
+    return tuple(_line(cell, r, baselines.get(cell.key.group, {})) for cell, r in zip(cells, runs, strict=True))
 
 
 def missing(table: Table) -> list[str]:
@@ -150,12 +256,9 @@ def _ppl(runs: Sequence[Run]) -> dict[int, float]:
     return {run.seed: run.ppl for run in runs if run.ppl is not None}
 
 
-def _line(cell: Cell, runs: tuple[Run, ...], baseline: dict[int, float], paper: Published) -> Line:
-    ppl = _ppl(runs)
+def _line(cell: Cell, runs: tuple[Run, ...], baseline: dict[int, float]) -> Line:
+    ppl, paper = _ppl(runs), cell.key.published
     row = Row(
-        model=cell.model,
-        outer_norm=cell.outer_norm,
-        lambda_form=cell.lambda_form,
         status=status(runs),
         seeds=list(ppl),
         params=next((run.parameters for run in runs if run.parameters is not None), None),
@@ -165,8 +268,8 @@ def _line(cell: Cell, runs: tuple[Run, ...], baseline: dict[int, float], paper: 
         paper_ppl=paper.ppl,
         paper_delta=paper.delta,
     )
-    is_baseline = (cell.model, cell.outer_norm) == BASELINE
-    spread = None if is_baseline else _std([ppl[seed] - baseline[seed] for seed in ppl if seed in baseline])
+    paired = [ppl[seed] - baseline[seed] for seed in ppl if seed in baseline]
+    spread = None if cell.key.is_baseline else _std(paired)
     return Line(cell, runs, row, spread, sign(row.delta, spread, row.paper_delta))
 
 

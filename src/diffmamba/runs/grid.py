@@ -37,7 +37,7 @@ def stored(config: dict[str, Any]) -> str:
 def expand(
     sweep: str, overrides: Sequence[str] = (), fingerprint: Callable[[dict[str, Any]], str] = prepared
 ) -> list[PlannedRun]:
-    """Every distinct run of `sweeps=sweep` with further overrides, in grid order.
+    """Every distinct run of `sweeps=sweep` with further overrides, in grid order; one for each row that it stands for.
 
     `fingerprint` is `prepared`, or `stored` for a table from the run store alone. Words for Hydra's launcher are left
     to the launcher.
@@ -59,14 +59,15 @@ def expand(
             configs = [resolved(compose("train", overrides=cell)) for cell in cells]
     except HydraException as error:
         raise SettingError(_one_line(error)) from error
-    planned: dict[str, PlannedRun] = {}
+    planned: dict[tuple[str, str], PlannedRun] = {}
     fingerprints: dict[str, str] = {}
     for config in configs:
         data = json.dumps([config["data"], config["runs"]], sort_keys=True)
         if data not in fingerprints:
             fingerprints[data] = fingerprint(config)
         run_id = identity(config, fingerprints[data])
-        planned.setdefault(run_id, PlannedRun(run_id, config))
+        stands_for = json.dumps(config["published"], sort_keys=True)
+        planned.setdefault((run_id, stands_for), PlannedRun(run_id, config))
     return list(planned.values())
 
 

@@ -16,13 +16,14 @@ class RunRecorder(L.Callback):
     """Writes `result.json` at the start and after every evaluation, and `progress.json` about once a second.
 
     Evaluations, training time and symbols seen are part of the checkpoint, so a resumed run's record is that of an
-    uninterrupted one. Logs `train/tokens_per_second`.
+    uninterrupted one. Logs the loss, the learning rate and the speed of training every `log_every_n_steps`.
     """
 
     def __init__(self, run: Run, record: Record):
         self.run = run
         self.record = record
         self.evaluations: list[dict[str, float]] = []
+        self.loss: float | None = None  # as last logged
         self.tokens = 0
         self.training_seconds = 0.0
         self.seconds_before = 0.0  # wall time of the earlier sessions of this run, up to the checkpoint
@@ -62,11 +63,25 @@ class RunRecorder(L.Callback):
         self.training_seconds += now - self._since_batch
         self.tokens += batch[1].numel() * trainer.world_size
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it elsewhere
-        if every > 0 and trainer.global_step % every == 0 and (speed := self.tokens_per_second()) is not None:
-            pl_module.log("train/tokens_per_second", speed)
+        ends_step = (index + 1) % trainer.accumulate_grad_batches == 0
+        if ends_step and every > 0 and trainer.global_step % every == 0:
+            self._log(trainer, pl_module)
         if trainer.is_global_zero and now - self._last_beat > HEARTBEAT_SECONDS:
             self._last_beat = now
             write_json(self.run.directory / "progress.json", {"step": trainer.global_step, "steps": trainer.max_steps})
+
+    def _log(self, trainer: L.Trainer, task: Any) -> None:
+        self.loss = float(task.step_loss())
+        measured = {
+            "train/loss": self.loss,
+            "train/learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "train/tokens_per_second": self.tokens_per_second(),
+            "epoch": trainer.current_epoch,
+        }
+        for logger in trainer.loggers:
+            logger.log_metrics(
+                measured, step=trainer.global_step - 1
+            )  # counted from 0, as evaluations are by Lightning
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         measured = {
