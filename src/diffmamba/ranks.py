@@ -24,7 +24,7 @@ from torch import multiprocessing
 from diffmamba.errors import SettingError
 
 LAUNCHED = "DIFFMAMBA_LAUNCHED"  # set in the processes that `launch` starts
-PATIENCE_SECONDS = 60  # for ranks that were asked to stop
+PATIENCE_SECONDS = 30  # for ranks that were asked to stop
 
 
 def devices(trainer: dict[str, Any]) -> int:
@@ -97,7 +97,7 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], processes:
         _rank, (_free_port(), processes, function, arguments), processes, join=False, start_method="spawn"
     )
     try:
-        while not context.join():
+        while not context.join(grace_period=PATIENCE_SECONDS):  # one that fails may leave the others waiting for it
             pass
     except KeyboardInterrupt:
         _stop(context.processes)

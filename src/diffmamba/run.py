@@ -77,7 +77,7 @@ def train(config: dict[str, Any], data: LanguageModellingData, found: Run, progr
     keep_freed_memory()
     if config["threads"]:
         torch.set_num_threads(config["threads"])
-    record = _read(found)
+    record = found.read() or new_record(config, data, found, None)  # under torchrun the first rank may be later
     loggers: list[Logger] = []
     recorder = RunRecorder(found, record)
     trainer: L.Trainer | None = None
@@ -113,8 +113,8 @@ def train(config: dict[str, Any], data: LanguageModellingData, found: Run, progr
 
 def _record_end(found: Run, **changes: Any) -> None:
     """Whichever process fails or is interrupted first says why; what the others end of is its silence."""
-    record = _read(found)
-    if record["status"] == "running":
+    record = found.read()
+    if record is not None and record["status"] == "running":
         found.write(record | changes)
 
 

@@ -19,6 +19,7 @@ statuses: list[str] = []
 @hydra.main(version_base="1.3", config_path=configuration.CONF, config_name="train")
 def main(config: DictConfig) -> str:
     """Trains one run and says how it ended; a failure does not keep a sweep from its other runs."""
+    from diffmamba import ranks
     from diffmamba.run import run  # here: --help, and a sweep that runs elsewhere, need none of it
     from diffmamba.runs import RunTakenError
 
@@ -28,6 +29,8 @@ def main(config: DictConfig) -> str:
         record = run(configuration.resolved(config), progress_bar=single)
         status, line = record["status"], _summary(record, Path(config.runs))
     except RunTakenError as error:
+        if ranks.started_elsewhere():
+            sys.exit(f"error: {error}")  # the other ranks of this job are not to wait for this one
         status, line = "running", str(error)
     except SettingError as error:
         line = f"error: {error}"
@@ -37,7 +40,8 @@ def main(config: DictConfig) -> str:
     except KeyboardInterrupt:
         print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
         sys.exit(130)
-    print(line, file=sys.stderr if status == "failed" else sys.stdout, flush=True)
+    if ranks.rank() == 0:
+        print(line, file=sys.stderr if status == "failed" else sys.stdout, flush=True)
     statuses.append(status)
     return status
 

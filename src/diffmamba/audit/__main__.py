@@ -31,7 +31,7 @@ DEFAULTS = {"scale": "paper", "reports": "reports", "seed": "", "device": Assume
     UTILISATION + precision: getattr(Assumed, precision) for precision in PRECISIONS
 }
 
-LEAST_WIDTH = 104  # of the widest table
+LEAST_WIDTH = 100  # of the widest table
 
 
 def main(words: list[str]) -> int:
