@@ -12,7 +12,7 @@ from diffmamba import ranks
 from diffmamba.configuration import corpus
 from diffmamba.data.datamodule import LanguageModellingData
 from diffmamba.errors import SettingError
-from diffmamba.models import Backbone, LanguageModel
+from diffmamba.models import Backbone, LanguageModel, TiedEmbedding
 from diffmamba.ops import backend
 from diffmamba.runs.identity import BUILT, FED
 
@@ -20,18 +20,22 @@ STRATEGIES = ("auto", "ddp", "fsdp")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
 
 
-def check(config: dict[str, Any]) -> LanguageModellingData:
-    """Raises SettingError where the configuration cannot work, at no cost; returns its data."""
+def check(config: dict[str, Any], here: bool = True) -> LanguageModellingData:
+    """Raises SettingError where the configuration cannot work, at no cost; returns its data.
+
+    `here` is False where it is to run on another machine, whose devices are not known.
+    """
     _check_numbers(config)
     trainer = config["trainer"]
-    if trainer["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
+    if here and trainer["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
         raise SettingError("trainer.accelerator=gpu finds no CUDA device here; trainer=cpu or trainer=auto would do")
     if trainer["strategy"] not in STRATEGIES:
         raise SettingError(f"trainer.strategy={trainer['strategy']} is not known; use one of {', '.join(STRATEGIES)}")
-    _check_kernels(config)
+    if here:
+        _check_kernels(config)
     data = build_data(config)
     total_steps(config, data)
-    data.train_streams(0, ranks.world_size(trainer))
+    data.train_streams(0, ranks.world_size(config) if here else 1)
     data.val_dataloader()
     with torch.device("meta"):
         build_network(config["model"], data.corpus.vocabulary.size)
@@ -90,8 +94,9 @@ def build_data(config: dict[str, Any]) -> LanguageModellingData:
 
 def build_network(model: dict[str, Any], vocabulary_size: int) -> LanguageModel:
     """The network of a resolved `model` configuration; under `torch.device("meta")` it takes no memory."""
-    parts = {key: model[key] for key in BUILT} | {"mixers": [instantiate(mixer) for mixer in model["mixers"]]}
-    embedding = instantiate(parts.pop("embedding"))
+    parts = {key: model[key] for key in BUILT if key in model}
+    parts["mixers"] = [instantiate(mixer) for mixer in model["mixers"]]
+    embedding = instantiate(parts.pop("embedding")) if "embedding" in parts else TiedEmbedding  # the only one once
     return LanguageModel(vocabulary_size, Backbone(**parts), model["d_model"], embedding)
 
 

@@ -13,28 +13,33 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
-from typing import Any
+from types import FrameType
+from typing import Any, TypeVar
 
 import torch
-from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
-from torch import multiprocessing
+from torch import distributed, multiprocessing
 
 from diffmamba.errors import SettingError
 
+T = TypeVar("T")
 LAUNCHED = "DIFFMAMBA_LAUNCHED"  # set in the processes that `launch` starts
 PATIENCE_SECONDS = 30  # for ranks that were asked to stop
 
 
-def devices(trainer: dict[str, Any]) -> int:
-    """Devices of the run on this machine, of a resolved `trainer` configuration.
+def devices(config: dict[str, Any]) -> int:
+    """Devices of the run on this machine; `auto` is as many as there are and the batch of a step divides among.
 
     Raises SettingError where there are not so many.
     """
+    trainer = config["trainer"]
     wanted, present = trainer["devices"], len(gpus(trainer))
     if wanted in ("auto", -1):
-        return present or 1
+        parts = trainer["num_nodes"] * trainer["accumulate_grad_batches"]
+        batch_size = config["data"]["batch_size"]
+        return next((count for count in range(present, 1, -1) if batch_size % (count * parts) == 0), 1)
     if type(wanted) is not int or wanted < 1:
         raise SettingError(f"trainer.devices={wanted} must be a whole number of at least 1, or auto for all there are")
     if present and wanted > present:
@@ -50,24 +55,34 @@ def gpus(trainer: dict[str, Any]) -> list[str]:
     return visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
 
 
-def world_size(trainer: dict[str, Any]) -> int:
-    """Processes of the run, over all its machines."""
-    nodes = trainer["num_nodes"]
+def world_size(config: dict[str, Any]) -> int:
+    """Processes of the run, over all its machines.
+
+    Raises SettingError where something else has started another number of them.
+    """
+    nodes = config["trainer"]["num_nodes"]
     if type(nodes) is not int or nodes < 1:
         raise SettingError(f"trainer.num_nodes={nodes} must be a whole number of at least 1")
+    count = devices(config) * nodes
     if nodes > 1 and not started_elsewhere():
         raise SettingError(
             f"trainer.num_nodes={nodes} needs a process for each device, started by torchrun or srun; "
             "trainer.num_nodes=1 starts its own"
         )
-    return devices(trainer) * nodes
+    started = os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS")
+    if started_elsewhere() and started is not None and int(started) != count:
+        raise SettingError(
+            f"trainer.devices={count // nodes} with trainer.num_nodes={nodes} takes {count} processes, but {started} "
+            "were started; set both to what was started"
+        )
+    return count
 
 
-def strategy(trainer: dict[str, Any]) -> Any:
+def strategy(config: dict[str, Any]) -> Any:
     """What `lightning.Trainer` takes as strategy. Ours for fsdp, PyTorch's second one, saves what all others save."""
-    if trainer["strategy"] != "fsdp":
-        return trainer["strategy"]
-    return ModelParallelStrategy(world_size(trainer), 1, save_distributed_checkpoint=False)
+    if config["trainer"]["strategy"] != "fsdp":
+        return config["trainer"]["strategy"]
+    return ModelParallelStrategy(world_size(config), 1, save_distributed_checkpoint=False)
 
 
 def plugins() -> list[Any]:
@@ -88,11 +103,45 @@ def rank() -> int:
     return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 
 
+def agree(decide: Callable[[], T]) -> T:
+    """What the first rank decides or fails of, on every rank of a job that something else has started.
+
+    A process that `launch` started was admitted by the one that started it.
+    """
+    if not started_elsewhere() or LAUNCHED in os.environ:
+        return decide()
+    _connect()
+    answer: list[Any] = [None, None]
+    if rank() == 0:
+        try:
+            answer[0] = decide()
+        except Exception as error:
+            answer[1] = error
+    distributed.broadcast_object_list(answer, src=0)
+    value, failure = answer
+    if failure is not None:
+        raise failure
+    return value
+
+
+def _connect() -> None:
+    """The process group of the job, which Lightning then finds and uses."""
+    if distributed.is_initialized():
+        return
+    if "MASTER_ADDR" not in os.environ:  # srun
+        job = SLURMEnvironment()
+        os.environ |= {"MASTER_ADDR": job.main_address, "MASTER_PORT": str(job.main_port)}
+        os.environ |= {"RANK": str(job.global_rank()), "WORLD_SIZE": str(job.world_size())}
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+
+
 def launch(function: Callable[..., None], arguments: tuple[Any, ...], processes: int) -> None:
     """Runs `function(*arguments)` in so many processes, as the ranks of one run, and waits for all of them.
 
     The end of one with an error ends the others and is raised here; so does Ctrl-C, after they have ended.
     """
+    with suppress(ValueError):  # outside the main thread
+        signal.signal(signal.SIGTERM, _interrupt)  # a run that is told to end takes its ranks with it
     context = multiprocessing.start_processes(
         _rank, (_free_port(), processes, function, arguments), processes, join=False, start_method="spawn"
     )
@@ -128,6 +177,10 @@ def _rank(
         function(*arguments)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _free_port() -> int:

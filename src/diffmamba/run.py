@@ -4,7 +4,7 @@ import logging
 import os
 import traceback
 import warnings
-from contextlib import nullcontext
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger, WandbLogger
 from torch._inductor import config as inductor_config
+from torch.multiprocessing.spawn import ProcessException
 
 from diffmamba import ranks
 from diffmamba.allocator import keep_freed_memory
@@ -43,18 +44,12 @@ def run(config: dict[str, Any], progress_bar: bool = True) -> Record:
     """
     data = check(config)
     found = RunStore(config["runs"]).run(identity(config, data.corpus.fingerprint))
-    with found.claim() if ranks.rank() == 0 else nullcontext():  # the first rank's claim is the job's
-        record = found.read()
-        if record and (record["status"] == "finished" or (record["status"] == "failed" and not config["retry_failed"])):
-            return record
-        checkpoint = found.last_checkpoint if found.last_checkpoint.exists() else None
-        if checkpoint:
-            with torch.device("meta"):
-                network_weights(build_network(config["model"], data.corpus.vocabulary.size), checkpoint)
-        if ranks.rank() == 0:
-            found.write(new_record(config, data, found, record))
+    with ExitStack() as claim:
+        ended = ranks.agree(lambda: _admit(config, data, found, claim))
+        if ended is not None:
+            return ended
         try:
-            processes = ranks.devices(config["trainer"])
+            processes = ranks.devices(config)
             if processes == 1 or ranks.started_elsewhere():
                 train(config, data, found, progress_bar)
             else:
@@ -64,7 +59,22 @@ def run(config: dict[str, Any], progress_bar: bool = True) -> Record:
             raise
         except Exception as error:
             _record_end(found, status="failed", error=_failure(error, 0), finished=_now())
-    return _read(found)
+            if ranks.started_elsewhere():
+                raise  # ends the other ranks
+        return ranks.agree(lambda: _read(found))
+
+
+def _admit(config: dict[str, Any], data: LanguageModellingData, found: Run, claim: ExitStack) -> Record | None:
+    """Claims the run and writes down that it is running; returns the record of one that is not to be trained."""
+    claim.enter_context(found.claim())
+    record = found.read()
+    if record and (record["status"] == "finished" or (record["status"] == "failed" and not config["retry_failed"])):
+        return record
+    if found.last_checkpoint.exists():
+        with torch.device("meta"):
+            network_weights(build_network(config["model"], data.corpus.vocabulary.size), found.last_checkpoint)
+    found.write(new_record(config, data, found, record))
+    return None
 
 
 def _train_as_rank(config: dict[str, Any], found: Run, progress_bar: bool) -> None:
@@ -76,8 +86,8 @@ def train(config: dict[str, Any], data: LanguageModellingData, found: Run, progr
     """Trains a run that has a record in this process, alone or as one rank of several; the record says how it ended."""
     keep_freed_memory()
     if config["threads"]:
-        torch.set_num_threads(config["threads"])
-    record = found.read() or new_record(config, data, found, None)  # under torchrun the first rank may be later
+        torch.set_num_threads(max(1, config["threads"] // ranks.devices(config)))
+    record = _read(found)
     loggers: list[Logger] = []
     recorder = RunRecorder(found, record)
     trainer: L.Trainer | None = None
@@ -113,8 +123,8 @@ def train(config: dict[str, Any], data: LanguageModellingData, found: Run, progr
 
 def _record_end(found: Run, **changes: Any) -> None:
     """Whichever process fails or is interrupted first says why; what the others end of is its silence."""
-    record = found.read()
-    if record is not None and record["status"] == "running":
+    record = _read(found)
+    if record["status"] == "running":
         found.write(record | changes)
 
 
@@ -181,7 +191,7 @@ def _trainer(
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning.*")
     return instantiate(
-        settings | {"devices": ranks.devices(settings), "strategy": ranks.strategy(settings)},
+        settings | {"devices": ranks.devices(config), "strategy": ranks.strategy(config)},
         plugins=ranks.plugins(),
         max_steps=steps,
         max_epochs=-(-steps // data.steps_per_epoch),
@@ -246,9 +256,10 @@ def _close(loggers: list[Logger], found: Run) -> None:
 
 def _failure(error: Exception, step: int) -> dict[str, Any]:
     cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+    lines = str(cause).strip().splitlines() or [type(cause).__name__]
     return {
         "type": type(cause).__name__,
-        "message": str(cause).partition("\n")[0] or type(cause).__name__,
+        "message": lines[-1] if isinstance(cause, ProcessException) else lines[0],  # of a rank: its traceback's last
         "traceback": traceback.format_exc(),
         "step": step,
     }

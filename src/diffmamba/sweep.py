@@ -68,7 +68,7 @@ def train(planned: Sequence[PlannedRun], settings: dict[str, Any], overrides: Se
         raise SettingError(f"workers={settings['workers']} must be 1 or more, or 0 for one on each GPU or core")
     if settings["launcher"] != "local":
         check_launcher(_hydra_launcher(settings["launcher"]))
-    _check(pending)
+    _check(pending, here=settings["launcher"] == "local")
     console.print(f"{len(pending)} of {len(planned)} runs to train, in {store.directory}", highlight=False)
     logs = store.directory / ".sweep"
     logs.mkdir(parents=True, exist_ok=True)
@@ -97,12 +97,12 @@ def _trouble(status: int, log: Path) -> str:
     return f"a process ended with status {status}: {'; '.join(unsaid) or f'see {log}'}"
 
 
-def _check(pending: Sequence[PlannedRun]) -> None:
+def _check(pending: Sequence[PlannedRun], here: bool) -> None:
     """Raises SettingError for the first run that cannot work, before any is trained."""
     from diffmamba.build import check  # here: a grid that needs no training needs none of it
 
     for run in pending:
-        check(run.config)
+        check(run.config, here)
 
 
 def _records(store: RunStore, planned: Sequence[PlannedRun]) -> list[Record | None]:
@@ -120,7 +120,7 @@ def _start(
     """The processes that train, and where each writes what it says."""
     command = [sys.executable, "-m", "diffmamba.train", f"sweeps={settings['sweep']}", *overrides]
     if settings["launcher"] == "local":
-        shares = worker_shares(pending[0].config["trainer"], settings["workers"], len(pending))
+        shares = worker_shares(pending[0].config, settings["workers"], len(pending))
     else:
         shares = [{}]
         command.append(f"hydra/launcher={_hydra_launcher(settings['launcher'])}")
@@ -140,16 +140,16 @@ def _start(
     return processes
 
 
-def worker_shares(trainer: dict[str, Any], workers: int, runs: int) -> list[dict[str, str]]:
+def worker_shares(config: dict[str, Any], workers: int, runs: int) -> list[dict[str, str]]:
     """What each process of a local sweep has of the machine, as environment variables: GPUs, or threads.
 
-    A process gets as many GPUs as a run of the resolved `trainer` configuration takes; more processes than that share
+    A process gets as many GPUs as a run of the resolved configuration takes; more processes than that share
     them in turn.
     """
     from diffmamba import ranks  # here: a grid that needs no training needs none of it
 
-    each = ranks.devices(trainer)
-    gpus = ranks.gpus(trainer)
+    each = ranks.devices(config)
+    gpus = ranks.gpus(config["trainer"])
     groups = [",".join(gpus[first : first + each]) for first in range(0, len(gpus) - each + 1, each)]
     count = min(workers or len(groups) or max(1, _cores() // each), runs)
     if groups:

@@ -29,8 +29,6 @@ def main(config: DictConfig) -> str:
         record = run(configuration.resolved(config), progress_bar=single)
         status, line = record["status"], _summary(record, Path(config.runs))
     except RunTakenError as error:
-        if ranks.started_elsewhere():
-            sys.exit(f"error: {error}")  # the other ranks of this job are not to wait for this one
         status, line = "running", str(error)
     except SettingError as error:
         line = f"error: {error}"

@@ -13,7 +13,7 @@ import torch
 from diffmamba import ranks
 from diffmamba.build import check
 from diffmamba.errors import SettingError
-from diffmamba.runs import Record
+from diffmamba.runs import Record, RunStore
 
 TWO = ("trainer.devices=2", "trainer.strategy=ddp")
 LOGGED = "trainer.log_every_n_steps=1"
@@ -83,6 +83,19 @@ def test_run_goes_on_with_another_number_of_devices(alone: tuple[Any, Record], i
         assert mine == pytest.approx(its, rel=1e-5)
 
 
+def test_ranks_of_torchrun_train_one_run_from_an_empty_store(alone: tuple[Any, Record]) -> None:
+    world, record = alone
+    store = world.folder / "torchrun"
+    words = world.words(LOGGED, "scale.eval_windows=5", f"runs={store}", *TWO)
+    started = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "diffmamba.train"]
+    for _ in range(2):  # the second time it is there already
+        done = subprocess.run([*started, *words], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("test PPL") == 1
+    (theirs,) = RunStore(store).records().values()
+    assert_same_run(world, record, theirs)
+
+
 def test_failing_rank_is_recorded_and_ends_the_others(world: Any) -> None:
     record = world.train(*TWO, "optimizer.learning_rate=1e30", "optimizer.warmup_steps=0")
     assert record["status"] == "failed"
@@ -131,11 +144,14 @@ def test_division_that_cannot_work(world: Any, settings: tuple[str, ...], words:
 
 def test_ranks_of_torchrun_and_srun_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = {"devices": 4, "num_nodes": 2, "accelerator": "cpu"}
+    config = {"trainer": trainer}
     monkeypatch.setenv("SLURM_PROCID", "3")
     monkeypatch.setenv("SLURM_NTASKS", "1")  # a job of one task: it starts its own
     assert (ranks.started_elsewhere(), ranks.rank()) == (False, 0)
     monkeypatch.setenv("SLURM_NTASKS", "8")
-    assert (ranks.started_elsewhere(), ranks.rank(), ranks.world_size(trainer)) == (True, 3, 8)
+    assert (ranks.started_elsewhere(), ranks.rank(), ranks.world_size(config)) == (True, 3, 8)
+    with pytest.raises(SettingError, match=r"takes 1 processes, but 8 were started"):
+        ranks.world_size({"trainer": trainer | {"devices": 1, "num_nodes": 1}})
     monkeypatch.delenv("SLURM_NTASKS")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("RANK", "5")

@@ -7,7 +7,11 @@ import torch
 
 from diffmamba import ranks, sweep
 
-AUTO: dict[str, Any] = {"accelerator": "auto", "devices": 1, "num_nodes": 1}
+
+def config(batch_size: int = 16, **trainer: Any) -> dict[str, Any]:
+    """A run's configuration, as far as it matters here."""
+    chosen = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "accumulate_grad_batches": 1} | trainer
+    return {"trainer": chosen, "data": {"batch_size": batch_size}}
 
 
 @pytest.fixture
@@ -29,24 +33,25 @@ def gpus(shares: list[dict[str, str]]) -> list[str]:
 
 def test_cores_are_divided_where_there_is_no_gpu(machine: Any) -> None:
     machine(cores=8, gpus=0)
-    assert sweep.worker_shares(AUTO, 0, 100) == [{"OMP_NUM_THREADS": "1"}] * 8
-    assert sweep.worker_shares(AUTO, 0, 3) == [{"OMP_NUM_THREADS": "2"}] * 3
-    assert sweep.worker_shares(AUTO, 2, 100) == [{"OMP_NUM_THREADS": "4"}] * 2
-    assert sweep.worker_shares(AUTO | {"devices": 4}, 0, 100) == [{"OMP_NUM_THREADS": "4"}] * 2
+    assert sweep.worker_shares(config(), 0, 100) == [{"OMP_NUM_THREADS": "1"}] * 8
+    assert sweep.worker_shares(config(), 0, 3) == [{"OMP_NUM_THREADS": "2"}] * 3
+    assert sweep.worker_shares(config(), 2, 100) == [{"OMP_NUM_THREADS": "4"}] * 2
+    assert sweep.worker_shares(config(devices=4), 0, 100) == [{"OMP_NUM_THREADS": "4"}] * 2
 
 
 def test_each_run_has_gpus_of_its_own(machine: Any) -> None:
     machine(cores=64, gpus=4)
-    assert gpus(sweep.worker_shares(AUTO, 0, 100)) == ["0", "1", "2", "3"]
-    assert gpus(sweep.worker_shares(AUTO, 0, 2)) == ["0", "1"]
-    assert gpus(sweep.worker_shares(AUTO | {"devices": 2}, 0, 100)) == ["0,1", "2,3"]
-    assert gpus(sweep.worker_shares(AUTO | {"devices": 3}, 0, 100)) == ["0,1,2"]
-    assert gpus(sweep.worker_shares(AUTO | {"devices": "auto"}, 0, 100)) == ["0,1,2,3"]
-    assert gpus(sweep.worker_shares(AUTO, 6, 100)) == ["0", "1", "2", "3", "0", "1"]
-    assert "OMP_NUM_THREADS" in sweep.worker_shares(AUTO | {"accelerator": "cpu"}, 0, 100)[0]
+    assert gpus(sweep.worker_shares(config(), 0, 100)) == ["0", "1", "2", "3"]
+    assert gpus(sweep.worker_shares(config(), 0, 2)) == ["0", "1"]
+    assert gpus(sweep.worker_shares(config(devices=2), 0, 100)) == ["0,1", "2,3"]
+    assert gpus(sweep.worker_shares(config(devices=3), 0, 100)) == ["0,1,2"]
+    assert gpus(sweep.worker_shares(config(devices="auto"), 0, 100)) == ["0,1,2,3"]
+    assert gpus(sweep.worker_shares(config(170, devices="auto"), 0, 100)) == ["0,1", "2,3"]  # 4 do not divide 170
+    assert gpus(sweep.worker_shares(config(), 6, 100)) == ["0", "1", "2", "3", "0", "1"]
+    assert "OMP_NUM_THREADS" in sweep.worker_shares(config(accelerator="cpu"), 0, 100)[0]
 
 
 def test_only_visible_gpus_count(machine: Any) -> None:
     machine(cores=64, gpus=2, visible="5,GPU-abc")
-    assert gpus(sweep.worker_shares(AUTO, 0, 100)) == ["5", "GPU-abc"]
-    assert ranks.devices(AUTO | {"devices": "auto"}) == 2
+    assert gpus(sweep.worker_shares(config(), 0, 100)) == ["5", "GPU-abc"]
+    assert ranks.devices(config(devices="auto")) == 2

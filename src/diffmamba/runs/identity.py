@@ -16,8 +16,9 @@ FED = ("batch_size", "length", "eval_windows", "rotation_seed")
 """The keys of `data` that say how the corpus is fed; which corpus it is, its fingerprint says."""
 BUDGET = ("steps", "epochs", "evaluate_every")
 DIVISION = ("devices", "num_nodes", "strategy")
-"""The keys of `trainer` that say among what a step's batch is divided: the same step, within rounding. The parts that
-it is accumulated of belong to the identity all the same: Lightning's counters cannot go on with another number.
+"""The keys of `trainer` that say among what a step's batch is divided: the same step, within rounding and but for which
+dropout is drawn. The parts that it is accumulated of belong to the identity all the same: Lightning's counters cannot
+go on with another number.
 """
 NOT_TRAINING = (*DIVISION, "_target_", "accelerator", "log_every_n_steps", "profiler", "detect_anomaly", "benchmark")
 """The keys of `trainer` that leave the result as it is; all others, also those a user adds, belong to the identity."""

@@ -122,7 +122,9 @@ class RandomState(L.Callback):
         self._saved: list[dict[str, Any]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        own = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+        own = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            own["cuda"] = torch.cuda.get_rng_state()
         if not distributed.is_available() or not distributed.is_initialized():
             return {"ranks": [own]}
         ranks = [own] * distributed.get_world_size()
@@ -133,11 +135,11 @@ class RandomState(L.Callback):
         self._saved = state_dict["ranks"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.global_rank >= len(self._saved):
-            if trainer.global_rank:
-                torch.manual_seed(torch.initial_seed() + trainer.global_rank + trainer.global_step)
-            return
-        saved = self._saved[trainer.global_rank]
-        torch.set_rng_state(saved["cpu"])
-        if len(saved["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(saved["cuda"])
+        rank, on_gpu = trainer.global_rank, trainer.strategy.root_device.type == "cuda"
+        saved = self._saved[rank] if rank < len(self._saved) else {}
+        if rank or self._saved:  # a first rank that begins goes on from what it has drawn so far
+            torch.manual_seed(torch.initial_seed() + rank + trainer.global_step)
+        if "cpu" in saved:
+            torch.set_rng_state(saved["cpu"])
+        if "cuda" in saved and on_gpu:
+            torch.cuda.set_rng_state(saved["cuda"])
