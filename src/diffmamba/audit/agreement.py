@@ -41,7 +41,7 @@ TABLE3 = {"dropout": "scale.dropout", "batch": "data.batch_size", "lr": "optimiz
 TABLE4 = TABLE3 | {
     "layers": "model.n_layers",
     "warmup_steps": "optimizer.warmup_steps",
-    "steps": "scale.schedule_steps",
+    "steps": "optimizer.schedule_steps",
 }
 TABLE5 = {"channels": "model.d_model", "headdim": "model.headdim", "expand": "model.expand"}
 

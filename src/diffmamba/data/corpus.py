@@ -135,8 +135,9 @@ def _prepare_atomically(source: Source, symbols: str, fingerprint: str, home: Pa
         partial.mkdir(exist_ok=True)
         try:
             prepare_in(partial, source, symbols, head, progress)
-        except SettingError:
-            shutil.rmtree(partial, ignore_errors=True)  # the text itself is wrong: nothing to go on from
+        except SettingError as error:
+            if not isinstance(error.__cause__, OSError):  # the text itself is wrong: nothing to go on from
+                shutil.rmtree(partial, ignore_errors=True)
             raise
     clear(partial)
     partial.rename(home)

@@ -6,6 +6,7 @@ ones. The manifest is written last: a folder that has one is complete.
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -98,6 +99,8 @@ def _write_symbols(system: SymbolSystem, folder: Path, splits: dict[str, tuple[i
             final = table[chunk].data
             digest.update(final)
             file.write(final)
+        file.flush()
+        os.fsync(file.fileno())  # before the manifest, which says that it is whole
     return {
         "count": count,
         "splits": splits,

@@ -40,19 +40,20 @@ class SlidingWindows:
         self._symbols = np.asarray(symbols)
         self._batch = batch
         self.length = min(window, predictions)
-        total = 1 + -(-(predictions - self.length) // stride)
-        chosen = total if limit is None else min(limit, total)
-        self._starts = np.arange(chosen) * total // chosen * stride
+        self._total = 1 + -(-(predictions - self.length) // stride)
+        self._chosen = self._total if limit is None else min(limit, self._total)
+        self._stride = stride
         self._overlap = window - stride
 
     def __len__(self) -> int:
         """Number of windows."""
-        return len(self._starts)
+        return self._chosen
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         column = np.arange(self.length + 1)
         for first in range(0, len(self), self._batch):
-            starts = self._starts[first : first + self._batch, None]
+            chosen = np.arange(first, min(first + self._batch, len(self)))[:, None]
+            starts = chosen * self._total // self._chosen * self._stride
             positions = starts + column
             beyond = positions >= len(self._symbols)
             inputs, targets = shifted(self._symbols[np.where(beyond, 0, positions)])
