@@ -40,9 +40,12 @@ def main(words: list[str]) -> int:
     if overrides:
         table = replace(table, caveats=(f"All runs with {' '.join(overrides)}.", *table.caveats))
     directory = Path(settings["reports"]) / f"{view.name}-{scale}"
-    page = view.write(table, directory)[-1]
     view.show(table, console)
-    console.print(f"written to {page}", highlight=False, soft_wrap=True)
+    if table.counted or settings["train"]:
+        page = view.write(table, directory)[-1]
+        console.print(f"written to {page}", highlight=False, soft_wrap=True)
+    else:
+        console.print(f"no run counts yet, so {directory} is left as it is", highlight=False, soft_wrap=True)
     return 0 if all(row.status == "complete" for row in table.rows) else 1
 
 

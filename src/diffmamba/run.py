@@ -47,6 +47,8 @@ def run(config: dict[str, Any], progress_bar: bool = True) -> Record:
     with ExitStack() as claim:
         ended = ranks.agree(lambda: _admit(config, data, found, claim))
         if ended is not None:
+            if ranks.rank() == 0:
+                log.info("%s at %s, not trained again", ended["status"], ended["finished"])
             return ended
         try:
             processes = ranks.devices(config)
@@ -107,6 +109,8 @@ def train(config: dict[str, Any], data: LanguageModellingData, found: Run, progr
         if trainer.is_global_zero:
             log.info("operators: %s%s", record["operators"]["backend"], ", compiled" if config["compile"] else "")
         checkpoint = found.last_checkpoint if found.last_checkpoint.exists() else None
+        if checkpoint and trainer.is_global_zero:
+            log.info("goes on from the last checkpoint, step %d", (record["evaluations"] or [{"step": 0}])[-1]["step"])
         trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
         recorder.update(trainer, status="finished", finished=_now())
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit
@@ -190,6 +194,7 @@ def _trainer(
         callbacks.append(_RunProgressBar(recorder))
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning.*")
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module")  # of views that are changed in place; ours are not
     return instantiate(
         settings | {"devices": ranks.devices(config), "strategy": ranks.strategy(config)},
         plugins=ranks.plugins(),

@@ -348,7 +348,10 @@ def test_parameters_are_those_of_table_1(resolve: Resolve, row: dict[str, Any], 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["model.embedding.cutoffs=[]"], r"cutoffs=\[\] must be .* the corpus's 7 symbols; model/embedding=full has"),
+        (
+            ["model.embedding.cutoffs=[]"],
+            r"cutoffs=\[\] must be .* the corpus's 7 symbols; .*cutoffs=\[1,5\] would do, and model/embedding=full has",
+        ),
         (["model.embedding.cutoffs=[4,2]"], r"cutoffs=\[4, 2\] must be whole numbers that ascend"),
         (["model.embedding.cutoffs=[2,2]"], r"cutoffs=\[2, 2\] must be whole numbers that ascend"),
         (["model.embedding.cutoffs=[0,2]"], r"cutoffs=\[0, 2\] must be whole numbers that ascend"),

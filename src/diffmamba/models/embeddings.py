@@ -151,7 +151,8 @@ def _check(vocabulary_size: int, d_model: int, cutoffs: Sequence[int], div_val: 
     if not whole or not cutoffs or any(low >= high for low, high in pairwise([0, *cutoffs, vocabulary_size])):
         raise SettingError(
             f"model.embedding.cutoffs={cutoffs} must be whole numbers that ascend and lie below the corpus's "
-            f"{vocabulary_size} symbols; model/embedding=full has none"
+            f"{vocabulary_size} symbols; model.embedding.cutoffs={_suggested(vocabulary_size)} would do, and "
+            "model/embedding=full has none"
         )
     if type(div_val) is not int or div_val < 1:
         raise SettingError(f"model.embedding.div_val={div_val} must be a whole number of at least 1")
@@ -160,6 +161,12 @@ def _check(vocabulary_size: int, d_model: int, cutoffs: Sequence[int], div_val: 
             f"model.embedding.div_val={div_val} leaves the last of {len(cutoffs) + 1} clusters no width at "
             f"d_model={d_model}"
         )
+
+
+def _suggested(vocabulary_size: int) -> str:
+    """Cut-offs at about the shares of the vocabulary that WikiText-103's have, as a command line takes them."""
+    cutoffs = sorted({max(1, vocabulary_size * share // 100) for share in (7, 15, 75)})
+    return f"[{','.join(map(str, cutoffs))}]"
 
 
 def _nats(logits: Tensor, targets: Tensor) -> Tensor:
