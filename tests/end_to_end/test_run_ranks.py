@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from diffmamba import ranks
 from diffmamba.build import check
 from diffmamba.errors import SettingError
+from diffmamba.run import run
 from diffmamba.runs import Record, RunStore
 
 TWO = ("trainer.devices=2", "trainer.strategy=ddp")
@@ -71,29 +73,37 @@ def test_accumulated_parts_train_as_the_whole_batch(alone: tuple[Any, Record], p
     assert_same_run(world, record, again(world, f"parts{parts}", f"trainer.accumulate_grad_batches={parts}"))
 
 
-def test_run_goes_on_with_another_number_of_devices(alone: tuple[Any, Record], interrupt_at: Any) -> None:
+def test_ranks_of_torchrun_go_on_with_a_run_of_one_process(alone: tuple[Any, Record], interrupt_at: Any) -> None:
     world, record = alone
     interrupt_at(9)
     with pytest.raises(KeyboardInterrupt):
         again(world, "moved")
     interrupt_at(None)
-    moved = again(world, "moved", *TWO)
+    words = world.words(LOGGED, "scale.eval_windows=5", f"runs={world.folder / 'moved'}", *TWO)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "diffmamba.train", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("test PPL") == 1
+    assert "goes on from the last checkpoint, step 8" in done.stdout
+    (moved,) = RunStore(world.folder / "moved").records().values()
+    assert (moved["id"], moved["status"]) == (record["id"], "finished")
     assert [entry["step"] for entry in moved["evaluations"]] == [4, 8, 12]
     for mine, its in zip(moved["evaluations"], record["evaluations"], strict=True):
         assert mine == pytest.approx(its, rel=1e-5)
 
 
-def test_ranks_of_torchrun_train_one_run_from_an_empty_store(alone: tuple[Any, Record]) -> None:
-    world, record = alone
-    store = world.folder / "torchrun"
-    words = world.words(LOGGED, "scale.eval_windows=5", f"runs={store}", *TWO)
-    started = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "diffmamba.train"]
-    for _ in range(2):  # the second time it is there already
-        done = subprocess.run([*started, *words], capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("test PPL") == 1
-    (theirs,) = RunStore(store).records().values()
-    assert_same_run(world, record, theirs)
+def test_a_rank_that_torchrun_starts_waits_for_the_first_one(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the first rank decides, without a second process: that it is asked, and that its answer is taken."""
+    asked: list[int] = []
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setattr(ranks, "_connect", lambda: asked.append(ranks.rank()))
+    monkeypatch.setattr(
+        ranks.distributed, "broadcast_object_list", lambda answer, src: answer.__setitem__(0, {"id": 7})
+    )
+    assert run(world.config(), progress_bar=False) == {"id": 7}
+    assert asked == [1]
+    assert not world.store.directory.exists()
 
 
 def test_failing_rank_is_recorded_and_ends_the_others(world: Any) -> None:
