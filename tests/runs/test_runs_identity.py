@@ -75,7 +75,7 @@ MATTERS = [
     *("trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=1.0", "scale.dropout=0.1", "scale.length=64"),
     *("scale.schedule_steps=2000", "model/embedding=adaptive"),
     *("model/embedding=adaptive model.embedding.div_val=2", "model/embedding=adaptive model.embedding.cutoffs=[9]"),
-    *("scale.batch_size=8", "scale.steps=100", "scale.steps=null scale.epochs=1", "scale.evaluate_every=20"),
+    *("scale.batch_size=8", "scale.steps=90", "scale.steps=null scale.epochs=1", "scale.evaluate_every=20"),
     *("scale.evaluate_every=null", "scale.eval_windows=null", "data.rotation_seed=1", "scale.d_model=128"),
     *("scale.n_layers=1", "scale.headdim=16", "scale.d_state=8", "model.d_conv=2", "model.expand=2", "model.sign=1"),
     *("model.outer_norm=false", "model.residual=pre_norm", "model.lambda_index=mixers", "model.layer=[mixer,ffn]"),
