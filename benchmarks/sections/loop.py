@@ -17,13 +17,12 @@ from torch import Tensor
 from benchmarks.bench import Bench, ratio
 from benchmarks.record import Section
 from benchmarks.targets import target
-from diffmamba.build import build_network, check
+from diffmamba.build import build_network, build_optimizer, check
 from diffmamba.configuration import CONF, resolved
 from diffmamba.data.datamodule import LanguageModellingData
 from diffmamba.data.streams import TrainStreams
 from diffmamba.run import new_record, train
 from diffmamba.runs import RunStore
-from diffmamba.tasks.optimization import AdamW
 
 TEXT = (
     "A run as `diffmamba.train` makes it (Lightning's loop, record, checkpoints, CSV and W&B offline, metrics) against "
@@ -90,8 +89,7 @@ def _config(bench: Bench, folder: Path, steps: int, settings: tuple[str, ...]) -
 def _bare_steps(config: dict[str, Any], data: LanguageModellingData, device: torch.device) -> Iterator[Tensor]:
     """Trains a network of its own, one step each time it is asked."""
     network = build_network(config["model"], data.corpus.vocabulary.size).to(device)
-    settings = {key: value for key, value in config["optimizer"].items() if key != "schedule"}
-    built = AdamW(**settings | {"schedule_steps": config["scale"]["steps"]}).build(network)
+    built = build_optimizer(config, config["scale"]["steps"]).build(network)
     optimizer, schedule = built["optimizer"], built["lr_scheduler"]["scheduler"]
     streams = data.train_streams(0, 1)
     for inputs, targets in chain.from_iterable(repeat(streams)):

@@ -14,7 +14,8 @@ from diffmamba.data.datamodule import LanguageModellingData
 from diffmamba.errors import SettingError
 from diffmamba.models import Backbone, LanguageModel, TiedEmbedding
 from diffmamba.ops import backend
-from diffmamba.runs.identity import BUILT, FED
+from diffmamba.runs.identity import BUILT, FED, NAMES_ONLY
+from diffmamba.tasks.optimization import AdamW
 
 STRATEGIES = ("auto", "ddp", "fsdp")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
@@ -98,6 +99,12 @@ def build_network(model: dict[str, Any], vocabulary_size: int) -> LanguageModel:
     parts["mixers"] = [instantiate(mixer) for mixer in model["mixers"]]
     embedding = instantiate(parts.pop("embedding")) if "embedding" in parts else TiedEmbedding  # the only one once
     return LanguageModel(vocabulary_size, Backbone(**parts), model["d_model"], embedding)
+
+
+def build_optimizer(config: dict[str, Any], steps: int) -> AdamW:
+    """The optimiser of a resolved configuration; `steps` is the length of its cosine where `optimizer` names none."""
+    settings = {key: value for key, value in config["optimizer"].items() if key not in NAMES_ONLY}
+    return AdamW(**settings | {"schedule_steps": settings["schedule_steps"] or steps})
 
 
 def total_steps(config: dict[str, Any], data: LanguageModellingData) -> int:

@@ -19,7 +19,7 @@ from torch.multiprocessing.spawn import ProcessException
 
 from diffmamba import ranks
 from diffmamba.allocator import keep_freed_memory
-from diffmamba.build import build_network, check, network_weights, total_steps
+from diffmamba.build import build_network, build_optimizer, check, network_weights, total_steps
 from diffmamba.configuration import ROOT
 from diffmamba.data.datamodule import LanguageModellingData
 from diffmamba.ops import backend
@@ -27,7 +27,6 @@ from diffmamba.runs import Record, Run, RunStore, identity
 from diffmamba.runs.provenance import git_state, hardware, versions
 from diffmamba.runs.recorder import RandomState, RunRecorder
 from diffmamba.tasks import LanguageModelling
-from diffmamba.tasks.optimization import AdamW
 
 SCHEMA = 1
 
@@ -99,7 +98,7 @@ def train(config: dict[str, Any], data: LanguageModellingData, found: Run, progr
         if config["compile"]:
             inductor_config.fallback_random = True  # the same dropout as without, whose run this is
             network.compile()
-        task = LanguageModelling(network, _optimizer(config, data))
+        task = LanguageModelling(network, build_optimizer(config, total_steps(config, data)))
         record["parameters"] = {"total": sum(p.numel() for p in network.parameters())}
         loggers = _loggers(config, found, record)
         trainer = _trainer(config, data, found, recorder, loggers, progress_bar)
@@ -164,11 +163,6 @@ def new_record(config: dict[str, Any], data: LanguageModellingData, found: Run, 
         "started": earlier["started"] if earlier else _now(),
         "finished": None,
     }
-
-
-def _optimizer(config: dict[str, Any], data: LanguageModellingData) -> AdamW:
-    settings = {key: value for key, value in config["optimizer"].items() if key != "schedule"}
-    return AdamW(**settings | {"schedule_steps": settings["schedule_steps"] or total_steps(config, data)})
 
 
 def _trainer(

@@ -14,6 +14,8 @@ BUILT = ("d_model", "n_layers", "layer", "residual", "dropout", "lambda_index", 
 """The keys of `model` that the network is built from; all others are shorthand for use inside `mixers`."""
 FED = ("batch_size", "length", "eval_windows", "rotation_seed")
 """The keys of `data` that say how the corpus is fed; which corpus it is, its fingerprint says."""
+NAMES_ONLY = ("schedule",)
+"""The keys of `optimizer` that other keys refer to and that say nothing by themselves."""
 BUDGET = ("steps", "epochs", "evaluate_every")
 DIVISION = ("devices", "num_nodes", "strategy")
 """The keys of `trainer` that say among what a step's batch is divided: the same step, within rounding and but for which
@@ -30,7 +32,7 @@ def determining(config: dict[str, Any], fingerprint: str) -> dict[str, Any]:
         "model": {key: config["model"][key] for key in BUILT},
         "data": {"fingerprint": fingerprint, "symbols": config["data"]["symbols"]}
         | {key: config["data"][key] for key in FED},
-        "optimizer": {key: value for key, value in config["optimizer"].items() if key != "schedule"},
+        "optimizer": {key: value for key, value in config["optimizer"].items() if key not in NAMES_ONLY},
         "budget": {key: config["scale"][key] for key in BUDGET},
         "trainer": {key: value for key, value in config["trainer"].items() if key not in NOT_TRAINING},
         "seed": config["seed"],
