@@ -13,6 +13,7 @@ from diffmamba.audit.cells import Cell, table1_row, table3_row
 from diffmamba.audit.counts import MILLION, parameters, parts
 from diffmamba.audit.document import Finding, Grid
 from diffmamba.reports import published
+from diffmamba.reports.contradictions import CALLED_BITS
 
 MODELS = ("mamba", "diff_mamba")
 CORPORA = ("wikitext103", "text8", "enwik8")
@@ -73,9 +74,10 @@ def bits(cells: Sequence[Cell]) -> Finding:
     return Finding(
         key="ppl_called_bits",
         title="2. Differences of PPL are called bits per byte",
-        printed=f"The text speaks of gains of {text8['ppl']:.3f} (Text8) and {enwik8['ppl']:.3f} (Enwik8) bits per "
-        "byte.",
-        computed="These are differences of PPL at 12 layers. In bits, log2 of the ratio, they are "
+        printed=f"The text speaks of gains of {CALLED_BITS['text8']:.3f} (Text8) and {CALLED_BITS['enwik8']:.3f} "
+        "(Enwik8) bits per byte.",
+        computed=f"The differences of PPL at 12 layers are {text8['ppl']:.3f} and {enwik8['ppl']:.3f}. In bits, log2 of "
+        "the ratio, they are "
         f"{text8['bits']:.3f} and {enwik8['bits']:.3f}; at 6 layers, where both models are better, "
         f"{values['text8/6']['bits']:.3f} and {values['enwik8/6']['bits']:.3f}.",
         values=values,
