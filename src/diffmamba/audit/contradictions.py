@@ -76,8 +76,8 @@ def bits(cells: Sequence[Cell]) -> Finding:
         title="2. Differences of PPL are called bits per byte",
         printed=f"The text speaks of gains of {CALLED_BITS['text8']:.3f} (Text8) and {CALLED_BITS['enwik8']:.3f} "
         "(Enwik8) bits per byte.",
-        computed=f"The differences of PPL at 12 layers are {text8['ppl']:.3f} and {enwik8['ppl']:.3f}. In bits, log2 of "
-        "the ratio, they are "
+        computed=f"The differences of PPL at 12 layers are {text8['ppl']:.3f} and {enwik8['ppl']:.3f}. In bits, log2 "
+        "of the ratio, they are "
         f"{text8['bits']:.3f} and {enwik8['bits']:.3f}; at 6 layers, where both models are better, "
         f"{values['text8/6']['bits']:.3f} and {values['enwik8/6']['bits']:.3f}.",
         values=values,
