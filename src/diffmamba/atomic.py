@@ -1,0 +1,37 @@
+"""The one way in which this package writes a file that others may read: all of it, or not at all.
+
+The content goes to a temporary file in the same directory, is forced to the disk, and takes the final name in one
+step. A reader sees the old file or the new one. A process that is killed leaves the old file.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file to write. It takes the place of `path` when the block ends, and vanishes if the block fails."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write(path: Path, content: bytes | str) -> None:
+    """Replaces a file by this content; text is written as UTF-8."""
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replaces a file by this content as JSON. Raises ValueError for NaN and infinity, which JSON does not have."""
+    write(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -1,0 +1,179 @@
+"""What a page says, as plain data, before anything draws it.
+
+Designs (tables and figures) and the audit yield a `Document`. `diffmamba.reports.render` draws any document to the
+terminal, Markdown, JSON and HTML. So whoever says something does not know how it is drawn, and the renderer does not
+know what is said.
+
+A document is a title and a sequence of blocks: `Section`, `Paragraph`, `Bullets`, `Grid`, `Chart`, `Facts`, `Folded`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Union
+
+TONES = ("", "note", "warning", "strong")
+"""How a text is meant: plain, small print, something to be careful about, something to see first."""
+MARKS = ("", "gap", "agrees", "disagrees", "undecided")
+"""What a text in a grid means beside itself."""
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Some sentences."""
+
+    text: str
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list, one sentence or more to an item."""
+
+    items: tuple[str, ...]
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a grid: words stand left, numbers right. `short` is the header where there is little room."""
+
+    header: str
+    word: bool = False
+    short: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One text of a grid and its mark, one of `MARKS`."""
+
+    text: str
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a grid that belong together. `title` names them; it may be empty."""
+
+    rows: tuple[tuple[Entry, ...], ...]
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of texts, its rows in groups. `title` stands above it and `caption` below."""
+
+    columns: tuple[Column, ...]
+    groups: tuple[Rows, ...]
+    title: str = ""
+    caption: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        headers: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        words: int = 1,
+        title: str = "",
+        caption: str = "",
+    ) -> "Grid":
+        """A grid of plain texts in one group. The first `words` columns are words, the others numbers."""
+        columns = tuple(Column(header, word=index < words) for index, header in enumerate(headers))
+        entries = tuple(tuple(Entry(text) for text in row) for row in rows)
+        return cls(columns, (Rows(entries),), title, caption)
+
+
+@dataclass(frozen=True)
+class Series:
+    """What is drawn in one colour: points joined by a line, or single points where `line` is empty.
+
+    `x` and `y` have the same length. `low` and `high` are a band around y, `error` an interval to either side of x.
+    `line` is "solid", "dashed", "dotted" or "", `marker` a marker of matplotlib or "". A hollow marker has a white
+    face.
+    """
+
+    label: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    colour: str
+    line: str = "solid"
+    width: float = 1.4
+    marker: str = ""
+    hollow: bool = False
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    error: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes.
+
+    `x_range` and `y_range` are (lowest, highest) or None for what fits. `y_names` puts these words at heights 0, 1, 2,
+    and so on, from top to bottom, in place of numbers. `lines_at` draws a thin line across at each (axis, value).
+    """
+
+    title: str
+    series: tuple[Series, ...]
+    x_label: str = ""
+    y_label: str = ""
+    x_scale: str = "linear"
+    y_scale: str = "linear"
+    x_range: tuple[float, float] | None = None
+    y_range: tuple[float | None, float | None] | None = None
+    y_names: tuple[str, ...] = ()
+    lines_at: tuple[tuple[str, float], ...] = ()
+    x_engineering: bool = False  # 200k instead of 200000
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture: rows of panels, one legend, what it shows in words (`alt`), and how to read it (`caption`).
+
+    A panel that is None is left empty. `name` is the stem of the files that the picture is written to. `size` is in
+    inches. `broad` takes the whole width of a page.
+    """
+
+    name: str
+    title: str
+    panels: tuple[tuple[Panel | None, ...], ...]
+    alt: str
+    caption: str = ""
+    size: tuple[float, float] = (8.0, 4.0)
+    broad: bool = True
+    legend: tuple[Series, ...] = ()  # without points: what the legend shows; empty: every label once
+    widths: tuple[float, ...] = ()  # of the columns, relative to each other
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and values, such as where numbers come from."""
+
+    entries: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Blocks that a reader opens if wanted, such as the list of all runs. The terminal leaves them out."""
+
+    title: str
+    blocks: tuple["Block", ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what is under it. Sections nest."""
+
+    title: str
+    blocks: tuple["Block", ...]
+
+
+Block = Union[Paragraph, Bullets, Grid, Chart, Facts, Folded, Section]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A page. `data` is what a program wants of it: the content of its JSON file, plain values only."""
+
+    title: str
+    blocks: tuple[Block, ...]
+    data: dict[str, Any]
