@@ -12,7 +12,8 @@ from rich.console import Console
 from test_reports_table2 import fail, make_record
 
 from diffmamba.errors import SettingError
-from diffmamba.reports import build, cells, published, show, write
+from diffmamba.paper import published
+from diffmamba.reports import build, cells, show, write
 from diffmamba.reports.contradictions import of_table1
 from diffmamba.reports.setting import Setting
 from diffmamba.reports.table import missing

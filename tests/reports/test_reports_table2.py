@@ -8,7 +8,8 @@ from statistics import mean, stdev
 import pytest
 
 from diffmamba.errors import SettingError
-from diffmamba.reports import Cell, build, published, tables
+from diffmamba.paper import published
+from diffmamba.reports import Cell, build, tables
 from diffmamba.reports.table import missing, sign
 from diffmamba.reports.table2 import Variant
 

@@ -7,7 +7,7 @@ from operator import getitem
 from typing import Any
 
 from diffmamba.audit.cells import Cell, table3_row
-from diffmamba.reports import published
+from diffmamba.paper import published
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from diffmamba.build import build_network
 from diffmamba.errors import SettingError
 from diffmamba.models import LanguageModel
-from diffmamba.reports import published
+from diffmamba.paper import published
 from diffmamba.runs.grid import expand
 
 TABLES = ("table1", "table2")

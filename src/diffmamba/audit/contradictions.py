@@ -12,7 +12,7 @@ from diffmamba.audit.budget import budget, curves
 from diffmamba.audit.cells import Cell, table1_row, table3_row
 from diffmamba.audit.counts import MILLION, parameters, parts
 from diffmamba.audit.document import Finding, Grid
-from diffmamba.reports import published
+from diffmamba.paper import published
 from diffmamba.reports.contradictions import CALLED_BITS
 
 MODELS = ("mamba", "diff_mamba")

@@ -10,7 +10,7 @@ from diffmamba.audit.cells import Cell
 from diffmamba.mixers import Mixer
 from diffmamba.models import LanguageModel
 from diffmamba.models.backbone import ResidualBlock
-from diffmamba.reports import published
+from diffmamba.paper import published
 
 TOLERANCE = 0.01
 MILLION = 1e6

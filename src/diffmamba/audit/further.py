@@ -11,7 +11,7 @@ from diffmamba.audit.compute import forward
 from diffmamba.audit.contradictions import MODELS, VOCABULARIES, find
 from diffmamba.audit.counts import MILLION, count, parameters
 from diffmamba.audit.document import Finding, Grid
-from diffmamba.reports import published
+from diffmamba.paper import published
 
 MEDIUM: dict[str, Any] = {"layers": 48, "d_state": 128, "headdim": {"mamba": 64, "diff_mamba": 32}}
 """The medium scale (figure 3b): 48 pre-norm mixers without feed-forward, Mamba-2's customary head dimension, half of it

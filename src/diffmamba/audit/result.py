@@ -12,7 +12,7 @@ from diffmamba.audit.compute import Assumed, Compute, compute, devices, hours
 from diffmamba.audit.counts import MILLION, Count, count, parameters
 from diffmamba.audit.document import Finding
 from diffmamba.models import AdaptiveEmbedding
-from diffmamba.reports import published
+from diffmamba.paper import published
 
 CONTRADICTIONS = (
     contradictions.copied_counts,

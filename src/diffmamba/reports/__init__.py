@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from diffmamba.errors import SettingError
-from diffmamba.reports import figure2, published, table1, table2
+from diffmamba.paper import published
+from diffmamba.reports import figure2, table1, table2
 from diffmamba.reports.console import show
 from diffmamba.reports.files import write
 from diffmamba.reports.table import Cell, Key, Table, View, lines

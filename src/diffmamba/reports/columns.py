@@ -1,6 +1,6 @@
 """The words and digits of a table, the same in the terminal, in Markdown and on the page."""
 
-from diffmamba.reports.published import DECIMALS
+from diffmamba.paper.published import DECIMALS
 from diffmamba.reports.table import Column, Line
 
 VERDICTS = {"✓": "agrees", "✗": "disagrees", "~": "undecided", "–": "undecided"}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from math import log2
 from typing import Any
 
-from diffmamba.reports.published import DECIMALS, numbers
+from diffmamba.paper.published import DECIMALS, numbers
 
 MODELS = ("mamba", "diff_mamba")
 CALLED_BITS = {"text8": 0.046, "enwik8": 0.041}  # what the paper's text calls bits per byte

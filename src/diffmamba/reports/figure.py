@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from diffmamba.reports import published
+from diffmamba.paper import published
 from diffmamba.reports.drawing import STYLE, curve, draw, hue, lasted_an_epoch, rendered, show_late_heights, x_label
 from diffmamba.reports.table import Line, Picture, Table
 

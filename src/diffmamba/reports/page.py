@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from html import escape
 from importlib import resources
 
-from diffmamba.reports import provenance, published
+from diffmamba.paper import published
+from diffmamba.reports import provenance
 from diffmamba.reports.listing import duration, origin, runs
 from diffmamba.reports.table import SIGN_RULE, Column, Line, Picture, Table, missing
 

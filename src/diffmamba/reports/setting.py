@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from diffmamba.errors import SettingError
-from diffmamba.reports import published
+from diffmamba.paper import published
 from diffmamba.reports.table import Key, Line
 
 

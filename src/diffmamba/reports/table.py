@@ -16,8 +16,8 @@ from typing import Any, ClassVar, Self
 
 from rich.console import Console
 
+from diffmamba.paper.published import Published
 from diffmamba.reports import record
-from diffmamba.reports.published import Published
 from diffmamba.reports.record import Run
 
 SIGN_RULE = (

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from math import log2
 from typing import Any
 
-from diffmamba.reports import columns, contradictions, figure, panels, published
+from diffmamba.paper import published
+from diffmamba.reports import columns, contradictions, figure, panels
 from diffmamba.reports.setting import Setting, setting
 from diffmamba.reports.table import Column, Design, Line
 

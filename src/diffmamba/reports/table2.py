@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from diffmamba.reports import columns, figure, published
+from diffmamba.paper import published
+from diffmamba.reports import columns, figure
 from diffmamba.reports.table import Column, Design, Key, Line
 
 MARKERS = {None: "o", "scalar": "o", "reparam": "s", "channel": "^", "exp": "D", "fixed": "v"}

@@ -1,0 +1,1 @@
+"""The paper itself: the numbers it prints, and what can be checked of them without training."""
