@@ -9,7 +9,7 @@ A document is a title and a sequence of blocks: `Section`, `Paragraph`, `Bullets
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 TONES = ("", "note", "warning", "strong")
 """How a text is meant: plain, small print, something to be careful about, something to see first."""
@@ -167,7 +167,7 @@ class Section:
     blocks: tuple["Block", ...]
 
 
-Block = Union[Paragraph, Bullets, Grid, Chart, Facts, Folded, Section]
+Block = Paragraph | Bullets | Grid | Chart | Facts | Folded | Section
 
 
 @dataclass(frozen=True)
