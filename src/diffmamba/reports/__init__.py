@@ -11,39 +11,18 @@ The planned runs come from the sweep that the design names. `records` maps the i
 A new table or figure is one file in `designs/`. What a page says is a `diffmamba.document.Document`; `render` draws it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from diffmamba.reports import designs, pictures, render
-from diffmamba.reports.cells import Cell, Results, collect
+from diffmamba.reports.cells import Cell, Results
 from diffmamba.reports.compose import document
-from diffmamba.reports.design import Design
-from diffmamba.reports.records import Record
+from diffmamba.reports.design import Design, results
 from diffmamba.reports.render import show
 
 __all__ = ["Cell", "Design", "Results", "designs", "document", "results", "show", "write"]
-
-
-def results(
-    design: Design,
-    planned: Iterable[tuple[str, Mapping[str, Any]]],
-    records: Mapping[str, Record],
-    scale: str,
-    settings: Sequence[str] = (),
-) -> Results:
-    """The results of the planned runs, each an id and a resolved configuration, in their order.
-
-    Args:
-        settings: words of the command line that apply to all runs; the page tells them.
-
-    Raises:
-        SettingError: if two runs belong to the same cell and seed.
-    """
-    metric, cells = collect(planned, records, design.key, design.name, design.metric)
-    return Results(metric, scale, cells, tuple(settings))
 
 
 def write(design: Design, results: Results, directory: Path) -> list[Path]:

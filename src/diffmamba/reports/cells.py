@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any, ClassVar, Self
 
-from diffmamba.errors import SettingError
 from diffmamba.paper.published import Published
-from diffmamba.reports.records import Metric, Record, SeedResult, metric, read
+from diffmamba.reports.records import Metric, SeedResult
 
 AGREES, DISAGREES, UNDECIDED, NO_SIGN = "✓✗~–"
 
@@ -55,7 +54,7 @@ class Key(ABC):
 class Cell:
     """One configuration of the sweep: a row of a table. `baseline` maps seed to the value of the baseline."""
 
-    key: Key
+    key: Any  # the Key of the design
     seeds: tuple[SeedResult, ...]
     metric: Metric
     baseline: Mapping[int, float]
@@ -63,17 +62,17 @@ class Cell:
     @property
     def label(self) -> str:
         """The cell in words."""
-        return self.key.label
-
-    @property
-    def values(self) -> dict[int, float]:
-        """The value of each seed that counts: finished, with a finite metric."""
-        return _values(self.seeds)
+        return str(self.key.label)
 
     @property
     def counted(self) -> tuple[SeedResult, ...]:
-        """The seeds behind the mean."""
+        """The seeds behind the mean: finished, with a finite metric."""
         return tuple(result for result in self.seeds if result.value is not None)
+
+    @property
+    def values(self) -> dict[int, float]:
+        """The value of each seed that counts."""
+        return values(self.seeds)
 
     @property
     def status(self) -> str:
@@ -86,7 +85,8 @@ class Cell:
     @property
     def parameters(self) -> int | None:
         """Number of parameters of the network, if a record says so."""
-        return next((result.parameters for result in self.seeds if result.parameters is not None), None)
+        counts = (result.part("parameters").get("total") for result in self.seeds)
+        return next((count for count in counts if count is not None), None)
 
     @property
     def mean(self) -> float | None:
@@ -138,20 +138,22 @@ class Cell:
 
 @dataclass(frozen=True)
 class Results:
-    """All cells of a sweep in its order. `settings` are words of the command line that apply to all runs."""
+    """All cells of a sweep in its order.
+
+    `hues` is the colour of each model in all pictures; `settings` are words of the command line that apply to all runs.
+    """
 
     metric: Metric
     scale: str
     cells: tuple[Cell, ...]
+    hues: Mapping[str, str]
     settings: tuple[str, ...] = ()
 
     @property
     def groups(self) -> dict[str, list[Cell]]:
         """The cells that compare with each other, by group."""
-        found: dict[str, list[Cell]] = {}
-        for cell in self.cells:
-            found.setdefault(cell.key.group, []).append(cell)
-        return found
+        names = dict.fromkeys(cell.key.group for cell in self.cells)
+        return {name: [cell for cell in self.cells if cell.key.group == name] for name in names}
 
     @property
     def runs(self) -> list[SeedResult]:
@@ -174,28 +176,13 @@ class Results:
         return [f"{cell.label}: {'; '.join(cell.gaps)}" for cell in self.cells if cell.gaps]
 
 
-def collect(
-    planned: Iterable[tuple[str, Mapping[str, Any]]],
-    records: Mapping[str, Record],
-    key: type[Key],
-    name: str,
-    metric_key: str | None = None,
-) -> tuple[Metric, tuple[Cell, ...]]:
-    """The cells of the planned runs, each an id and a resolved configuration; `name` is what they are collected for."""
-    runs = _by_cell(planned, key, name)
-    ids = [run_id for by_seed in runs.values() for run_id in by_seed.values()]
-    measured = metric([records[run_id] for run_id in ids if run_id in records], metric_key)
-    seeds = {
-        found: tuple(read(run_id, seed, records.get(run_id), measured) for seed, run_id in sorted(by_seed.items()))
-        for found, by_seed in runs.items()
-    }
-    baselines = {found.group: _values(results) for found, results in seeds.items() if found.is_baseline}
-    cells = [Cell(found, results, measured, baselines.get(found.group, {})) for found, results in seeds.items()]
-    return measured, tuple(cells)
+def values(seeds: Iterable[SeedResult]) -> dict[int, float]:
+    """The value of each seed that counts."""
+    return {result.seed: result.value for result in seeds if result.value is not None}
 
 
 def sign(delta: float | None, spread: float | None, paper_delta: float | None) -> str:
-    """Whether `delta` has the sign of `paper_delta`: ✓ or ✗; ~ if |delta| does not exceed the spread; – if not known."""
+    """✓ or ✗: whether `delta` has the sign of `paper_delta`; ~ if |delta| does not exceed the spread; – if unknown."""
     if delta is None or not paper_delta:
         return NO_SIGN
     if spread is None or abs(delta) <= spread:
@@ -203,25 +190,6 @@ def sign(delta: float | None, spread: float | None, paper_delta: float | None) -
     return AGREES if (delta < 0) == (paper_delta < 0) else DISAGREES
 
 
-def _by_cell(planned: Iterable[tuple[str, Mapping[str, Any]]], key: type[Key], name: str) -> dict[Key, dict[int, str]]:
-    """The run of each seed, by cell. Raises SettingError for two runs of one cell and seed."""
-    found: dict[Key, dict[int, str]] = {}
-    for run_id, config in planned:
-        cell, seed = key.of(config), config["seed"]
-        seeds = found.setdefault(cell, {})
-        if seed in seeds:
-            raise SettingError(
-                f"{name} has one run for {cell.label}, seed {seed}, but these settings make two; "
-                "give each setting that the table does not list one value"
-            )
-        seeds[seed] = run_id
-    return found
-
-
-def _values(seeds: Iterable[SeedResult]) -> dict[int, float]:
-    return {result.seed: result.value for result in seeds if result.value is not None}
-
-
-def _std(values: Iterable[float]) -> float | None:
-    numbers = list(values)
-    return stdev(numbers) if len(numbers) > 1 else None
+def _std(numbers: Iterable[float]) -> float | None:
+    found = list(numbers)
+    return stdev(found) if len(found) > 1 else None

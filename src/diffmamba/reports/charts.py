@@ -1,19 +1,18 @@
-"""Pictures of results as plain data: curves while training, in one panel or in a grid of them, and Δ beside the paper's.
+"""Pictures of results as plain data: curves while training, in one panel or a grid of them, and Δ beside the paper's.
 
 All of them show only the runs that count. A model has the same colour in every picture of a page.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
 import pandas as pd
 
 from diffmamba.document import Chart, Panel, Series
-from diffmamba.reports.cells import AGREES, DISAGREES, UNDECIDED, Cell, Key, Results
+from diffmamba.reports.cells import AGREES, DISAGREES, UNDECIDED, Cell, Results
 
-OTHER_HUES = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # of Okabe and Ito
 GREY = "#4d4d4d"
 LATE = 0.65  # the end of training, as a share, whose heights a panel of `panels` shows
 TRAINING = (
@@ -30,66 +29,48 @@ DELTAS = (
 )
 
 
-@dataclass(frozen=True)
-class CurvePoint:
-    """The metric at one evaluation, over seeds. `epoch` may be a fraction, `tokens` counts symbols seen."""
-
-    step: int
-    epoch: float
-    tokens: int
-    mean: float
-    low: float
-    high: float
-
-
-def curve(cell: Cell) -> list[CurvePoint]:
-    """The metric while training, at the evaluations that all seeds that count share."""
-    runs = [{point.step: point for point in run.curve} for run in cell.counted]
-    points = []
-    for step in sorted(set.intersection(*map(set, runs))) if runs else []:
-        seeds = [run[step] for run in runs]
-        values = [point.value for point in seeds]
-        points.append(CurvePoint(step, seeds[0].epoch, seeds[0].tokens, fmean(values), min(values), max(values)))
-    return points
+def curve(cell: Cell) -> pd.DataFrame:
+    """Step, epoch, symbols, and mean, low and high over seeds, at the evaluations that all seeds that count share."""
+    evaluations = [point for run in cell.counted for point in run.curve(cell.metric)]
+    steps = pd.DataFrame(evaluations, columns=["step", "epoch", "symbols", "value"]).groupby("step")
+    value = {"mean": ("value", fmean), "low": ("value", "min"), "high": ("value", "max")}
+    points = steps.agg(epoch=("epoch", "first"), symbols=("symbols", "first"), **value)
+    return points[steps.size() == len(cell.counted)].reset_index()
 
 
 def points(results: Results) -> pd.DataFrame:
     """All points of all curves, a row each: the key of the cell, its seeds, where the point lies, and its values."""
-    name = results.metric.name
-    columns = ("step", "epoch", "symbols", f"{name}_mean", f"{name}_low", f"{name}_high")
-    rows: list[dict[str, Any]] = []
-    for cell in results.cells:
-        key = vars(cell.key) | {"seeds": " ".join(map(str, cell.values))}
-        rows += [key | dict(zip(columns, vars(point).values(), strict=True)) for point in curve(cell)]
-    return pd.DataFrame(rows, columns=[*vars(results.cells[0].key), "seeds", *columns])
+    rows = [
+        vars(cell.key) | {"seeds": " ".join(map(str, cell.values))} | point
+        for cell in results.cells
+        for point in curve(cell).to_dict("records")
+    ]
+    columns = [*vars(results.cells[0].key), "seeds", "step", "epoch", "symbols", "mean", "low", "high"]
+    names = {column: f"{results.metric.name}_{column}" for column in ("mean", "low", "high")}
+    return pd.DataFrame(rows, columns=columns).rename(columns=names)
 
 
-def curves(
-    results: Results, hues: Mapping[str, str], look: Callable[[Cell], dict[str, Any]], look_rule: str
-) -> list[Chart]:
+def curves(results: Results, look: Callable[[Cell], dict[str, Any]], look_rule: str) -> list[Chart]:
     """All curves in one panel, and the last half of training enlarged beside it; no chart where there is no curve.
 
     `look` gives the line and marker of a cell, as fields of `Series`, and `look_rule` says this to the reader.
     """
-    cells = [cell for cell in results.cells if curve(cell)]
+    metric, cells = results.metric, [cell for cell in results.cells if len(curve(cell))]
     if not cells:
         return []
-    by_epoch = _lasted_an_epoch(cells)
-    drawn = [_series(cell, by_epoch, colour=_hue(results, hues, cell), **look(cell)) for cell in cells]
-    end = max(x for series in drawn for x in series.x)
-    whole = Panel("all of training", tuple(drawn), _x_label(by_epoch), f"test {results.metric.label}")
-    late = replace(whole, title="last half", y_label="", x_range=(0.49 * end, 1.01 * end), y_range=_late(drawn, 0.5))
-    pick = max if results.metric.better == "higher" else min
-    mean, label = pick((cell.mean or 0.0, cell.label) for cell in cells)
-    best = f"{results.metric.best.capitalize()} at the end: {label} with {results.metric.text(mean)}."
+    whole = _panel(results, "all of training", cells, look, share=1.0)
+    late = _panel(results, "last half", cells, look, share=0.5)
+    end = max(x for series in whole.series for x in series.x)
+    best = (max if metric.better == "higher" else min)(cells, key=lambda cell: cell.mean or 0.0)
     return [
         Chart(
             name="curves",
             title="While training",
-            panels=(tuple(replace(panel, x_engineering=not by_epoch) for panel in (whole, late)),),
-            alt=f"Test {results.metric.label} against training. {best}",
-            caption=f"{TRAINING.format(metric=results.metric.label)}{look_rule} The right panel enlarges the second "
-            "half, where the lines lie close together.",
+            panels=((replace(whole, y_label=f"test {metric.label}"), replace(late, x_range=(0.49 * end, 1.01 * end))),),
+            alt=f"Test {metric.label} against training. {metric.best.capitalize()} at the end: {best.label} with "
+            f"{metric.text(best.mean)}.",
+            caption=f"{TRAINING.format(metric=metric.label)}{look_rule} The right panel enlarges the second half, "
+            "where the lines lie close together.",
             size=(10, 3.9),
             widths=(1, 1.25),
         )
@@ -98,31 +79,44 @@ def curves(
 
 def panels(
     results: Results,
-    hues: Mapping[str, str],
     name: str,
-    place: Callable[[Key], tuple[Hashable, Hashable]],
+    place: Callable[[Any], tuple[Hashable, Hashable]],
     as_published: Callable[[Cell], bool],
 ) -> Chart:
-    """A panel for each group of cells, each with axes of its own; `place` gives its row and its column.
+    """A panel for each group of cells, with axes of its own; `place` gives the row and the column of a key.
 
     The published values are drawn only for cells trained `as_published`: elsewhere they are about something else.
     """
-    found = {place(cells[0].key): _panel(results, hues, group, cells, as_published) for group, cells in results.groups.items()}
+    label, found = results.metric.label, {place(cells[0].key): cells for cells in results.groups.values()}
     rows, columns = (list(dict.fromkeys(axis)) for axis in zip(*found, strict=True))
-    label = results.metric.label
+    drawn = {}
+    for (row, column), cells in found.items():
+        panel = _panel(results, cells[0].key.group.replace(" (", "\n("), cells, lambda cell: {"marker": "o"}, LATE)
+        end = 1.05 * max((x for series in panel.series for x in series.x), default=0.0)
+        published = [
+            Series("", (0.0, end), (value, value), results.hues[cell.key.model], line="dotted", width=1.2)
+            for cell in cells
+            if end and as_published(cell) and (value := cell.key.published.value) is not None
+        ]
+        side = f"test {label}" * (column == columns[0])
+        drawn[row, column] = replace(panel, series=(*panel.series, *published), x_range=(0.0, end), y_label=side)
     ends = [f"{cell.label} {results.metric.text(cell.mean)}" for cell in results.cells if cell.mean is not None]
     return Chart(
         name=name,
         title="While training",
-        panels=tuple(tuple(found.get((row, column)) for column in columns) for row in rows),
+        panels=tuple(tuple(drawn.get((row, column)) for column in columns) for row in rows),
         alt=f"Test {label} against training. " + (f"At the end: {'; '.join(ends)}." if ends else "No run yet."),
         caption=TRAINING.format(metric=label) + PANELS,
         size=(0.4 + 3.2 * len(columns), 0.7 + 2.6 * len(rows)),
-        legend=_panels_legend(results, hues, any(map(as_published, results.cells))),
+        legend=(
+            *(_legend(model, results.hues[model], marker="o") for model in _models(results)),
+            _legend("lowest to highest seed", line=""),
+            *[_legend("published, at the end", line="dotted")] * any(map(as_published, results.cells)),
+        ),
     )
 
 
-def deltas(results: Results, hues: Mapping[str, str], baseline: str, relative: bool = False) -> list[Chart]:
+def deltas(results: Results, baseline: str, relative: bool = False) -> list[Chart]:
     """Δ of each cell with its spread, and the paper's Δ beside it; no chart where there is neither.
 
     `relative` shows Δ in percent of the baseline's value, for cells that are measured on different symbols.
@@ -131,13 +125,20 @@ def deltas(results: Results, hues: Mapping[str, str], baseline: str, relative: b
     shown = [cell for cell in others if cell.delta is not None or cell.key.published.delta is not None]
     if not shown:
         return []
-    better = results.metric.verdict("left", "right")
-    series = [s for y, cell in enumerate(shown) for s in _delta(cell, y, _hue(results, hues, cell), relative)]
-    label = f"Δ {results.metric.label} to {baseline}" + ", %" * relative + f"\n({better})" * bool(better)
-    difference = f"Δ in percent of {results.metric.label}" if relative else "Δ"
+    label, better = results.metric.label, results.metric.verdict("left", "right")
+    difference = f"Δ in percent of {label}" if relative else "Δ"
     signs = [cell.sign for cell in results.cells]
     agree, differ, open_ = (signs.count(sign) for sign in (AGREES, DISAGREES, UNDECIDED))
-    panel = Panel("", tuple(series), label, y_names=tuple(cell.label for cell in shown), lines_at=(("x", 0.0),))
+    panel = Panel(
+        title="",
+        series=tuple(
+            s for y, cell in enumerate(shown) for s in _delta(cell, y, results.hues[cell.key.model], relative)
+        ),
+        x_label=f"Δ {label} to {baseline}" + ", %" * relative + f"\n({better})" * bool(better),
+        y_names=tuple(cell.label for cell in shown),
+        lines_at=(("x", 0.0),),
+    )
+    dots = {"line": "", "marker": "o"}
     return [
         Chart(
             name="deltas",
@@ -148,89 +149,54 @@ def deltas(results: Results, hues: Mapping[str, str], baseline: str, relative: b
             caption=DELTAS.format(difference=difference, baseline=baseline),
             size=(8, 1.2 + 0.28 * len(shown)),
             broad=False,
-            legend=(
-                Series("here, ± s over seeds", (), (), GREY, line="", marker="o"),
-                Series("published", (), (), GREY, line="", marker="o", hollow=True),
-            ),
+            legend=(_legend("here, ± s over seeds", **dots), _legend("published", hollow=True, **dots)),
         )
     ]
 
 
 def _panel(
-    results: Results, hues: Mapping[str, str], group: str, cells: Sequence[Cell], as_published: Callable[[Cell], bool]
+    results: Results, title: str, cells: Sequence[Cell], look: Callable[[Cell], dict[str, Any]], share: float
 ) -> Panel:
-    title, with_curve = group.replace(" (", "\n("), [cell for cell in cells if curve(cell)]
-    if not with_curve:
-        return Panel(title, (), y_label=f"test {results.metric.label}")
-    by_epoch = _lasted_an_epoch(cells)
-    drawn = [_series(cell, by_epoch, colour=_hue(results, hues, cell), marker="o") for cell in with_curve]
-    end = 1.05 * max(x for series in drawn for x in series.x)
-    published = [
-        Series("", (0.0, end), (value, value), _hue(results, hues, cell), line="dotted", width=1.2)
-        for cell in cells
-        if as_published(cell) and (value := cell.key.published.value) is not None
+    """The curves of these cells, at the heights that they have in the last `share` of training."""
+    found = [(cell, points) for cell in cells if len(points := curve(cell))]
+    if not found:
+        return Panel(title, ())
+    by_epoch = max(points["epoch"].max() for _, points in found) >= 1  # once over the corpus or more
+    axis = "epoch" if by_epoch else "symbols"
+    drawn = [
+        Series(
+            cell.label,
+            x=tuple(map(float, points[axis])),
+            y=tuple(points["mean"]),
+            colour=results.hues[cell.key.model],
+            low=tuple(points["low"]),
+            high=tuple(points["high"]),
+            **look(cell),
+        )
+        for cell, points in found
     ]
-    return Panel(
-        title,
-        (*drawn, *published),
-        _x_label(by_epoch),
-        f"test {results.metric.label}",
-        x_range=(0.0, end),
-        y_range=_late(drawn, LATE),
-        x_engineering=not by_epoch,
-    )
-
-
-def _panels_legend(results: Results, hues: Mapping[str, str], published: bool) -> tuple[Series, ...]:
-    models = {cell.key.model: _hue(results, hues, cell) for cell in results.cells}
-    legend = [Series(model, (), (), hue, marker="o") for model, hue in models.items()]
-    legend.append(Series("lowest to highest seed", (), (), GREY, line=""))
-    return (*legend, *[Series("published, at the end", (), (), GREY, line="dotted")] * published)
+    begin = (1 - share) * max(points[axis].max() for _, points in found)
+    late = [y for series in drawn for x, y in zip(series.x, series.y, strict=True) if x >= begin]
+    margin = 0.08 * (max(late) - min(late)) or 0.01
+    heights = (min(late) - margin, max(late) + margin)
+    label = "training epochs" if by_epoch else "symbols seen"
+    return Panel(title, tuple(drawn), label, y_range=heights if share < 1 else None, x_engineering=not by_epoch)
 
 
 def _delta(cell: Cell, height: int, hue: str, relative: bool) -> Iterable[Series]:
     """Ours a little above the cell's height and the paper's a little below, so that equal ones stay visible."""
-    if cell.delta is not None and cell.mean is not None:
-        unit = abs(cell.mean - cell.delta) / 100 if relative else 1.0
-        error = () if cell.spread is None else (cell.spread / unit,)
-        yield Series("", (cell.delta / unit,), (height - 0.12,), hue, line="", marker="o", error=error)
-    value, delta = cell.key.published.value, cell.key.published.delta
-    if value is not None and delta is not None:
-        unit = abs(value - delta) / 100 if relative else 1.0
-        yield Series("", (delta / unit,), (height + 0.12,), hue, line="", marker="o", hollow=True)
+    ours, paper = (cell.mean, cell.delta), (cell.key.published.value, cell.key.published.delta)
+    for (value, delta), shift, spread in ((ours, -0.12, cell.spread), (paper, 0.12, None)):
+        if value is not None and delta is not None:
+            unit = abs(value - delta) / 100 if relative else 1.0
+            error = () if spread is None else (spread / unit,)
+            place = ((delta / unit,), (height + shift,))
+            yield Series("", *place, hue, line="", marker="o", hollow=shift > 0, error=error)
 
 
-def _series(cell: Cell, by_epoch: bool, **look: Any) -> Series:
-    found = curve(cell)
-    return Series(
-        cell.label,
-        tuple(point.epoch if by_epoch else float(point.tokens) for point in found),
-        tuple(point.mean for point in found),
-        low=tuple(point.low for point in found),
-        high=tuple(point.high for point in found),
-        **look,
-    )
+def _models(results: Results) -> list[str]:
+    return list(dict.fromkeys(cell.key.model for cell in results.cells))
 
 
-def _late(drawn: Sequence[Series], share: float) -> tuple[float, float]:
-    """The heights that the curves have in the last `share` of the x axis, with a margin."""
-    end = max(x for series in drawn for x in series.x)
-    late = [y for series in drawn for x, y in zip(series.x, series.y, strict=True) if x >= (1 - share) * end]
-    margin = 0.08 * (max(late) - min(late)) or 0.01
-    return min(late) - margin, max(late) + margin
-
-
-def _lasted_an_epoch(cells: Iterable[Cell]) -> bool:
-    """Whether training went over a corpus at least once: then epochs are a better scale than symbols."""
-    return max((point.epoch for cell in cells for run in cell.counted for point in run.curve), default=0.0) >= 1
-
-
-def _x_label(by_epoch: bool) -> str:
-    return "training epochs" if by_epoch else "symbols seen"
-
-
-def _hue(results: Results, hues: Mapping[str, str], cell: Cell) -> str:
-    """The colour of a model: from `hues`, or else one of the other hues."""
-    model = cell.key.model
-    others = [name for name in dict.fromkeys(cell.key.model for cell in results.cells) if name not in hues]
-    return hues[model] if model in hues else OTHER_HUES[others.index(model) % len(OTHER_HUES)]
+def _legend(label: str, colour: str = GREY, **look: Any) -> Series:
+    return Series(label, (), (), colour, **look)

@@ -1,4 +1,4 @@
-"""The results of a design as a document: what is read first, the table, how to read it, pictures, where it comes from."""
+"""The results of a design as a document: a summary, the table, how to read it, pictures, and where it comes from."""
 
 from collections.abc import Iterable
 from itertools import groupby
@@ -21,6 +21,7 @@ from diffmamba.paper import published
 from diffmamba.reports import provenance
 from diffmamba.reports.cells import Results
 from diffmamba.reports.design import Design
+from diffmamba.reports.records import finite
 
 SPREAD_RULE = "s: standard deviation of Δ taken seed by seed. std and s are sample standard deviations over seeds."
 SIGN_RULE = (
@@ -44,7 +45,7 @@ def document(design: Design, results: Results) -> Document:
     source = Facts(provenance.facts(results)) if results.counted else Paragraph("No run has finished yet.")
     blocks.append(Section("Where the numbers come from", (source,), terminal=False))
     blocks.append(Folded(f"All {len(results.runs)} runs", (_runs(results),)))
-    return Document(f"{design.title} ({results.scale})", tuple(blocks), data(design, results))
+    return Document(design.title, tuple(blocks), data(design, results))
 
 
 def data(design: Design, results: Results) -> dict[str, Any]:
@@ -120,8 +121,8 @@ def _runs(results: Results) -> Grid:
             run.reason or run.status,
             str(run.seed),
             results.metric.text(run.value),
-            "–" if run.wall_seconds is None else provenance.duration(run.wall_seconds),
-            "–" if run.tokens_per_second is None else f"{run.tokens_per_second:,.0f}",
+            "–" if (seconds := finite(run.record.get("wall_seconds"))) is None else provenance.duration(seconds),
+            "–" if (speed := finite(run.record.get("tokens_per_second"))) is None else f"{speed:,.0f}",
         )
         for cell in results.cells
         for run in cell.seeds

@@ -102,10 +102,14 @@ def _stroke(series: Series) -> dict[str, Any]:
 def _draw_legend(figure: Figure, chart: Chart) -> None:
     """Above a single panel, right of a row of panels, below several rows."""
     handles = list(map(_handle, _legend(chart)))
-    several_rows, single = len(chart.panels) > 1, len(chart.panels[0]) == 1
-    place = "outside lower center" if several_rows else "outside upper right" if single else "outside right center"
-    if handles:
-        figure.legend(handles=handles, loc=place, ncols=4 if several_rows or single else 1, handlelength=3.2)
+    if not handles:
+        return
+    if len(chart.panels) > 1:
+        figure.legend(handles=handles, handlelength=3.2, loc="outside lower center", ncols=4)
+    elif len(chart.panels[0]) == 1:
+        figure.legend(handles=handles, handlelength=3.2, loc="outside upper right", ncols=4)
+    else:
+        figure.legend(handles=handles, handlelength=3.2, loc="outside right center")
 
 
 def _legend(chart: Chart) -> Sequence[Series]:

@@ -9,28 +9,31 @@ from statistics import median
 from typing import Any
 
 from diffmamba.reports.cells import Results
+from diffmamba.reports.records import finite
 
 
 def corpora(results: Results) -> list[dict[str, Any]]:
     """The corpora of the runs that count, each once."""
-    return _distinct(run.corpus for run in results.counted)
+    return _distinct(run.part("corpus") for run in results.counted)
 
 
 def revisions(results: Results) -> dict[str, int]:
     """How many of the runs that count were made at each git revision."""
-    return dict(Counter(str(run.git.get("revision") or "unknown") for run in results.counted))
+    return dict(Counter(str(run.part("git").get("revision") or "unknown") for run in results.counted))
 
 
 def dirty(results: Results) -> int:
     """How many of the runs that count were made with uncommitted changes."""
-    return sum(bool(run.git.get("dirty")) for run in results.counted)
+    return sum(bool(run.part("git").get("dirty")) for run in results.counted)
 
 
 def facts(results: Results) -> dict[str, str]:
     """Revision, corpus, versions, hardware and time behind the numbers, in words."""
     runs = results.counted
-    hardware = Counter(_words(run.hardware) for run in runs if run.hardware)
-    seconds = sum(run.wall_seconds or 0.0 for run in results.runs)
+    hardware = Counter(_words(run.part("hardware")) for run in runs if run.part("hardware"))
+    seconds = sum(finite(run.record.get("wall_seconds")) or 0.0 for run in results.runs)
+    speeds = [speed for run in runs if (speed := finite(run.record.get("tokens_per_second"))) is not None]
+    ends = [run.record["finished"] for run in runs if run.record.get("finished")]
     entries = {
         "git revision": "; ".join(f"{name} ({_share(n, results)})" for name, n in revisions(results).items()),
         "uncommitted changes": f"in {_share(dirty(results), results)}" if dirty(results) else "none",
@@ -38,8 +41,8 @@ def facts(results: Results) -> dict[str, str]:
         "versions": ", ".join(f"{name} {' and '.join(seen)}" for name, seen in _versions(results).items()),
         "hardware": "; ".join(f"{name} ({_share(n, results)})" for name, n in hardware.items()),
         "time": f"{duration(seconds)} over all runs",
-        "tokens/s": _speed([run.tokens_per_second for run in runs if run.tokens_per_second is not None]),
-        "last run finished": max((run.finished_at for run in runs if run.finished_at), default=""),
+        "tokens/s": _speed(speeds),
+        "last run finished": max(ends, default=""),
     }
     return {name: text or "–" for name, text in entries.items()}
 
@@ -66,7 +69,7 @@ def _mixed_corpora(results: Results) -> list[str]:
     """Groups of cells that are compared although their corpora differ."""
     found = []
     for group, cells in results.groups.items():
-        seen = _distinct(run.corpus for cell in cells for run in cell.counted)
+        seen = _distinct(run.part("corpus") for cell in cells for run in cell.counted)
         if len(seen) > 1:
             names = ", ".join(f"{corpus.get('name')} ({str(corpus.get('fingerprint'))[:12]})" for corpus in seen)
             where, label = f"{group}: runs" if group else "Runs", results.metric.label
@@ -83,7 +86,7 @@ def _unpaired(results: Results) -> list[str]:
 def _versions(results: Results) -> dict[str, list[str]]:
     seen: dict[str, set[str]] = {}
     for run in results.counted:
-        for package, version in run.versions.items():
+        for package, version in run.part("versions").items():
             seen.setdefault(package, set()).add(str(version))
     return {package: sorted(seen[package]) for package in sorted(seen)}
 

@@ -1,8 +1,8 @@
 """What a report reads of a record, the content of a run's `result.json`: one seed's result, and what is measured.
 
 A record may be absent or incomplete: a run that has not started, or was stopped, has no result yet. That is settled
-here, so everything above works with one complete, typed object. Which metric counts, how it prints and whether lower or
-higher is better are said by the record itself, under `task` for a training and under `measure` for a measurement.
+here. Which metric counts, how it prints and whether lower or higher is better are said by the record itself, under
+`task` for a training and under `measure` for a measurement.
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Record = Mapping[str, Any]
-SCHEMA_1 = {"headline": "test/ppl", "metrics": {"ppl": {"label": "PPL", "better": "lower", "digits": 3}}}
+SCHEMA_1: Record = {"headline": "test/ppl", "metrics": {"ppl": {"label": "PPL", "better": "lower", "digits": 3}}}
 """What a record without `task` and `measure` is about: those were all trainings of language models."""
 
 
@@ -51,33 +51,27 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Point:
-    """The metric at one evaluation while training. `epoch` may be a fraction, `tokens` counts symbols seen."""
-
-    step: int
-    epoch: float
-    tokens: int
-    value: float
-
-
-@dataclass(frozen=True)
 class SeedResult:
-    """One seed of a cell. `value` is set exactly when the run counts in a mean."""
+    """One seed of a cell. `value` is set exactly when the run counts in a mean; `reason` says why it does not."""
 
     id: str
     seed: int
     status: str
     reason: str = ""
     value: float | None = None
-    curve: tuple[Point, ...] = ()
-    parameters: int | None = None
-    wall_seconds: float | None = None
-    tokens_per_second: float | None = None
-    finished_at: str | None = None
-    corpus: Mapping[str, Any] = field(default_factory=dict)
-    git: Mapping[str, Any] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
-    hardware: Mapping[str, Any] = field(default_factory=dict)
+    record: Record = field(default_factory=dict)
+
+    def part(self, name: str) -> Record:
+        """A part of the record, such as `git` or `corpus`; empty where it has none."""
+        return self.record.get(name) or {}
+
+    def curve(self, metric: Metric) -> list[dict[str, Any]]:
+        """The metric while training: step, epoch (may be a fraction), symbols seen and value of each evaluation."""
+        return [
+            {"step": at["step"], "epoch": float(at["epoch"]), "symbols": at["tokens"], "value": at[metric.key]}
+            for at in self.record.get("evaluations") or []
+            if finite(at.get(metric.key)) is not None
+        ]
 
 
 def metric(records: Iterable[Record], key: str | None) -> Metric:
@@ -85,8 +79,7 @@ def metric(records: Iterable[Record], key: str | None) -> Metric:
     described = [record.get("task") or record.get("measure") or SCHEMA_1 for record in records]
     for about in [*described, *[SCHEMA_1] * (key is not None)]:
         found = Metric(key or about["headline"], "")
-        if found.name in about["metrics"]:
-            words = about["metrics"][found.name]
+        if words := about["metrics"].get(found.name):
             return Metric(found.key, words["label"], words["better"], words["digits"])
     name = key or "result"
     return Metric(name, name.rpartition("/")[2])
@@ -99,30 +92,10 @@ def read(run_id: str, seed: int, record: Record | None, metric: Metric) -> SeedR
     """
     if record is None:
         return SeedResult(run_id, seed, "pending", "not started")
-    evaluations = record.get("evaluations") or []
-    last = record.get("values") if record.get("kind") == "measurement" else (evaluations or [None])[-1]
-    value = finite((last or {}).get(metric.key))
+    evaluated = record.get("values") if record.get("kind") == "measurement" else (record.get("evaluations") or [{}])[-1]
+    value = finite((evaluated or {}).get(metric.key))
     status, reason = _outcome(record, value, metric.key)
-    return SeedResult(
-        id=run_id,
-        seed=seed,
-        status=status,
-        reason=reason,
-        value=value if status == "finished" else None,
-        curve=tuple(
-            Point(int(entry["step"]), float(entry["epoch"]), int(entry["tokens"]), float(entry[metric.key]))
-            for entry in evaluations
-            if finite(entry.get(metric.key)) is not None
-        ),
-        parameters=(record.get("parameters") or {}).get("total"),
-        wall_seconds=finite(record.get("wall_seconds")),
-        tokens_per_second=finite(record.get("tokens_per_second")),
-        finished_at=record.get("finished"),
-        corpus=record.get("corpus") or {},
-        git=record.get("git") or {},
-        versions=record.get("versions") or {},
-        hardware=record.get("hardware") or {},
-    )
+    return SeedResult(run_id, seed, status, reason, value if status == "finished" else None, record)
 
 
 def finite(value: Any) -> float | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 from rich import box
 from rich.console import Console
@@ -47,19 +47,16 @@ def html(document: Document) -> str:
 
 
 @cache
-def _page():  # type: ignore[no-untyped-def]
+def _page() -> Template:
+    loader = PackageLoader("diffmamba.reports")
     environment = Environment(
-        loader=PackageLoader("diffmamba.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["kind"] = lambda block: type(block).__name__.lower()
     environment.filters["svg"] = _svg
     environment.filters["shared"] = shared_word
     environment.globals.update(LONG=LONG, NARROW=NARROW)
-    environment.globals["css"] = Markup(environment.loader.get_source(environment, "page.css")[0])
+    environment.globals["css"] = Markup(loader.get_source(environment, "page.css")[0])
     return environment.get_template("page.html")
 
 

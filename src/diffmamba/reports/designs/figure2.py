@@ -8,7 +8,7 @@ from diffmamba.reports.cells import Cell, Results
 from diffmamba.reports.designs import table1
 
 SPREAD_RULE = (
-    "s: standard deviation of the difference, taken seed by seed. A difference that is not larger than s is no evidence."
+    "s: standard deviation of the difference, taken seed by seed. A difference not larger than s is no evidence."
 )
 
 

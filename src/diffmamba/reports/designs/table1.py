@@ -7,7 +7,7 @@ below `paper` have fewer layers, and `smoke` takes corpora that every machine ha
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log2
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from diffmamba.document import Chart
 from diffmamba.errors import SettingError
@@ -68,16 +68,15 @@ def panels(results: Results) -> Chart:
     """The paper's figure 2: the test curves of these runs, a column for each corpus and a row for each depth."""
     return charts.panels(
         results,
-        HUES,
         "figure2",
-        place=lambda key: ((_of(key).layers, _of(key).trained_layers), (_of(key).data, _of(key).trained_on)),
-        as_published=lambda cell: results.scale == "paper" and _of(cell.key).is_as_published,
+        place=lambda key: ((key.layers, key.trained_layers), (key.data, key.trained_on)),
+        as_published=lambda cell: results.scale == "paper" and cell.key.is_as_published,
     )
 
 
 def caveats(results: Results) -> tuple[str, ...]:
     """What differs from the paper, if anything does."""
-    if results.scale == "paper" and all(_of(cell.key).is_as_published for cell in results.cells):
+    if results.scale == "paper" and all(cell.key.is_as_published for cell in results.cells):
         return ()
     rows = published.numbers()["table1"]["rows"]
     counts = [row[model]["params_m"] for row in rows for model in ("mamba", "diff_mamba")]
@@ -90,7 +89,7 @@ def caveats(results: Results) -> tuple[str, ...]:
 
 def _bits(cell: Cell) -> dict[str, Any]:
     """Bits per character or byte, and their Δ (the paper's text calls Δ PPL so); None for words."""
-    paper, per_symbol = cell.key.published, _of(cell.key).data in PER_SYMBOL
+    paper, per_symbol = cell.key.published, cell.key.data in PER_SYMBOL
     bits, bits_delta = _log2(cell.mean, cell.delta) if per_symbol else (None, None)
     paper_bits, paper_bits_delta = _log2(paper.value, paper.delta) if per_symbol else (None, None)
     return {
@@ -113,10 +112,6 @@ def _layers(count: int) -> str:
     return f"{count} layer{'s' * (count != 1)}"
 
 
-def _of(key: Key) -> Setting:
-    return cast(Setting, key)
-
-
 DESIGN = Design(
     name="table1",
     title="Table 1: Mamba and Diff-Mamba of 6 and 12 layers on three corpora",
@@ -135,8 +130,9 @@ DESIGN = Design(
         columns.PUBLISHED_DELTA,
         columns.SIGN,
     ),
-    charts=lambda results: [panels(results), *charts.deltas(results, HUES, Setting.baseline, relative=True)],
+    charts=lambda results: [panels(results), *charts.deltas(results, Setting.baseline, relative=True)],
     caveats=caveats,
     remarks=remarks.on_table1,
     further=_bits,
+    hues=HUES,
 )

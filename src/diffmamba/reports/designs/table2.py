@@ -6,7 +6,7 @@ control without a published number.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from diffmamba.paper import published
 from diffmamba.reports import charts, columns
@@ -49,7 +49,7 @@ class Variant(Key):
 
 def caveats(results: Results) -> tuple[str, ...]:
     """What differs from the paper, if anything does."""
-    corpora = {run.corpus.get("name") for run in results.counted}
+    corpora = {run.part("corpus").get("name") for run in results.counted}
     if results.scale == "paper" and corpora <= {"text8"}:
         return ()
     data = ", ".join(sorted(filter(None, corpora))) or "no data yet"
@@ -60,12 +60,8 @@ def caveats(results: Results) -> tuple[str, ...]:
 
 
 def _look(cell: Cell) -> dict[str, Any]:
-    form, line = _of(cell).lambda_form, "solid" if _of(cell).outer_norm else "dashed"
+    form, line = cell.key.lambda_form, "solid" if cell.key.outer_norm else "dashed"
     return {"line": line, "marker": MARKERS.get(form, "P"), "hollow": form == "reparam"}
-
-
-def _of(cell: Cell) -> Variant:
-    return cast(Variant, cell.key)
 
 
 DESIGN = Design(
@@ -76,8 +72,8 @@ DESIGN = Design(
     metric="test/ppl",
     columns=(
         columns.MODEL,
-        Column("outer norm", lambda cell: "yes" if _of(cell).outer_norm else "no", word=True),
-        Column("λ", lambda cell: _of(cell).lambda_form or "–", word=True),
+        Column("outer norm", lambda cell: "yes" if cell.key.outer_norm else "no", word=True),
+        Column("λ", lambda cell: cell.key.lambda_form or "–", word=True),
         columns.SEEDS,
         columns.PARAMETERS,
         columns.RESULT,
@@ -88,8 +84,9 @@ DESIGN = Design(
         columns.SIGN,
     ),
     charts=lambda results: [
-        *charts.curves(results, HUES, _look, LOOK_RULE),
-        *charts.deltas(results, HUES, Variant.baseline),
+        *charts.curves(results, _look, LOOK_RULE),
+        *charts.deltas(results, Variant.baseline),
     ],
     caveats=caveats,
+    hues=HUES,
 )
