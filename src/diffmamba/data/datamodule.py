@@ -1,5 +1,7 @@
 """Language modelling data as Lightning wants it: one corpus, its training streams and its evaluation windows."""
 
+from typing import Any
+
 from lightning.pytorch import LightningDataModule
 
 from diffmamba.data.corpus import Corpus
@@ -9,25 +11,25 @@ from diffmamba.data.streams import EvalWindows, TrainStreams, steps_per_epoch
 class LanguageModellingData(LightningDataModule):
     """Batches `(inputs, targets)`, each int64 `(batch, length)`, of a prepared corpus.
 
-    Validation yields two loaders, index 0 the val split and index 1 the test split, because the paper reads the test
-    metric at every evaluation.
+    Validation has two loaders, 0 for the val split and 1 for the test split, because the paper reads the test metric
+    at every evaluation.
 
     Args:
         corpus: the prepared corpus.
         batch_size: training streams of one optimiser step, over all ranks and accumulated parts.
         length: symbols per window.
         eval_batch_size: windows per evaluation batch, on each rank.
-        eval_windows: at most that many windows of each evaluated split, over all ranks; None is all of them.
-        rotation_seed: epoch `e` rotates its streams by offsets drawn from a generator seeded `rotation_seed + e`.
-        parts: batches that a rank's share of a step comes in, whose gradients are accumulated.
+        eval_windows: at most this many windows of each evaluated split, over all ranks; None is all of them.
+        rotation_seed: epoch `e` rotates its streams by offsets drawn from a generator with seed `rotation_seed + e`.
+        parts: number of batches, with accumulated gradients, that make up a rank's share of a step.
 
-    Using it raises `SettingError` where a setting does not fit the corpus.
+    Its use raises `SettingError` if a setting does not fit the corpus.
 
-    A checkpoint holds the position in the training streams, and a resumed run continues with the very next window.
-    The position travels in this module's state, not only in that of the loader, which under `max_epochs` Lightning 2.6
-    fails to restore in two cases: from a checkpoint at the end of an epoch, and whenever `estimated_stepping_batches`
-    is asked for while optimizers are set up. A checkpoint written in the middle of a step, as on an exception, counts
-    that step as done; Lightning's own counters do the same.
+    A checkpoint holds the position in the training streams, and a resumed training continues with the very next window.
+    This module saves the position itself, because under `max_epochs` Lightning 2.6 does not restore the state of a
+    loader in two cases: from a checkpoint at the end of an epoch, and if `estimated_stepping_batches` is read while
+    optimizers are set up. A checkpoint written in the middle of a step, as after an exception, counts that step as
+    done, like Lightning's own counters.
     """
 
     def __init__(
@@ -53,8 +55,24 @@ class LanguageModellingData(LightningDataModule):
         self._restored: dict[str, int] | None = None
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """What a record says about the data: name, fingerprint, symbols of each split, number of different symbols."""
+        corpus = self.corpus
+        return {
+            "name": corpus.name,
+            "fingerprint": corpus.fingerprint,
+            "sizes": corpus.sizes,
+            "vocabulary": self.vocabulary_size,
+        }
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of different symbols."""
+        return self.corpus.vocabulary.size
+
+    @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps per epoch, whatever the number of ranks and parts."""
+        """Optimiser steps per epoch, the same for any number of ranks and parts."""
         return steps_per_epoch(self.corpus.sizes["train"], self.batch_size, self.length)
 
     def train_dataloader(self) -> TrainStreams:
@@ -74,7 +92,7 @@ class LanguageModellingData(LightningDataModule):
         return [self._windows("val"), self._windows("test")]
 
     def train_streams(self, rank: int, world_size: int) -> TrainStreams:
-        """The streams of one of so many ranks, at the start of the first epoch."""
+        """The training streams of one of `world_size` ranks, at the start of the first epoch."""
         training = self.corpus.split("train")
         return TrainStreams(training, self.batch_size, self.length, self.rotation_seed, rank, world_size, self.parts)
 

@@ -14,7 +14,7 @@ PIECE_BYTES = 1 << 20
 
 
 class RawFile:
-    """A file, or a member of a zip archive; archives are never unpacked.
+    """A file, or a member of a zip archive. Archives are never unpacked.
 
     Args:
         path: the file or the archive.
@@ -32,26 +32,25 @@ class RawFile:
 
     @property
     def size(self) -> int:
-        """Bytes, those of a member uncompressed."""
+        """Bytes; of a member when unpacked."""
         with _explained(self):
             if self.member is None:
                 return self.path.stat().st_size
             with zipfile.ZipFile(self.path) as archive:
                 return archive.getinfo(self.member).file_size
 
-    def pieces(self, start: int = 0) -> Iterator[bytes]:
-        """The content from piece `start` on, in pieces of `PIECE_BYTES`. An empty file is an error."""
+    def pieces(self) -> Iterator[bytes]:
+        """The content in pieces of `PIECE_BYTES`. An empty file is an error."""
         with _explained(self), self._open() as file:
-            file.seek(start * PIECE_BYTES)
             piece = file.read(PIECE_BYTES)
-            if not piece and not start:
+            if not piece:
                 raise SettingError(f"data.path: {self} is empty; give a file with text in it")
             while piece:
                 yield piece
                 piece = file.read(PIECE_BYTES)
 
     def hash(self, algorithm: str) -> str:
-        """Hex digits of the content's hash; reading an archive's member to its end also checks the archive's own."""
+        """Hex digits of the content's hash. For a member this also checks the archive's own checksum."""
         digest = hashlib.new(algorithm, usedforsecurity=False)
         for piece in self.pieces():
             digest.update(piece)
@@ -69,7 +68,7 @@ class RawFile:
 
 @contextmanager
 def _explained(file: RawFile) -> Iterator[None]:
-    """What can go wrong while reading a file, in plain words."""
+    """Raises `SettingError` in place of what can go wrong while a file is read."""
     try:
         yield
     except FileNotFoundError:
@@ -84,9 +83,14 @@ def _explained(file: RawFile) -> Iterator[None]:
         raise SettingError(f"data.path: cannot read {file.path} ({error.strerror})") from error
 
 
+def absolute(path: str | Path | None) -> Path | None:
+    """A path that the working directory does not change any more, `~` replaced; None stays None."""
+    return None if path is None else Path(path).expanduser().absolute()
+
+
 def is_archive(path: Path) -> bool:
     """Whether a file is a zip archive, by its name or, as in a cache of downloads, by its content."""
-    return path.suffix == ".zip" or (path.is_file() and zipfile.is_zipfile(path))
+    return path.is_file() and (path.suffix == ".zip" or zipfile.is_zipfile(path))
 
 
 def members(path: Path) -> dict[str, RawFile]:
@@ -96,19 +100,19 @@ def members(path: Path) -> dict[str, RawFile]:
     return {name.rsplit("/")[-1]: RawFile(path, name) for name in names}
 
 
-def customary(path: Path, folders: Iterable[str] = (), archives: Iterable[str] = ()) -> dict[str, RawFile]:
+def files_at(path: Path, folders: Iterable[str] = (), archives: Iterable[str] = ()) -> dict[str, RawFile]:
     """The files that a user's `data.path` leads to, by their names.
 
     Args:
         path: a folder, an archive, or one of the files in a folder.
-        folders: names of folders below `path` to look into as well.
-        archives: names of archives in `path` to look into, where the folders do not have the same file.
+        folders: names of folders in `path` to look into as well.
+        archives: names of archives in `path` to look into as well. A plain file of the same name comes first.
 
     Raises `SettingError` if there is nothing at `path`.
     """
     if not path.exists():
         raise SettingError(f"data.path: there is no folder or file {path}; give the folder of the corpus")
-    if path.is_file() and is_archive(path):
+    if is_archive(path):
         return members(path)
     top = path if path.is_dir() else path.parent
     found: dict[str, RawFile] = {}
