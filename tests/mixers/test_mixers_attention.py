@@ -108,6 +108,35 @@ def test_gradients_are_differences(combine: Combine) -> None:
     assert torch.autograd.gradcheck(output, (x, *(p.detach().requires_grad_() for p in mixer.parameters())))
 
 
+@BOTH
+def test_the_gradient_of_a_map_lies_in_memory_as_the_map_does(
+    combine: Combine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else cuDNN's backward kernel, compiled for one layout and used again for another, gives wrong gradients.
+
+    What the combination gives back is made contiguous first, as the fused norm does on a GPU.
+    """
+    layouts = []
+    fused = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(*arguments: Tensor, **settings: float) -> Tensor:
+        output = fused(*arguments, **settings)
+        output.grad_fn.register_prehook(lambda gradients: layouts.append((gradients[0].stride(), output.stride())))
+        return output
+
+    def as_on_a_gpu(_: nn.Module, maps: tuple[list[Tensor]]) -> None:
+        for output in maps[0]:
+            output.register_hook(Tensor.contiguous)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+    mixer = attention(combine, torch.float32)
+    mixer.combine.register_forward_pre_hook(as_on_a_gpu)
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        mixer(inputs(5, dtype=torch.float32)).square().sum().backward()
+    assert len(layouts) == combine.maps
+    assert all(gradient == output for gradient, output in layouts)
+
+
 def test_parameters_are_those_of_ordinary_attention_but_for_lambda_and_one_gain() -> None:
     ordinary, differential = (dict(attention(combine).named_parameters()) for combine in (OneMap, MapDifference))
     shapes = {name: tuple(parameter.shape) for name, parameter in ordinary.items()}
