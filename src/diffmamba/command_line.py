@@ -21,7 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from rich.console import Console
 
-from diffmamba.configuration import CONF, composed, one_line, resolved
+from diffmamba.configuration import CONF, one_line, resolved
 from diffmamba.errors import SettingError
 
 FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--resolve", "--package", "-p")
@@ -30,11 +30,18 @@ TEXTS = ("table", "figure", "sweep", "launcher", "reports")
 INTERRUPTED = 130
 
 
-def application(root: str, function: Callable[[dict[str, Any]], int], texts: Sequence[str] = ()) -> int:
+def application(
+    root: str, function: Callable[[dict[str, Any]], int], texts: Sequence[str] = (), typed: bool = False
+) -> int:
     """Runs a command on the words of the command line. Returns its exit status.
 
-    `function` gets the settings as plain data. `texts` are the settings that are taken as they are written, so that no
-    sign in a path or a prompt has a meaning of its own. Hydra's own flags work (`--help`, `--cfg job`, `-m`).
+    Args:
+        root: the root configuration.
+        function: gets the settings as plain data, returns an exit status.
+        texts: settings that are taken as they are written: no sign in a path or a prompt has a meaning of its own.
+        typed: every setting of the root must have the type of its default.
+
+    Hydra's own flags work: `--help`, `--cfg job`, `-m`.
     """
     words = [sys.argv[0], *(_quoted(word, texts) for word in sys.argv[1:])]
     statuses: list[int] = []
@@ -46,7 +53,7 @@ def application(root: str, function: Callable[[dict[str, Any]], int], texts: Seq
 
     def run() -> int:
         if not any(word.startswith("-") for word in words[1:]):
-            _check(root, words[1:])
+            _check(root, words[1:], typed)
         sys.argv = words
         hydra.main(version_base="1.3", config_path=CONF, config_name=root)(entry)()
         return statuses[0] if len(statuses) == 1 else int(any(statuses))
@@ -82,22 +89,21 @@ def own_settings(root: str, words: Sequence[str]) -> tuple[dict[str, Any], list[
 def check_types(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     """Raises SettingError for a setting whose value is not of the type of its default."""
     for name, default in defaults.items():
-        value, kind = settings[name], type(default)
+        value, kind = settings.get(name), type(default)
         fits = type(value) is kind or (kind is float and type(value) is int)
         if default is not None and kind in TYPES and not fits:
             raise SettingError(f"{name}={value} must be {TYPES[kind]}")
 
 
-def root_defaults(root: str) -> dict[str, Any]:
-    """The settings of a root configuration with their defaults."""
-    return composed([], root)
-
-
-def _check(root: str, words: Sequence[str]) -> None:
+def _check(root: str, words: Sequence[str], typed: bool) -> None:
     """Says in one line what Hydra would say in ten."""
     with _one_line(), initialize_config_dir(CONF, version_base="1.3", job_name=root):
         parser = OverridesParser.create()
-        compose(root, overrides=[word for word in words if not parser.parse_override(word).is_sweep_override()])
+        settings = compose(
+            root, overrides=[word for word in words if not parser.parse_override(word).is_sweep_override()]
+        )
+        if typed:
+            check_types(settings, compose(root))
 
 
 @contextmanager

@@ -11,12 +11,13 @@ from diffmamba import atomic, command_line
 from diffmamba.errors import SettingError
 
 MOST_STRETCHES = 12  # of a table that is read at a glance
+TEXTS = ("run", "out", "runs", "data.path")
 DEVICES = ("auto", "cpu", "cuda")
 
 
 def main() -> None:
     """The entry point."""
-    sys.exit(command_line.application("evaluate", run, texts=("run", "out", "runs", "data.path")))
+    sys.exit(command_line.application("evaluate", run, texts=TEXTS, typed=True))
 
 
 def run(settings: dict[str, Any]) -> int:
@@ -29,11 +30,13 @@ def run(settings: dict[str, Any]) -> int:
     from diffmamba.runs import RunStore
     from diffmamba.runs.execution import execute
     from diffmamba.runs.measurement import read_rows
+    from diffmamba.runs.weights import OfRun
     from diffmamba.runs.work import Measurement
 
     out = _writable(settings["out"])
-    record = execute(Measurement.of(settings))
-    place = RunStore(settings["runs"]).run(record["id"])
+    store = OfRun(settings["run"], store=settings["runs"]).found.directory.parent  # of a run given by its directory
+    record = execute(Measurement.of(settings | {"runs": str(store)}))
+    place = RunStore(store).run(record["id"])
     if record["status"] == "failed":
         command_line.tell(f"error: run {record['id']} failed: {record['error']['message']}")
         return 1

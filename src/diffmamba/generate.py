@@ -19,12 +19,11 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 def main() -> None:
     """The entry point."""
-    sys.exit(command_line.application("generate", run, texts=("run", "prompt", "runs")))
+    sys.exit(command_line.application("generate", run, texts=("run", "prompt", "runs"), typed=True))
 
 
 def run(settings: dict[str, Any]) -> int:
     """Prints the prompt and its continuations."""
-    command_line.check_types(settings, command_line.root_defaults("generate"))
     for name, (range_, fits) in RANGES.items():
         if not fits(settings[name]):
             raise SettingError(f"{name}={settings[name]} must be {range_}")

@@ -6,6 +6,7 @@ A source (`sources`, `published`, `wikitext`) gives bytes, a symbol system (`sym
 Lightning, and only `hub` imports `datasets`.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from diffmamba.data.corpus import Corpus, CorpusChoice, prepare
@@ -16,11 +17,13 @@ from diffmamba.data.systems import Vocabulary
 from diffmamba.data.wikitext import WikiText103
 
 if TYPE_CHECKING:
+    from diffmamba.data.data import Data
     from diffmamba.data.datamodule import LanguageModellingData
 
 __all__ = [
     "Corpus",
     "CorpusChoice",
+    "Data",
     "EvalWindows",
     "LanguageModellingData",
     "PublishedFile",
@@ -35,9 +38,10 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name != "LanguageModellingData":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from diffmamba.data.datamodule import LanguageModellingData  # Lightning takes seconds to import
+IN_MODULE = {"Data": "data", "LanguageModellingData": "datamodule"}  # of Lightning, which takes seconds to import
 
-    return LanguageModellingData
+
+def __getattr__(name: str) -> Any:
+    if name not in IN_MODULE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"diffmamba.data.{IN_MODULE[name]}"), name)

@@ -30,6 +30,11 @@ class Data(LightningDataModule):
         """Optimiser steps in an epoch over data of these facts, with these arguments of the constructor."""
 
     @property
+    @abstractmethod
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch over these data."""
+
+    @property
     def vocabulary_size(self) -> int:
         """The number of different symbols, which a network is built for."""
         return self.facts["vocabulary"]

@@ -1,21 +1,22 @@
 """Language modelling data as Lightning wants it: one corpus, its training streams and its evaluation windows."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
-from lightning.pytorch import LightningDataModule
-
-from diffmamba.data.corpus import Corpus
+from diffmamba.data.corpus import Corpus, CorpusChoice
+from diffmamba.data.data import Data
 from diffmamba.data.streams import EvalWindows, TrainStreams, steps_per_epoch
+from diffmamba.errors import SettingError
 
 
-class LanguageModellingData(LightningDataModule):
+class LanguageModellingData(Data):
     """Batches `(inputs, targets)`, each int64 `(batch, length)`, of a prepared corpus.
 
     Validation has two loaders, 0 for the val split and 1 for the test split, because the paper reads the test metric
     at every evaluation.
 
     Args:
-        corpus: the prepared corpus.
+        corpus: the prepared corpus, or the choice of one, which is prepared here.
         batch_size: training streams of one optimiser step, over all ranks and accumulated parts.
         length: symbols per window.
         eval_batch_size: windows per evaluation batch, on each rank.
@@ -35,7 +36,7 @@ class LanguageModellingData(LightningDataModule):
     def __init__(
         self,
         *,
-        corpus: Corpus,
+        corpus: Corpus | CorpusChoice,
         batch_size: int,
         length: int,
         eval_batch_size: int,
@@ -44,7 +45,7 @@ class LanguageModellingData(LightningDataModule):
         parts: int = 1,
     ) -> None:
         super().__init__()
-        self.corpus = corpus
+        self.corpus = corpus.prepare() if isinstance(corpus, CorpusChoice) else corpus
         self.batch_size = batch_size
         self.length = length
         self.eval_batch_size = eval_batch_size
@@ -62,18 +63,34 @@ class LanguageModellingData(LightningDataModule):
             "name": corpus.name,
             "fingerprint": corpus.fingerprint,
             "sizes": corpus.sizes,
-            "vocabulary": self.vocabulary_size,
+            "vocabulary": corpus.vocabulary.size,
         }
 
-    @property
-    def vocabulary_size(self) -> int:
-        """Number of different symbols."""
-        return self.corpus.vocabulary.size
+    @classmethod
+    def steps_in_epoch(cls, facts: Mapping[str, Any], **settings: Any) -> int:
+        """Optimiser steps per epoch, the same for any number of ranks and parts."""
+        return steps_per_epoch(facts["sizes"]["train"], settings["batch_size"], settings["length"])
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps per epoch, the same for any number of ranks and parts."""
-        return steps_per_epoch(self.corpus.sizes["train"], self.batch_size, self.length)
+        return self.steps_in_epoch(self.facts, batch_size=self.batch_size, length=self.length)
+
+    def check(self, world_size: int) -> None:
+        self.train_streams(0, world_size)
+        self.val_dataloader()
+
+    def require_symbols_of(self, other: Data, whose: str) -> None:
+        own = cast(LanguageModellingData, other).corpus
+        found, expected = self.corpus.vocabulary.symbols, own.vocabulary.symbols
+        differing = [i for i, (one, known) in enumerate(zip(found, expected, strict=False)) if one != known]
+        if len(found) != len(expected):
+            difference = f"there are {len(found)} of them, where {own.name} has {len(expected)}"
+        elif differing:
+            i = differing[0]
+            difference = f"number {i} is {found[i]!r}, where {own.name} has {expected[i]!r}"
+        else:
+            return
+        raise SettingError(f"data: {whose} was trained on other symbols than those of {self.corpus.name}: {difference}")
 
     def train_dataloader(self) -> TrainStreams:
         self._streams = self.train_streams(*self._ranks())
