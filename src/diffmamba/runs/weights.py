@@ -34,6 +34,9 @@ class Weights(ABC):
     def content(self) -> Any:
         """What determines the weights, as plain data for the identity."""
 
+    def check(self, network: nn.Module) -> None:  # noqa: B027 - weights that are drawn or are yet to be trained fit
+        """Raises SettingError where they are damaged or of another network than this one, of shapes alone."""
+
     @abstractmethod
     def load(self, network: nn.Module) -> None:
         """Puts the weights into a network. Raises SettingError where they are damaged or of another network."""
@@ -93,14 +96,16 @@ class OfRun(Weights):
         if not self.run:
             raise SettingError("run=DIR is missing: which directory of the run store to take; --help says more")
         given = Path(self.run).expanduser()
-        return Run(given) if Run(given).read() is not None else RunStore(self.store).run(str(self.run))
+        run = Run(given) if Run(given).read() is not None else RunStore(self.store).run(str(self.run))
+        if run.read() is None:
+            raise SettingError(f"run={self.run} is not a run: there is no result.json in it")
+        return run
 
     @cached_property
     def record(self) -> Record:
-        """Its record. Raises SettingError where there is none, or where it is no training."""
+        """Its record. Raises SettingError where it is no training."""
         record = self.found.read()
-        if record is None:
-            raise SettingError(f"run={self.run} is not a run: there is no result.json in it")
+        assert record is not None
         if record.get("kind", "training") != "training":
             raise SettingError(f"run={self.run} is a {record['kind']}; weights come from a training")
         return record
@@ -112,6 +117,9 @@ class OfRun(Weights):
         return {"run": self.record["id"], "checkpoint": self.checkpoint} | (
             {} if self.record["status"] == "finished" else {"step": self.step}
         )
+
+    def check(self, network: nn.Module) -> None:
+        fitting(network, self.found.checkpoint(self.checkpoint))
 
     def load(self, network: nn.Module) -> None:
         network.load_state_dict(fitting(network, self.found.checkpoint(self.checkpoint)))
@@ -138,6 +146,9 @@ class OfFile(Weights):
     def content(self) -> Any:
         return {"sha256": self.digest}
 
+    def check(self, network: nn.Module) -> None:
+        fitting(network, Path(self.path))
+
     def load(self, network: nn.Module) -> None:
         network.load_state_dict(fitting(network, Path(self.path)))
 
@@ -156,7 +167,7 @@ class OfFile(Weights):
 
 def fitting(network: nn.Module, path: Path) -> dict[str, Tensor]:
     """A file's weights for this network. Raises SettingError if the file is damaged or of another architecture."""
-    content = load_file(path) if path.suffix == ".safetensors" else read_checkpoint(path)
+    content = read_checkpoint(path)
     found: dict[str, Tensor] = content.get("state_dict", content)
     if any(name.startswith(PREFIX) for name in found):
         found = {name.removeprefix(PREFIX): weight for name, weight in found.items() if name.startswith(PREFIX)}
@@ -177,6 +188,8 @@ def fitting(network: nn.Module, path: Path) -> dict[str, Tensor]:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's content, mapped into memory; or a SettingError that names the file."""
     try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
         raise SettingError(f"there is no checkpoint {path}") from None

@@ -246,7 +246,7 @@ class Training(Work):
     def check(self, here: bool = True) -> None:
         self.execution.check(here)
         self.data.check(self.execution.devices.world_size() if here else 1)
-        build_network(self.network, self.data.vocabulary_size, meta=True)
+        self.weights.check(build_network(self.network, self.data.vocabulary_size, meta=True))
 
 
 @dataclass(frozen=True)
@@ -357,6 +357,7 @@ class Measurement(Work):
                 self.data.require_symbols_of(self.trained.data, whose)
         elif not self.on_own_data:
             self.data.require_symbols_of(self.trained.data, "the network")
+        self.weights.check(build_network(self.trained.network, self.trained_facts["vocabulary"], meta=True))
         self.measure.check(self.data)
 
 
