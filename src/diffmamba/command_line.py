@@ -98,10 +98,8 @@ def check_types(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> Non
 def _check(root: str, words: Sequence[str], typed: bool) -> None:
     """Says in one line what Hydra would say in ten."""
     with _one_line(), initialize_config_dir(CONF, version_base="1.3", job_name=root):
-        parser = OverridesParser.create()
-        settings = compose(
-            root, overrides=[word for word in words if not parser.parse_override(word).is_sweep_override()]
-        )
+        overrides = OverridesParser.create().parse_overrides(list(words))
+        settings = compose(root, overrides=[one.input_line for one in overrides if not one.is_sweep_override()])
         if typed:
             check_types(settings, compose(root))
 
