@@ -99,7 +99,8 @@ def _check(root: str, words: Sequence[str], typed: bool) -> None:
     """Says in one line what Hydra would say in ten."""
     with _one_line(), initialize_config_dir(CONF, version_base="1.3", job_name=root):
         overrides = OverridesParser.create().parse_overrides(list(words))
-        settings = compose(root, overrides=[one.input_line for one in overrides if not one.is_sweep_override()])
+        fixed = [word for word, one in zip(words, overrides, strict=True) if not one.is_sweep_override()]
+        settings = compose(root, overrides=fixed)
         if typed:
             check_types(settings, compose(root))
 
