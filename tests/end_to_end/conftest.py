@@ -179,6 +179,7 @@ def command() -> Callable[..., Outcome]:
 @pytest.fixture
 def until() -> Callable[..., Any]:
     """Waits for something that another process does."""
+
     def wait(happened: Callable[[], Any], seconds: float = 120) -> Any:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
