@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 from typing import Any, ClassVar, Self
 
 from diffmamba.paper.published import Published
-from diffmamba.reports.records import Metric, SeedResult
+from diffmamba.reports.records import Headline, SeedResult
 
 AGREES, DISAGREES, UNDECIDED, NO_SIGN = "✓✗~–"
 
@@ -56,7 +56,7 @@ class Cell:
 
     key: Any  # the Key of the design
     seeds: tuple[SeedResult, ...]
-    metric: Metric
+    metric: Headline
     baseline: Mapping[int, float]
 
     @property
@@ -143,7 +143,7 @@ class Results:
     `hues` is the colour of each model in all pictures; `settings` are words of the command line that apply to all runs.
     """
 
-    metric: Metric
+    metric: Headline
     scale: str
     cells: tuple[Cell, ...]
     hues: Mapping[str, str]

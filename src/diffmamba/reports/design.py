@@ -94,7 +94,7 @@ def results(
     """
     runs = _by_cell(design, planned)
     ids = [run_id for by_seed in runs.values() for run_id in by_seed.values()]
-    metric = records.metric([found[run_id] for run_id in ids if run_id in found], design.metric)
+    metric = records.headline([found[run_id] for run_id in ids if run_id in found], design.metric)
     seeds = {
         key: tuple(records.read(run_id, seed, found.get(run_id), metric) for seed, run_id in sorted(by_seed.items()))
         for key, by_seed in runs.items()
