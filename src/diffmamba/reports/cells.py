@@ -6,7 +6,7 @@ difference taken seed by seed; it says how much of `delta` could be chance.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any, ClassVar, Self
@@ -52,12 +52,34 @@ class Key(ABC):
 
 @dataclass(frozen=True)
 class Cell:
-    """One configuration of the sweep: a row of a table. `baseline` maps seed to the value of the baseline."""
+    """One configuration of the sweep with all its seeds: a row of a table.
 
-    key: Any  # the Key of the design
+    Args:
+        key: the `Key` of the design.
+        baseline: the value of the baseline by seed; empty if it has none.
+        mean: over the seeds that count: finished, with a finite metric.
+        std: the sample standard deviation over seeds; None for fewer than two.
+        delta: the mean minus that of the baseline.
+        spread: s, the standard deviation of Δ taken seed by seed; None for the baseline and for fewer than two pairs.
+    """
+
+    key: Any
     seeds: tuple[SeedResult, ...]
     metric: Headline
     baseline: Mapping[int, float]
+    mean: float | None
+    std: float | None
+    delta: float | None
+    spread: float | None
+
+    @classmethod
+    def of(cls, key: Key, seeds: tuple[SeedResult, ...], metric: Headline, baseline: Mapping[int, float]) -> Self:
+        """The cell of these seeds with its statistics."""
+        found = values(seeds)
+        mean = fmean(found.values()) if found else None
+        delta = None if mean is None or not baseline else mean - fmean(baseline.values())
+        pairs = [value - baseline[seed] for seed, value in found.items() if seed in baseline and not key.is_baseline]
+        return cls(key, seeds, metric, baseline, mean, _std(list(found.values())), delta, _std(pairs))
 
     @property
     def label(self) -> str:
@@ -65,14 +87,9 @@ class Cell:
         return str(self.key.label)
 
     @property
-    def counted(self) -> tuple[SeedResult, ...]:
-        """The seeds behind the mean: finished, with a finite metric."""
-        return tuple(result for result in self.seeds if result.value is not None)
-
-    @property
-    def values(self) -> dict[int, float]:
-        """The value of each seed that counts."""
-        return values(self.seeds)
+    def counted(self) -> list[SeedResult]:
+        """The seeds behind the mean."""
+        return [result for result in self.seeds if result.value is not None]
 
     @property
     def status(self) -> str:
@@ -87,27 +104,6 @@ class Cell:
         """Number of parameters of the network, if a record says so."""
         counts = (result.part("parameters").get("total") for result in self.seeds)
         return next((count for count in counts if count is not None), None)
-
-    @property
-    def mean(self) -> float | None:
-        """The mean over the seeds that count."""
-        return fmean(self.values.values()) if self.values else None
-
-    @property
-    def std(self) -> float | None:
-        """The sample standard deviation over seeds; None for fewer than two."""
-        return _std(self.values.values())
-
-    @property
-    def delta(self) -> float | None:
-        """The mean minus that of the baseline."""
-        return None if self.mean is None or not self.baseline else self.mean - fmean(self.baseline.values())
-
-    @property
-    def spread(self) -> float | None:
-        """s: the standard deviation of Δ taken seed by seed; None for the baseline and for fewer than two pairs."""
-        pairs = [value - self.baseline[seed] for seed, value in self.values.items() if seed in self.baseline]
-        return None if self.key.is_baseline else _std(pairs)
 
     @property
     def sign(self) -> str:
@@ -126,7 +122,7 @@ class Cell:
         """The row of `table.json`: the key, then what was measured, then what the paper prints."""
         return vars(self.key) | {
             "status": self.status,
-            "seeds": list(self.values),
+            "seeds": list(values(self.seeds)),
             "params": self.parameters,
             f"{self.metric.name}_mean": self.mean,
             f"{self.metric.name}_std": self.std,
@@ -190,6 +186,5 @@ def sign(delta: float | None, spread: float | None, paper_delta: float | None) -
     return AGREES if (delta < 0) == (paper_delta < 0) else DISAGREES
 
 
-def _std(numbers: Iterable[float]) -> float | None:
-    found = list(numbers)
-    return stdev(found) if len(found) > 1 else None
+def _std(numbers: Sequence[float]) -> float | None:
+    return stdev(numbers) if len(numbers) > 1 else None

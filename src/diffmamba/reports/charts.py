@@ -41,7 +41,7 @@ def curve(cell: Cell) -> pd.DataFrame:
 def points(results: Results) -> pd.DataFrame:
     """All points of all curves, a row each: the key of the cell, its seeds, where the point lies, and its values."""
     rows = [
-        vars(cell.key) | {"seeds": " ".join(map(str, cell.values))} | point
+        vars(cell.key) | {"seeds": " ".join(str(run.seed) for run in cell.counted)} | point
         for cell in results.cells
         for point in curve(cell).to_dict("records")
     ]

@@ -21,7 +21,6 @@ from diffmamba.paper import published
 from diffmamba.reports import provenance
 from diffmamba.reports.cells import Results
 from diffmamba.reports.design import Design
-from diffmamba.reports.records import finite
 
 SPREAD_RULE = "s: standard deviation of Δ taken seed by seed. std and s are sample standard deviations over seeds."
 SIGN_RULE = (
@@ -121,8 +120,8 @@ def _runs(results: Results) -> Grid:
             run.reason or run.status,
             str(run.seed),
             results.metric.text(run.value),
-            "–" if (seconds := finite(run.record.get("wall_seconds"))) is None else provenance.duration(seconds),
-            "–" if (speed := finite(run.record.get("tokens_per_second"))) is None else f"{speed:,.0f}",
+            "–" if (seconds := run.number("wall_seconds")) is None else provenance.duration(seconds),
+            "–" if (speed := run.number("tokens_per_second")) is None else f"{speed:,.0f}",
         )
         for cell in results.cells
         for run in cell.seeds

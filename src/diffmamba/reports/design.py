@@ -100,7 +100,7 @@ def results(
         for key, by_seed in runs.items()
     }
     baselines = {key.group: values(read) for key, read in seeds.items() if key.is_baseline}
-    cells = [Cell(key, read, metric, baselines.get(key.group, {})) for key, read in seeds.items()]
+    cells = [Cell.of(key, read, metric, baselines.get(key.group, {})) for key, read in seeds.items()]
     others = dict.fromkeys(key.model for key in runs if key.model not in design.hues)
     hues = {**design.hues, **dict(zip(others, cycle(OTHER_HUES), strict=False))}
     return Results(metric, scale, tuple(cells), hues, tuple(settings))

@@ -17,7 +17,7 @@ SCHEMA_1: Record = {"headline": "test/ppl", "metrics": {"ppl": {"label": "PPL", 
 
 @dataclass(frozen=True)
 class Headline:
-    """The metric that counts: `key` names it in a record (`test/ppl`), `label` in words. `better`: lower, higher or ""."""
+    """The metric that counts. `key` is its name in records: `test/ppl`. `better` is lower, higher, or "" if unknown."""
 
     key: str
     label: str
@@ -64,6 +64,10 @@ class SeedResult:
     def part(self, name: str) -> Record:
         """A part of the record, such as `git` or `corpus`; empty where it has none."""
         return self.record.get(name) or {}
+
+    def number(self, name: str) -> float | None:
+        """A number of the record, such as `wall_seconds`."""
+        return finite(self.record.get(name))
 
     def curve(self, metric: Headline) -> list[dict[str, Any]]:
         """The metric while training: step, epoch (may be a fraction), symbols seen and value of each evaluation."""
