@@ -1,7 +1,7 @@
 """An experiment of another kind, a measurement whose metric is better when higher, needs a design and nothing else."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -17,34 +17,11 @@ from diffmamba.reports.design import Column, Design
 PUBLISHED = {"mamba": (40.0, 0.0), "diff_mamba": (45.0, 5.0), "other": (30.0, -10.0)}
 
 
-@dataclass(frozen=True)
-class Answering(Key):
-    """A model that answers questions about a story of some length."""
-
-    task: str
-    model: str
-
-    baseline = "mamba"
-
-    @classmethod
-    def of(cls, config):
-        return cls(config["data"]["name"], config["model"]["name"])
-
-    @property
-    def label(self):
-        return f"{self.task}, {self.model}"
-
-    @property
-    def group(self):
-        return self.task
-
-    @property
-    def is_baseline(self):
-        return self.model == "mamba"
-
-    @property
-    def published(self):
-        return Published(*PUBLISHED[self.model]) if self.task == "qa1" else Published()
+def key(config):
+    """A model that answers the questions of a task."""
+    task, model = config["data"]["name"], config["model"]["name"]
+    paper = Published(*PUBLISHED[model]) if task == "qa1" else Published()
+    return Key({"task": task, "model": model}, f"{task}, {model}", model == "mamba", group=task, published=paper)
 
 
 def bars(results):
@@ -52,17 +29,18 @@ def bars(results):
     cells = [cell for cell in results.cells if cell.mean is not None]
     x, y = tuple(map(float, range(len(cells)))), tuple(cell.mean for cell in cells)
     panel = Panel("", (Series("all", x, y, "#0072b2", line="", marker="o"),), y_label=results.metric.label)
-    return [Chart("scores", "Scores", ((panel,),), alt="scores"), *charts.deltas(results, Answering.baseline)]
+    return [Chart("scores", "Scores", ((panel,),), alt="scores"), *charts.deltas(results, "mamba")]
 
 
 TABLE = Design(
     name="table9",
     title="Table 9: answers",
     sweep="answers",
-    key=Answering,
+    key=key,
+    baseline="mamba",
     columns=(
         columns.MODEL,
-        Column("task", lambda cell: cell.key.task, word=True),
+        Column("task", lambda cell: cell.key.fields["task"], word=True),
         columns.RESULT,
         columns.DELTA,
         columns.SPREAD,
@@ -75,7 +53,7 @@ FIGURE = replace(
     TABLE,
     name="figure9",
     overview=lambda results: Grid.of(("best",), [(results.metric.best,)]),
-    points=lambda results: pd.DataFrame([vars(cell.key) | {"accuracy": cell.mean} for cell in results.cells]),
+    points=lambda results: pd.DataFrame([cell.key.fields | {"accuracy": cell.mean} for cell in results.cells]),
 )
 VALUES = {"mamba": (0.40, 0.42), "diff_mamba": (0.50, 0.53), "other": (0.44, 0.48)}
 

@@ -22,9 +22,7 @@ def sweep():
 
 def test_cells_equal_their_records(sweep):
     results = sweep.results()
-    assert [cell.key for cell in results.cells[::3]] == [
-        sweep.design.key.of(config) for _, config in sweep.planned[::6]
-    ]
+    assert [cell.key for cell in results.cells[::3]] == [sweep.design.key(config) for _, config in sweep.planned[::6]]
     for place, cell in enumerate(results.cells):
         finals = sweep.final(place)
         assert (cell.status, [run.seed for run in cell.counted], cell.parameters) == ("complete", [0, 42], 201234)

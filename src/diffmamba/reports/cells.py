@@ -5,11 +5,10 @@ computed. `delta` is the difference between the means as printed. `spread` is th
 difference taken seed by seed; it says how much of `delta` could be chance.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, stdev
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from diffmamba.paper.published import Published
 from diffmamba.reports.records import Headline, SeedResult
@@ -17,37 +16,28 @@ from diffmamba.reports.records import Headline, SeedResult
 AGREES, DISAGREES, UNDECIDED, NO_SIGN = "✓✗~–"
 
 
-class Key(ABC):
-    """What tells cells apart: a frozen dataclass, whose fields begin each row of `table.json`."""
+@dataclass(frozen=True)
+class Key:
+    """What tells a cell from the others.
 
-    model: str
-    baseline: ClassVar[str]
-    """In words, the cell that Δ is taken to."""
+    Args:
+        fields: begin each row of `table.json`; one of them is `model`.
+        label: the cell in words, as no other cell has them: `diff_mamba, outer norm, reparam`.
+        is_baseline: whether the Δ of its group is taken to this cell.
+        group: the group of cells that compare with each other, in words; "" where all cells do.
+        published: what the paper prints for this cell.
+    """
 
-    @classmethod
-    @abstractmethod
-    def of(cls, config: Mapping[str, Any]) -> Self:
-        """The key of the cell that a run with this resolved configuration belongs to."""
-
-    @property
-    @abstractmethod
-    def label(self) -> str:
-        """The cell in words: `diff_mamba, outer norm, reparam`."""
-
-    @property
-    @abstractmethod
-    def is_baseline(self) -> bool:
-        """Whether the Δ of its group is taken to this cell."""
+    fields: dict[str, Any]
+    label: str
+    is_baseline: bool
+    group: str = ""
+    published: Published = field(default_factory=Published)
 
     @property
-    def group(self) -> str:
-        """The group of cells that compare with each other, in words; "" where all cells do."""
-        return ""
-
-    @property
-    def published(self) -> Published:
-        """What the paper prints for this cell; empty if nothing."""
-        return Published()
+    def model(self) -> str:
+        """The model, which has a colour of its own in pictures."""
+        return str(self.fields["model"])
 
 
 @dataclass(frozen=True)
@@ -55,7 +45,6 @@ class Cell:
     """One configuration of the sweep with all its seeds: a row of a table.
 
     Args:
-        key: the `Key` of the design.
         baseline: the value of the baseline by seed; empty if it has none.
         mean: over the seeds that count: finished, with a finite metric.
         std: the sample standard deviation over seeds; None for fewer than two.
@@ -63,7 +52,7 @@ class Cell:
         spread: s, the standard deviation of Δ taken seed by seed; None for the baseline and for fewer than two pairs.
     """
 
-    key: Any
+    key: Key
     seeds: tuple[SeedResult, ...]
     metric: Headline
     baseline: Mapping[int, float]
@@ -84,7 +73,7 @@ class Cell:
     @property
     def label(self) -> str:
         """The cell in words."""
-        return str(self.key.label)
+        return self.key.label
 
     @property
     def counted(self) -> list[SeedResult]:
@@ -120,7 +109,7 @@ class Cell:
 
     def fields(self) -> dict[str, Any]:
         """The row of `table.json`: the key, then what was measured, then what the paper prints."""
-        return vars(self.key) | {
+        return self.key.fields | {
             "status": self.status,
             "seeds": list(values(self.seeds)),
             "params": self.parameters,

@@ -76,7 +76,7 @@ def grid(design: Design, results: Results) -> Grid:
 def rules(design: Design, results: Results) -> list[str]:
     """How to read the table: what Δ and s are, and the sign if the paper has numbers beside ours."""
     better = results.metric.verdict("negative", "positive")
-    what = f"Δ: {results.metric.label} minus that of {design.key.baseline}" + f", {better}" * bool(better)
+    what = f"Δ: {results.metric.label} minus that of {design.baseline}" + f", {better}" * bool(better)
     has_paper = any(cell.key.published.delta for cell in results.cells)
     return [f"{what}. {SPREAD_RULE}", *[SIGN_RULE] * has_paper]
 
