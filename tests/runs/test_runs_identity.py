@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -91,7 +92,12 @@ def test_what_changes_no_result_changes_no_name(one: str, other: str) -> None:
 # settings that no leaf has by default, or that only together change something
 MATTERS = [
     *("model=mamba", "model=naive_diff", "model=diff_s6", "model=diff_mamba_hybrid", "model=mamba_grouped"),
-    *("model=transformer", "model=diff_transformer", "model=transformer model.inner=32", "model=mamba model.ssm=mamba1"),
+    *(
+        "model=transformer",
+        "model=diff_transformer",
+        "model=transformer model.inner=32",
+        "model=mamba model.ssm=mamba1",
+    ),
     *(f"model.lambda_form={form}" for form in ("reparam", "channel", "exp", "exp_printed", "fixed")),
     *("scale.steps=null scale.epochs=1", "data=pysrc8", "data=pydoc_words", "data.symbols=bytes"),
     *("model/embedding=adaptive model.embedding.cutoffs=[9]", "optimizer.betas=[0.9,0.95]"),
@@ -193,7 +199,8 @@ def handed(work: Work) -> str:
     assert isinstance(work, Training)
     settings = {key: value for key, value in work.module.keywords.items() if key != "corpus"}
     parts = [facts_of(work), settings, work.optimizer.over(100), work.budget.over(43), work.trainer.keywords, work.seed]
-    network = build_network(work.network, 30_000, meta=True)
+    with torch.device("meta"):
+        network = build_network(work.network, 30_000)
     weights = [(name, tuple(weight.shape)) for name, weight in network.named_parameters()]
     return repr([parts, network, weights, work.network.keywords["embedding"]])
 
