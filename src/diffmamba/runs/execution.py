@@ -145,7 +145,7 @@ def new_record(work: Work, run: Run, earlier: Record | None) -> Record:
         return record | described
     assert isinstance(work, Training)
     return record | {
-        "task": work.task.func.described(),  # type: ignore[attr-defined]
+        "task": work.task_type.described(),
         "weights": work.weights.described(),
         "progress": {"step": 0, "steps": work.length.steps},
         "evaluations": earlier["evaluations"] if earlier else [],

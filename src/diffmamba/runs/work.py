@@ -25,7 +25,7 @@ from diffmamba.runs.identity import canonical, name_of
 from diffmamba.runs.processes import Devices
 from diffmamba.runs.store import Facts
 from diffmamba.runs.weights import OfRun, Trained, Weights
-from diffmamba.tasks import AdamW
+from diffmamba.tasks import AdamW, Task
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
 Settings = Mapping[str, Any]
@@ -173,7 +173,7 @@ class Training(Work):
     """
 
     settings: Settings
-    task: partial[Any]
+    task: partial[Task]
     network: partial[nn.Module]
     weights: Weights
     module: partial[Data]
@@ -203,6 +203,11 @@ class Training(Work):
             execution=Execution.of(settings, module.keywords.get("batch_size")),
             seed=seed,
         )
+
+    @property
+    def task_type(self) -> type[Task]:
+        """The class of its task, which says what is measured and monitored."""
+        return cast(type[Task], self.task.func)
 
     @cached_property
     def data(self) -> Data:
@@ -239,7 +244,7 @@ class Training(Work):
         steps = cast(int, length.steps)
         return {
             "kind": self.kind,
-            "task": canonical(self.task) | {"version": self.task.func.version},  # type: ignore[attr-defined]
+            "task": canonical(self.task) | {"version": self.task_type.version},
             "network": canonical(self.network),
             "weights": self.weights.content(),
             "data": of_content(self.module, facts),
