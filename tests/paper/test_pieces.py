@@ -1,7 +1,6 @@
 """Each number of the audit is what it stands for: a built network, training streams, a stepped scheduler, a counter."""
 
 import math
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -147,8 +146,7 @@ def test_closed_forms_of_the_scans_are_those_of_their_definitions() -> None:
 
 
 def test_zipf_is_the_expectation_over_what_torch_counts_for_each_cluster() -> None:
-    embedding = built(*ADAPTIVE).embedding
-    ways = []
+    embedding, ways = built(*ADAPTIVE).embedding, []
     for first in embedding.borders[:-1]:
         symbols = torch.full((2, 5), first)
         with FlopCounterMode(display=False) as way_in:
@@ -157,27 +155,23 @@ def test_zipf_is_the_expectation_over_what_torch_counts_for_each_cluster() -> No
             embedding.nats(hidden.detach(), symbols)
         ways.append([counter.get_total_flops() / symbols.numel() for counter in (way_in, way_out)])
     shares = zipf_shares((10, 20, 20))
-    assert shares == pytest.approx([sum(1 / r for r in ranks) / sum(1 / r for r in range(1, 51))
-                                    for ranks in (range(1, 11), range(11, 31), range(31, 51))])  # fmt: skip
-    expected = np.average(ways, axis=0, weights=shares)
-    hidden = torch.empty(1, 3, 32, device="meta")
-    tiny = case(*ADAPTIVE).network.embedding
-    assert vocabulary(tiny, hidden, zipf=True) == pytest.approx(expected)
-    upper = vocabulary(tiny, hidden, zipf=False)
+    weights = np.array([1 / rank for rank in range(1, 51)])
+    assert shares == pytest.approx([part.sum() / weights.sum() for part in np.split(weights, [10, 30])])
+    expected, upper = (list(vocabulary(case(*ADAPTIVE), zipf).values()) for zipf in (True, False))
+    assert expected == pytest.approx(np.average(ways, axis=0, weights=shares))
     assert upper[0] == max(way_in for way_in, _ in ways)
     assert upper[1] > max(way_out for _, way_out in ways)
 
 
 @pytest.mark.parametrize(("form", "summed"), [("reparam", 1024), ("scalar", 1)])
+@torch.no_grad()
 def test_the_start_of_the_sigmoid_is_that_of_drawn_lambdas(form: str, summed: int) -> None:
     torch.manual_seed(0)
-    found, starts = start_of_sigmoid(summed), []
-    for _ in range(2000):
-        weight = Lambda(form, summed, 1, 0.0)
-        bar = weight.bar.sum().double()
-        assert float(weight()) == pytest.approx(float(torch.sigmoid(bar)), abs=1e-5)
-        starts.append(abs(float(bar)))
-    settled = sum(bar > math.log(99) for bar in starts) / len(starts)
-    slope = float(np.median([math.exp(-bar) / (1 + math.exp(-bar)) ** 2 for bar in starts]))
-    assert settled == pytest.approx(found["settled"], abs=0.02)
-    assert math.log(slope) == pytest.approx(math.log(found["median_derivative"]), rel=0.05)
+    drawn = [Lambda(form, summed, 1, 0.0) for _ in range(2000)]
+    sums = torch.stack([weight.bar.double().sum() for weight in drawn])
+    torch.testing.assert_close(torch.stack([weight().squeeze() for weight in drawn]).double(), sums.sigmoid(),
+                               rtol=0, atol=1e-5)  # fmt: skip
+    slopes, found = sums.sigmoid() * (-sums).sigmoid(), start_of_sigmoid(summed)
+    settled = (slopes < 0.01 * 0.99).double().mean()
+    assert float(settled) == pytest.approx(found["settled"], abs=0.02)
+    assert math.log(slopes.median()) == pytest.approx(math.log(found["median_derivative"]), rel=0.05)

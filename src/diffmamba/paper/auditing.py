@@ -116,7 +116,10 @@ def _verdict(data: dict[str, Any]) -> Iterable[str]:
     met, total = data["verdict"], data["compute"]
     if met["counts_compared"]:
         within, cut_off = met["counts_within_1_percent"], met["counts_equal_cut_off"]
-        yield f"{within} of {met['counts_compared']} parameter counts are within 1 % of the printed, {cut_off} equal."
+        yield (
+            f"{within} of {met['counts_compared']} parameter counts are within 1 % of the printed ones, {cut_off} "
+            "equal when cut off after the million."
+        )
         for reason in dict.fromkeys(met["counts_off"].values()):
             yield f"Not met: {', '.join(key for key, why in met['counts_off'].items() if why == reason)} ({reason})."
         yield f"{met['hyper_parameters_equal']} of {met['hyper_parameters_compared']} hyper-parameters are as printed."
@@ -129,6 +132,6 @@ def _verdict(data: dict[str, Any]) -> Iterable[str]:
     device = total["assumed"]["device"]
     fp32, bf16 = (sum(table["hours"][device][p] for table in total["tables"].values()) for p in ("fp32", "bf16"))
     yield (
-        f"Both tables with {total['seeds']} seeds would take about {fp32:,.0f} GPU-hours in fp32 and {bf16:,.0f} in bf16 "
-        f"on one {DEVICES[device]['name']}; the utilisation behind this is assumed, not measured."
+        f"Both tables with {total['seeds']} seeds would take about {fp32:,.0f} GPU-hours in fp32 and {bf16:,.0f} in "
+        f"bf16 on one {DEVICES[device]['name']}; the utilisation behind this is assumed, not measured."
     )

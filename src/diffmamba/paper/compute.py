@@ -61,44 +61,51 @@ CONVOLUTIONS = {torch.ops.diffmamba.causal_conv: lambda x, weight, *rest, **opti
 
 
 @torch.no_grad()
-def operations(function: Callable[[Tensor], Any], inputs: Tensor) -> dict[str, float]:
-    """Operations per position of `inputs` `(1, length, d_model)`: of scans, of convolutions and of matrix products."""
+def operations(function: Callable[[Tensor], Any], case: Case) -> dict[str, float]:
+    """Operations per token of a function of hidden states: of scans, of convolutions and of matrix products."""
+    hidden = torch.empty(1, case.config["data"]["length"], case.config["model"]["d_model"], device="meta")
     with FlopCounterMode(display=False, custom_mapping=SCANS | CONVOLUTIONS) as counter:
-        function(inputs)
+        function(hidden)
     found: Counter[str] = Counter()
     for operator, number in counter.get_flop_counts().get("Global", {}).items():
         kind = "scan" if operator in SCANS else "convolution" if operator in CONVOLUTIONS else "products"
         found[kind] += number
-    return {kind: number / inputs.shape[1] for kind, number in found.items()}
+    return {kind: number / hidden.shape[1] for kind, number in found.items()}
 
 
-def forward(case: Case, zipf: bool = True) -> dict[str, float]:
-    """Operations per token of a forward pass by part.
+def forward(case: Case) -> dict[str, float]:
+    """Operations per token of a forward pass by part, the adaptive softmax by Zipf's law."""
+    return layers(case) | vocabulary(case, zipf=True)
 
-    `zipf` says how often the tails of an adaptive softmax are met: by Zipf's law, or else for every token.
-    """
-    x = torch.empty(1, case.config["data"]["length"], case.config["model"]["d_model"], device="meta")
+
+def layers(case: Case) -> dict[str, float]:
+    """Operations per token of mixers and feed-forward layers by part."""
     found = dict.fromkeys(("projections", "feed_forward", "convolution", "scan"), 0.0)
     for block in case.network.backbone.blocks:
         products = "projections" if isinstance(block.layer, Mixer) else "feed_forward"
-        for kind, number in operations(cast(nn.Module, block.layer), x).items():
+        for kind, number in operations(cast(nn.Module, block.layer), case).items():
             found[products if kind == "products" else kind] += number
-    found["embedding"], found["softmax"] = vocabulary(case.network.embedding, x, zipf)
     return found
 
 
-def vocabulary(embedding: Any, hidden: Tensor, zipf: bool) -> tuple[float, float]:
-    """Operations per token on the way in and on the way out."""
-    way_out = operations(embedding.logits, hidden)["products"]  # every tail for every token
+def vocabulary(case: Case, zipf: bool) -> dict[str, float]:
+    """Operations per token on the way in and on the way out.
+
+    Tokens meet the clusters of an adaptive softmax as Zipf's law says. Without `zipf` all enter through the widest
+    cluster and meet every tail.
+    """
+    embedding = case.network.embedding
+    way_out = operations(embedding.logits, case)["products"]  # every tail for every token
     if not isinstance(embedding, AdaptiveEmbedding):
-        return 0.0, way_out
+        return {"embedding": 0.0, "softmax": way_out}
     projections = [2 * projection.numel() for projection in embedding.projections]
     if not zipf:
-        return projections[0], way_out  # a token enters through one cluster; the first has the widest vectors
+        return {"embedding": projections[0], "softmax": way_out}
     shares = zipf_shares(tuple(high - low for low, high in pairwise(embedding.borders)))
     tails = [2 * vectors.numel() + own for vectors, own in zip(embedding.vectors, projections, strict=True)]
     unmet = sum((1 - share) * tail for share, tail in zip(shares[1:], tails[1:], strict=True))
-    return sum(share * own for share, own in zip(shares, projections, strict=True)), way_out - unmet
+    way_in = sum(share * own for share, own in zip(shares, projections, strict=True))
+    return {"embedding": way_in, "softmax": way_out - unmet}
 
 
 @cache
@@ -111,19 +118,19 @@ def zipf_shares(sizes: tuple[int, ...]) -> list[float]:
 
 def compute(case: Case, assumed: Assumed) -> dict[str, Any]:
     """What a case costs with one seed: per token and for the whole run; GPU-hours on the device assumed."""
-    spent, counted = budget(case), forward(case)
-    per_token = sum(counted.values())
+    spent, counted = budget(case), layers(case)
+    usual, most = (counted | vocabulary(case, zipf) for zipf in (True, False))
+    per_token = sum(usual.values())
     training, evaluation = TRAINING * per_token * spent["tokens"], per_token * spent["evaluated_tokens"]
-    total = training + evaluation
     return {
-        "forward": counted,
+        "forward": usual,
         "forward_per_token": per_token,
-        "forward_upper_bound": sum(forward(case, zipf=False).values()),
+        "forward_upper_bound": sum(most.values()),
         "training_per_token": TRAINING * per_token,
         "training": training,
         "evaluation": evaluation,
-        "total": total,
-        "hours": hours(total, assumed.device, assumed),
+        "total": training + evaluation,
+        "hours": hours(training + evaluation, assumed.device, assumed),
     }
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from string import Formatter
 from typing import Any
 
 from diffmamba.document import Column, Entry, Grid, Paragraph, Rows, Section
 from diffmamba.paper.cases import Case
 
 MARKS = {"✓": "agrees", "✗": "disagrees", "–": "undecided"}
+UNITS = {"M": 1e6, "E": 1e18}
 Found = tuple[str, str, dict[str, Any]]
 """A sentence on what the paper prints, a sentence on what we compute, and the numbers behind both."""
 Check = Callable[[Sequence[Case]], Found]
@@ -54,12 +56,21 @@ def _text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
+class _Texts(Formatter):
+    """Formats None as –, true and false as ✓ and ✗, and divides by a unit at a format's end: `.1fM` is in millions."""
+
+    def format_field(self, value: Any, spec: str) -> str:
+        if value is None or isinstance(value, bool):
+            return {None: "–", True: "✓", False: "✗"}[value]
+        return format(value / UNITS[spec[-1]], spec[:-1]) if spec[-1:] in UNITS else format(value, spec)
+
+
 def grid(columns: str, rows: Iterable[dict[str, Any]], words: int = 1, title: str = "") -> Grid:
     """A grid from rows of values. `columns` holds headers and formats: `cell: {name} | steps: {budget[steps]:,}`.
 
     The first `words` columns are words, the others numbers.
     """
     pairs = [column.strip().partition(": ") for column in columns.split("|")]
-    written = [[form.format(**row) for _, _, form in pairs] for row in rows]
+    written = [[_Texts().format(form, **row) for _, _, form in pairs] for row in rows]
     entries = tuple(tuple(Entry(text, MARKS.get(text, "")) for text in row) for row in written)
     return Grid(tuple(Column(pair[0], word=i < words) for i, pair in enumerate(pairs)), (Rows(entries),), title)

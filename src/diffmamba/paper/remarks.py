@@ -44,7 +44,10 @@ def _called_bits(rows: Rows) -> Iterator[str]:
         mamba, diff_mamba = (rows[data, 12][model]["ppl"] for model in MODELS)
         if round(mamba - diff_mamba, DECIMALS) == called:
             bits = f"{log2(mamba / diff_mamba):.{DECIMALS}f}"
-            yield f"The text gives {data}'s gain as {called} bits per byte, the difference of PPL; in bits it is {bits}."
+            yield (
+                f"The text gives {data}'s gain as {called} bits per byte. This is the difference of PPL; in bits it is "
+                f"{bits}."
+            )
 
 
 def _deeper_is_worse(rows: Rows) -> Iterator[str]:

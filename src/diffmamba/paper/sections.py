@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from diffmamba.document import Chart, Grid, Panel, Paragraph, Section, Series
+from diffmamba.document import Block, Chart, Grid, Panel, Paragraph, Section, Series
 from diffmamba.paper.budget import SCHEDULES
 from diffmamba.paper.cases import TABLES
 from diffmamba.paper.compute import DEVICES, PRECISIONS
-from diffmamba.paper.counts import MILLION
 from diffmamba.paper.finding import grid
 from diffmamba.tasks.optimization import warmup_cosine
 
@@ -19,42 +18,41 @@ WIDTHS = {6: 1.2, 12: 2.4}
 POINTS = 400
 
 
-def _name(cell: dict[str, Any]) -> str:
-    """A cell in a grid of its table: what tells it from the others."""
-    if cell["table"] == "table1":
-        return f"{cell['data']} {cell['layers']} {cell['model']}"
-    return " ".join(filter(None, [cell["model"], "+N" * cell["outer_norm"], cell["lambda_form"]]))
-
-
-def _by_budget(cells: Cells) -> list[dict[str, Any]]:
-    """One cell for each budget, with a name for it."""
-    first: dict[str, dict[str, Any]] = {}
+def _first(cells: Cells, *names: str) -> list[dict[str, Any]]:
+    """The first cell of each combination of these values."""
+    first: dict[tuple[Any, ...], dict[str, Any]] = {}
     for cell in cells:
-        name = f"{cell['data']} {cell['layers']}" + ", t. 2" * (cell["table"] == "table2")
-        first.setdefault(name, cell | {"name": name})
+        first.setdefault(tuple(cell[name] for name in names), cell)
     return list(first.values())
+
+
+def _by_table(columns: str, cells: Cells, **starts: str) -> list[Grid]:
+    """A grid for each table. `starts` are the columns that tell its cells from each other."""
+    rows = {table: [cell for cell in cells if cell["table"] == table] for table in TABLES}
+    return [
+        grid(f"{starts[table]} | {columns}", rows[table], title=table.replace("table", "table ")) for table in TABLES
+    ]
+
+
+def _section(title: str, words: str, *blocks: Block) -> Section:
+    return Section(title, (Paragraph(words, tone="note"), *blocks))
 
 
 def counts(cells: Cells) -> Section:
     """Parameters by part beside the published counts."""
     columns = (
-        "cell: {name} | ours M: {total:.2f} | paper M: {printed} | diff.: {diff} | embedding: {embedding:.2f} | "
-        "mixers: {mixers:.2f} | ffn: {feed_forward:.2f} | norms: {norms:.2f} | ≤ 1 %: {mark}"
+        "ours M: {parameters[total]:.2fM} | paper M: {parameters[published_m]} | "
+        "diff.: {parameters[difference]:+.2%} | embedding: {parameters[embedding]:.2fM} | "
+        "mixers: {parameters[mixers]:.2fM} | ffn: {parameters[feed_forward]:.2fM} | "
+        "norms: {parameters[norms]:.2fM} | met: {parameters[within]}"
     )
-    rows: dict[str, list[dict[str, Any]]] = {table: [] for table in TABLES}
-    for cell in cells:
-        found, texts = cell["parameters"], {"name": _name(cell), "printed": "–", "diff": "–", "mark": "–"}
-        if found["published_m"] is not None:
-            mark = "✓" if found["within"] else "✗"
-            texts |= {"printed": found["published_m"], "diff": f"{100 * found['difference']:+.2f} %", "mark": mark}
-        parts = ("total", "embedding", "mixers", "feed_forward", "norms")
-        rows[cell["table"]].append(texts | {part: found[part] / MILLION for part in parts})
     words = (
         "Millions of parameters. Embedding includes the tied softmax, mixers their own norms and λ; norms are those of "
-        "the residual blocks. +N: outer norm. –: nothing printed."
+        "the residual blocks. –: nothing printed. Met: within 1 %."
     )
-    grids = [grid(columns, rows[table], title=table.replace("table", "table ")) for table in TABLES]
-    return Section("Parameters", (Paragraph(words, tone="note"), *grids))
+    ablated = "cell: {model} | λ: {lambda_form} | norm: {outer_norm!s}"
+    grids = _by_table(columns, cells, table1="cell: {data} {layers} {model}", table2=ablated)
+    return _section("Parameters", words, *grids)
 
 
 def steps(cells: Cells) -> Section:
@@ -64,17 +62,17 @@ def steps(cells: Cells) -> Section:
         "types: {budget[vocabulary]:,}"
     )
     columns = (
-        "cell: {name} | batch: {budget[batch_size]} | tokens/step: {budget[tokens_per_step]:,} | "
+        "batch: {budget[batch_size]} | tokens/step: {budget[tokens_per_step]:,} | "
         "steps/epoch: {budget[steps_per_epoch]:,} | epochs: {budget[epochs]:.4g} | steps: {budget[steps]:,} | "
-        "tokens/epoch: {budget[tokens_per_epoch]:,} | tokens: {budget[tokens]:,} | dropped: {budget[dropped]:.4%}"
+        "tokens/epoch: {budget[tokens_per_epoch]:,} | tokens: {budget[tokens]:.4g} | dropped: {budget[dropped]:.4%}"
     )
     words = (
         f"By the rule of the training streams with windows of {cells[0]['budget']['length']}. Models share a row. "
         "Dropped: what an epoch leaves out at the ends of its streams."
     )
-    sizes = {cell["data"]: cell for cell in cells}.values()
-    grids = grid(corpora, sizes), grid(columns, _by_budget(cells))
-    return Section("Data and steps", (Paragraph(words, tone="note"), *grids))
+    start, budgets = "cell: {data} {layers}", _first(cells, "table", "data", "layers")
+    grids = _by_table(columns, budgets, table1=start, table2=start)
+    return _section("Data and steps", words, grid(corpora, _first(cells, "data")), *grids)
 
 
 def rates(cells: Cells) -> Section:
@@ -83,19 +81,20 @@ def rates(cells: Cells) -> Section:
         "Units of 1e-4, the rate of the step that follows. Walked: share of the cosine that the run goes through. "
         "Σ rate: sum over all steps."
     )
-    named = _by_budget(cells)
-    grids = [_rates(named, schedule) for schedule in SCHEDULES]
-    return Section("Learning rate", (Paragraph(words, tone="note"), *grids, chart(named)))
+    budgets = _first(cells, "table", "data", "layers")
+    return _section("Learning rate", words, *(_rates(budgets, schedule) for schedule in SCHEDULES), chart(budgets))
 
 
 def _rates(cells: Cells, schedule: str) -> Grid:
-    curves = {cell["name"]: cell["learning_rate"][SCHEDULES.index(schedule)] for cell in cells}
-    rates = {name: {mark["name"]: f"{1e4 * mark['rate']:.3f}" for mark in c["landmarks"]} for name, c in curves.items()}
-    marks = max(rates.values(), key=len)
-    rows = [curve | dict.fromkeys(marks, "–") | rates[name] | {"cell": name} for name, curve in curves.items()]
-    columns = " | ".join(f"{mark.replace('after epoch', 'ep.')}: {{{mark}}}" for mark in marks)
-    columns = f"cell: {{cell}} | cosine: {{length:,}} | {columns} | walked: {{walked:.1%}} | Σ rate: {{integral:.1f}}"
-    return grid(columns, rows, title=f"optimizer.schedule={schedule}")
+    rows = []
+    for cell in cells:
+        curve = cell["learning_rate"][SCHEDULES.index(schedule)]
+        rows.append(cell | curve | {"rates": {mark["name"]: 1e4 * mark["rate"] for mark in curve["landmarks"]}})
+    marks = max((row["rates"] for row in rows), key=len)
+    rows = [row | {"rates": dict.fromkeys(marks) | row["rates"]} for row in rows]
+    ends = "cell: {table} {data} {layers} | cosine: {length:,}", "walked: {walked:.1%} | Σ rate: {integral:.1f}"
+    columns = [f"{mark.replace('after epoch', 'ep.')}: {{rates[{mark}]:.3f}}" for mark in marks]
+    return grid(" | ".join([ends[0], *columns, ends[1]]), rows, title=f"optimizer.schedule={schedule}")
 
 
 def chart(cells: Cells) -> Chart:
@@ -117,7 +116,7 @@ def _series(cell: dict[str, Any], curve: dict[str, Any], as_share: bool) -> Seri
     warmup, total, peak = warm["step"], spent["steps"], 1.0 if as_share else warm["rate"]
     drawn = sorted({*range(0, total, max(1, total // POINTS)), min(warmup, total), total})
     return Series(
-        label=cell["name"],
+        label=f"{cell['table']} {cell['data']} {cell['layers']}",
         x=tuple(step / spent["steps_per_epoch"] for step in drawn),
         y=tuple(peak * warmup_cosine(step, warmup, curve["length"]) for step in drawn),
         colour=COLOURS.get(cell["data"], OTHER_COLOUR) if cell["table"] == "table1" else OTHER_COLOUR,
@@ -130,34 +129,33 @@ def compute(cells: Cells, totals: dict[str, Any]) -> Section:
     """Operations by part, GPU-hours of a run, and GPU-hours of whole tables by device."""
     assumed, tables = totals["assumed"], totals["tables"]
     bound = max(cell["compute"]["forward_upper_bound"] / cell["compute"]["forward_per_token"] - 1 for cell in cells)
+    shares = ", ".join(f"{precision} {assumed[precision]:.0%}" for precision in PRECISIONS)
     words = (
         "Millions of operations per token in a forward pass; a training step counts as three. EFLOP: one run with its "
         "evaluations. Tails of the adaptive softmax by Zipf's law; if every token took every tail, a forward pass "
-        f"would cost up to {bound:.0%} more. Hours of one run on one {DEVICES[assumed['device']]['name']} at an assumed "
-        f"share of the peak: {', '.join(f'{precision} {assumed[precision]:.0%}' for precision in PRECISIONS)}."
+        f"would cost up to {bound:.0%} more. Hours of one run on one {DEVICES[assumed['device']]['name']} at an "
+        f"assumed share of the peak: {shares}."
     )
-    columns = (
-        "cell: {name} | proj.: {projections:.1f} | ffn: {feed_forward:.1f} | conv: {convolution:.1f} | "
-        "scan: {scan:.1f} | softmax: {softmax:.1f} | forward: {total:.1f} | EFLOP: {run:.2f} | "
-    ) + " | ".join(f"{precision} h: {{hours[{precision}]:.1f}}" for precision in PRECISIONS)
-    rows: dict[str, dict[str, Any]] = {}
-    for cell in cells:
-        run, name = cell["compute"], _name(cell) if cell["table"] == "table1" else f"table 2, {cell['model']}"
-        parts = {part: number / MILLION for part, number in run["forward"].items()}
-        parts |= {"softmax": parts["embedding"] + parts["softmax"], "total": run["forward_per_token"] / MILLION}
-        rows.setdefault(name, parts | {"name": name, "run": run["total"] / 1e18, "hours": run["hours"]})
-    by_device = [
-        {table: found["hours"][key] for table, found in tables.items()} | device for key, device in DEVICES.items()
+    parts = {"proj.": "projections", "ffn": "feed_forward", "conv": "convolution", "scan": "scan"}
+    parts |= {"emb.": "embedding", "softmax": "softmax"}
+    columns = [
+        *(f"{short}: {{compute[forward][{part}]:.1fM}}" for short, part in parts.items()),
+        "forward: {compute[forward_per_token]:.1fM} | EFLOP: {compute[total]:.2fE}",
+        *(f"{precision} h: {{compute[hours][{precision}]:.1f}}" for precision in PRECISIONS),
+    ]
+    models = _first(cells, "table", "data", "layers", "model")
+    runs = _by_table(" | ".join(columns), models, table1="cell: {data} {layers} {model}", table2="cell: {model}")
+    devices = [
+        device | {name: found["hours"][key] for name, found in tables.items()} for key, device in DEVICES.items()
     ]
     of_tables = [f"{table} {precision}: {{{table}[{precision}]:,.0f}}" for table in tables for precision in PRECISIONS]
     operations = " and ".join(f"{table} {found['operations'] / 1e18:,.0f} EFLOP" for table, found in tables.items())
     title = f"GPU-hours of all runs with {totals['seeds']} seeds: {operations}"
-    by_device_grid = grid(" | ".join(["device: {name}", *of_tables]), by_device, title=title)
-    return Section("Compute", (Paragraph(words, tone="note"), grid(columns, rows.values()), by_device_grid))
+    return _section("Compute", words, *runs, grid(" | ".join(["device: {name}", *of_tables]), devices, title=title))
 
 
 def readings(found: Cells) -> Section:
     """Where the paper leaves a choice: the setting, and its value in force."""
     columns = "what: {subject} | setting in force: {setting}={in_force} | default: {default} | other values: {others}"
     words = "Each choice is a setting, here with the value that tables 1 and 2 would be trained with."
-    return Section("Where the paper leaves a choice", (Paragraph(words, tone="note"), grid(columns, found, words=4)))
+    return _section("Where the paper leaves a choice", words, grid(columns, found, words=4))
