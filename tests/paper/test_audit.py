@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -10,6 +11,17 @@ from diffmamba import paper
 from diffmamba.audit import main
 from diffmamba.document import Block, Bullets, Chart, Document, Grid, Paragraph, Section
 from diffmamba.errors import SettingError
+from diffmamba.paper import auditing
+from diffmamba.paper.cases import collect
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _composed_once() -> Iterator[None]:
+    """The cases of scale paper are composed once for all audits here."""
+    with pytest.MonkeyPatch.context() as patch:
+        found = cache(lambda *words: collect(words))
+        patch.setattr(auditing, "collect", lambda words: found(*words))
+        yield
 
 
 @pytest.fixture(scope="module")
