@@ -34,12 +34,13 @@ class Weights(ABC):
     def content(self) -> Any:
         """What determines the weights, as plain data for the identity."""
 
-    def check(self, network: nn.Module) -> None:  # noqa: B027 - weights that are drawn or are yet to be trained fit
-        """Raises SettingError where they are damaged or of another network than this one, of shapes alone."""
-
     @abstractmethod
     def load(self, network: nn.Module) -> None:
         """Puts the weights into a network. Raises SettingError where they are damaged or of another network."""
+
+    def check(self, shapes: nn.Module) -> None:
+        """Raises the same errors for a network on the meta device, before anything is computed."""
+        return None
 
     def described(self) -> dict[str, Any]:
         """What a record says of them."""
@@ -59,9 +60,15 @@ class Fresh(Weights):
 
 @dataclass(frozen=True)
 class Trained(Weights):
-    """The weights of the training that is described by the same configuration. Resolved into `OfRun` when it ran."""
+    """The weights of the training that the same configuration describes. They become `OfRun` when it has run.
+
+    Args:
+        checkpoint: `last`, or `best` by the metric that its task monitors.
+        start: what that training starts from.
+    """
 
     checkpoint: str = "last"
+    start: Weights = Fresh()
 
     def __post_init__(self) -> None:
         _check_checkpoint(self.checkpoint)
@@ -118,11 +125,16 @@ class OfRun(Weights):
             {} if self.record["status"] == "finished" else {"step": self.step}
         )
 
-    def check(self, network: nn.Module) -> None:
-        fitting(network, self.found.checkpoint(self.checkpoint))
-
     def load(self, network: nn.Module) -> None:
-        network.load_state_dict(fitting(network, self.found.checkpoint(self.checkpoint)))
+        network.load_state_dict(fitting(network, self.path))
+
+    def check(self, shapes: nn.Module) -> None:
+        fitting(shapes, self.path)
+
+    @property
+    def path(self) -> Path:
+        """The file of the checkpoint."""
+        return self.found.checkpoint(self.checkpoint)
 
     def described(self) -> dict[str, Any]:
         return {"kind": "OfRun", "run": self.record["id"], "checkpoint": self.checkpoint, "step": self.step}
@@ -130,7 +142,7 @@ class OfRun(Weights):
     @cached_property
     def step(self) -> int:
         """Optimiser steps that the checkpoint was trained for."""
-        return read_checkpoint(self.found.checkpoint(self.checkpoint))["global_step"]
+        return read_checkpoint(self.path)["global_step"]
 
 
 @dataclass(frozen=True)
@@ -146,11 +158,11 @@ class OfFile(Weights):
     def content(self) -> Any:
         return {"sha256": self.digest}
 
-    def check(self, network: nn.Module) -> None:
-        fitting(network, Path(self.path))
-
     def load(self, network: nn.Module) -> None:
         network.load_state_dict(fitting(network, Path(self.path)))
+
+    def check(self, shapes: nn.Module) -> None:
+        fitting(shapes, Path(self.path))
 
     def described(self) -> dict[str, Any]:
         return {"kind": "OfFile", "path": self.path, "sha256": self.digest}
@@ -167,7 +179,7 @@ class OfFile(Weights):
 
 def fitting(network: nn.Module, path: Path) -> dict[str, Tensor]:
     """A file's weights for this network. Raises SettingError if the file is damaged or of another architecture."""
-    content = read_checkpoint(path)
+    content: dict[str, Any] = _safetensors(path) if path.suffix == ".safetensors" else read_checkpoint(path)
     found: dict[str, Tensor] = content.get("state_dict", content)
     if any(name.startswith(PREFIX) for name in found):
         found = {name.removeprefix(PREFIX): weight for name, weight in found.items() if name.startswith(PREFIX)}
@@ -185,12 +197,22 @@ def fitting(network: nn.Module, path: Path) -> dict[str, Tensor]:
     return found
 
 
+def _safetensors(path: Path) -> dict[str, Any]:
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise SettingError(f"there is no checkpoint {path}") from None
+    except Exception as error:
+        raise SettingError(f"{path} is not a readable safetensors file ({type(error).__name__})") from error
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's content, mapped into memory; or a SettingError that names the file."""
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if not isinstance(content, dict):
+            raise TypeError
+        return content
     except FileNotFoundError:
         raise SettingError(f"there is no checkpoint {path}") from None
     except Exception as error:
