@@ -9,7 +9,7 @@ from diffmamba.paper import published
 from diffmamba.paper.cases import Case
 
 TABLE1 = {"layers": "model.n_layers"}
-TABLE3 = {"dropout": "scale.dropout", "batch": "data.batch_size", "lr": "optimizer.learning_rate"}
+TABLE3 = {"dropout": "model.dropout", "batch": "data.batch_size", "lr": "optimizer.learning_rate"}
 TABLE4 = TABLE3 | TABLE1 | {"warmup_steps": "optimizer.warmup_steps", "steps": "optimizer.schedule_steps"}
 TABLE5 = {"channels": "model.d_model", "headdim": "model.headdim", "expand": "model.expand"}
 
@@ -71,5 +71,5 @@ def _values(cases: Sequence[Case], setting: str) -> str:
 
 
 def _select(case: Case, setting: str) -> Any:
-    """The value of a setting such as `scale.dropout`."""
+    """The value of a setting such as `model.dropout`."""
     return reduce(getitem, setting.split("."), case.config)

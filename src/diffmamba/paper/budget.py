@@ -17,11 +17,11 @@ def budget(case: Case) -> dict[str, Any]:
     `dropped` is the share of the training split that an epoch leaves out at the ends of streams. `evaluated_tokens`
     are the symbols of val and test that all evaluations of a run predict.
     """
-    data, scale = case.config["data"], case.config["scale"]
+    data, asked = case.config["data"], case.config["budget"]
     sizes = {name: data["expected"][name] for name in ("train", "val", "test", "vocabulary")}
     batch, length = data["batch_size"], data["length"]
     per_step, per_epoch = batch * length, steps_per_epoch(sizes["train"], batch, length)
-    steps = scale["steps"] or scale["epochs"] * per_epoch
+    steps = asked["steps"] or asked["epochs"] * per_epoch
     predicted = [sizes["val"] - 1, sizes["test"] - 1]
     most = data["eval_windows"] * length if data["eval_windows"] else max(predicted)
     return sizes | {
@@ -34,7 +34,7 @@ def budget(case: Case) -> dict[str, Any]:
         "tokens_per_epoch": per_epoch * per_step,
         "tokens": steps * per_step,
         "dropped": 1 - per_epoch * per_step / sizes["train"],
-        "evaluated_tokens": sum(min(n, most) for n in predicted) * (steps // (scale["evaluate_every"] or per_epoch)),
+        "evaluated_tokens": sum(min(n, most) for n in predicted) * (steps // (asked["evaluate_every"] or per_epoch)),
     }
 
 
@@ -44,9 +44,9 @@ def curve(case: Case, schedule: str) -> dict[str, Any]:
     `length` are the steps of the cosine, warm-up included; the run's own where the scale names none. A landmark's rate
     is that of the step that follows. `walked` is the share of the cosine that the run goes through.
     """
-    spent, scale, optimizer = budget(case), case.config["scale"], case.config["optimizer"]
+    spent, optimizer = budget(case), case.config["optimizer"]
     steps, warmup, peak = spent["steps"], optimizer["warmup_steps"], optimizer["learning_rate"]
-    length = (scale["schedule_steps"] if schedule == "published" else None) or steps
+    length = (optimizer["schedule_steps"] if schedule == "published" else None) or steps
     epochs = {f"after epoch {n}": n * spent["steps_per_epoch"] for n in EPOCHS if n <= spent["epochs"]}
     marks = {"step 0": 0, "end of warm-up": warmup} | epochs
     rates = {step: peak * warmup_cosine(step, warmup, length) for step in marks.values()}

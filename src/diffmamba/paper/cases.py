@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from diffmamba.build import build_network
 from diffmamba.errors import SettingError
 from diffmamba.mixers import Difference, Mamba2, Single
 from diffmamba.mixers.combine import Lambda
 from diffmamba.models import Backbone, LanguageModel
 from diffmamba.paper import published
-from diffmamba.runs.grid import expand
+from diffmamba.runs.plan import expand
+from diffmamba.runs.work import build_network
 
 TABLES = ("table1", "table2")
 PUBLISHED_SCALE = "paper"
@@ -64,28 +64,30 @@ def collect(overrides: Sequence[str]) -> list[Case]:
 
 def _composed(table: str, overrides: Sequence[str]) -> Iterator[tuple[dict[str, Any], LanguageModel]]:
     """The configurations of a sweep with their networks. Nothing else here knows how the two are made."""
-    for planned in expand(table, overrides, lambda config: ""):
-        data = planned.config["data"]
+    for planned in expand(table, overrides, prepare=False):
+        config = planned.config
+        data = config["data"]
         if "expected" not in data:
             raise SettingError(
-                f"scale={planned.config['scale']['name']} trains on {data['name']}, of which no sizes are published; "
+                f"scale={config['scale']['name']} trains on {data['name']}, of which no sizes are published; "
                 "use scale=paper, or add scale.corpora=published"
             )
         with torch.device("meta"):
-            yield planned.config, build_network(planned.config["model"], data["expected"]["vocabulary"])
+            yield config, build_network(config, data["expected"]["vocabulary"])
 
 
 def case_of(table: str, config: dict[str, Any], network: LanguageModel) -> Case:
     """The case of a resolved configuration and its network."""
     data, model, norm = config["data"]["name"], config["model"]["name"], config["model"]["outer_norm"]
     form = next((part.form for part in network.modules() if isinstance(part, Lambda)), None)
-    printed = None
-    if config["scale"]["name"] == PUBLISHED_SCALE:
-        in_table1 = table == "table1" and config["published"]
-        found = (
-            published.table1(model=model, **config["published"]) if in_table1 else published.table2(model, norm, form)
-        )
-        printed = found.params_m if found.delta is not None else None
+    row = config["published"]
+    if config["scale"]["name"] != PUBLISHED_SCALE:
+        found = published.Published()
+    elif table == "table1":
+        found = published.table1(row["data"], row["layers"], model)
+    else:
+        found = published.table2(model, norm, form)
+    printed = found.params_m if found.delta is not None else None
     return Case(table, data, config["model"]["n_layers"], model, norm, form, printed, config, network)
 
 
