@@ -150,7 +150,12 @@ def places(story: Story) -> dict[str, Path]:
     for name, content in contents.items():
         (world.folder / f"{name}.txt").write_bytes(content)
     files = {name.upper(): world.folder / f"{name}.txt" for name in contents}
-    return files | {"RUN": run.directory, "CHECKPOINT": run.last_checkpoint, "STORY": world.text, "FOLDER": world.folder}
+    return files | {
+        "RUN": run.directory,
+        "CHECKPOINT": run.last_checkpoint,
+        "STORY": world.text,
+        "FOLDER": world.folder,
+    }
 
 
 @pytest.mark.parametrize(("name", "words", "says"), [(name, *case) for name, cases in WRONG.items() for case in cases])

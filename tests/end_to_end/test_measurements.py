@@ -198,7 +198,9 @@ def test_measurements_of_a_sweep_come_after_their_trainings(world: Any, command:
     outcome = command("sweep", ["sweep=table2", "workers=1", *words])
     assert (outcome.status, outcome.err) == (0, ""), outcome.out
     assert "4 of 4 runs are finished" in " ".join(outcome.out.split())
-    assert "4/4 Perplexity of text, 1 layers, diff_mamba, no outer norm, λ scalar, seed 0: PPL " in " ".join(outcome.out.split())
+    assert "4/4 Perplexity of text, 1 layers, diff_mamba, no outer norm, λ scalar, seed 0: PPL " in " ".join(
+        outcome.out.split()
+    )
     before = contents(world.store)
     assert {record["status"] for record in world.store.records().values()} == {"finished"}
     again = command("sweep", ["sweep=table2", *words])

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from diffmamba.atomic import write_json
 from diffmamba.errors import SettingError
 from diffmamba.runs import RunStore, RunTakenError
-from diffmamba.runs.store import write_json
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_run_is_held_by_one_at_a_time(store: RunStore) -> None:
     run = store.run("a")
     with run.claim():
         assert run.is_taken()
-        with pytest.raises(RunTakenError, match="a is being trained"), run.claim():
+        with pytest.raises(RunTakenError, match="a is worked on"), run.claim():
             pass
         with store.run("b").claim():
             pass
@@ -64,10 +64,10 @@ def test_looking_whether_a_run_is_taken_keeps_nobody_from_it(store: RunStore) ->
 def test_running_without_a_process_means_interrupted(store: RunStore, status: str) -> None:
     run = store.run("a")
     with run.claim():
-        run.write({"status": status})
-        assert store.records() == {"a": {"status": status}}
-    assert store.records() == {"a": {"status": "interrupted" if status == "running" else status}}
-    assert run.read() == {"status": status}  # records() only looks
+        run.write({"status": status, "kind": "measurement"})
+        assert store.records() == {"a": {"status": status, "kind": "measurement"}}
+    assert store.records()["a"]["status"] == ("interrupted" if status == "running" else status)
+    assert run.read() == {"status": status, "kind": "measurement"}  # records() only looks
 
 
 def test_other_folders_are_no_runs(store: RunStore) -> None:
@@ -79,11 +79,20 @@ def test_other_folders_are_no_runs(store: RunStore) -> None:
     assert list(store.records()) == ["a"]
 
 
-def test_damaged_record_names_its_file(store: RunStore) -> None:
-    (store.directory / "a").mkdir()
-    (store.directory / "a" / "result.json").write_text('{"status": "fin')
+def test_a_record_of_schema_1_is_one_of_a_training(store: RunStore) -> None:
+    with store.run("a").claim():
+        store.run("a").write({"status": "finished"})
+    assert store.records()["a"]["kind"] == "training"
+
+
+def test_damaged_record_names_its_file_and_hides_no_other(store: RunStore, caplog: pytest.LogCaptureFixture) -> None:
+    for name, content in (("a", '{"status": "fin'), ("b", '{"status": "finished"}')):
+        (store.directory / name).mkdir()
+        (store.directory / name / "result.json").write_text(content)
     with pytest.raises(SettingError, match=r"result\.json is damaged"):
         store.run("a").read()
+    assert list(store.records()) == ["b"]
+    assert "result.json is damaged" in caplog.text
 
 
 def test_share_done(store: RunStore) -> None:
