@@ -89,14 +89,20 @@ def _compute(work: Work, run: Run, progress_bar: bool) -> None:
 
 def train_recorded(work: Training, run: Run, progress_bar: bool) -> None:
     """Trains in this process. The first process to fail or to be interrupted says so in the record."""
-    reached: list[int] = []
+
+    def ended(error: BaseException, step: int = 0) -> None:
+        if isinstance(error, Exception):
+            record_end(run, status="failed", error=failure(error, step), finished=now())
+        else:
+            record_end(run, status="interrupted")
+
     try:
-        train(work, run, progress_bar, reached.append)
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit
-        record_end(run, status="interrupted")
+        train(work, run, progress_bar, ended)
+    except (KeyboardInterrupt, SystemExit) as error:  # Lightning turns Ctrl-C into SystemExit
+        ended(error)
         raise KeyboardInterrupt from None
     except Exception as error:
-        record_end(run, status="failed", error=failure(error, reached[-1] if reached else 0), finished=now())
+        ended(error)  # unless `train` said so already
         raise
 
 

@@ -30,10 +30,14 @@ def admit(work: Training, run: Run) -> None:
         fitting(work.shapes, run.last_checkpoint)
 
 
-def train(work: Training, run: Run, progress_bar: bool, reached: Callable[[int], None] = lambda step: None) -> None:
+Ended = Callable[[BaseException, int], None]
+"""Told the error that a training ended with, and its step."""
+
+
+def train(work: Training, run: Run, progress_bar: bool, ended: Ended = lambda error, step: None) -> None:
     """Trains a run that has a record, in this process, alone or as one rank of several.
 
-    The record says how it ended if it ended well. `reached` is told the step where it ended otherwise.
+    The record says how it ended if it ended well. If not, `ended` is to say so, before the loggers close.
     """
     prepare_process(work)
     record = run.read()
@@ -57,8 +61,8 @@ def train(work: Training, run: Run, progress_bar: bool, reached: Callable[[int],
                 log.info("goes on from the last checkpoint, step %d", evaluated[-1]["step"])
         trainer.fit(task, work.data, ckpt_path=checkpoint, weights_only=True)
         recorder.update(trainer, status="finished", finished=now())
-    except BaseException:
-        reached(trainer.global_step if trainer else 0)
+    except BaseException as error:
+        ended(error, trainer.global_step if trainer else 0)
         raise
     finally:
         if processes.rank() == 0:
