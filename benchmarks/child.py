@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import diffmamba
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,15 +25,17 @@ class ChildError(RuntimeError):
 
 
 def call(function: Callable[..., Any], **arguments: Any) -> Any:
-    """What a function of a module returns, called in a fresh process; arguments and result are plain data."""
-    package = Path(diffmamba.__file__).parents[1]
-    path = os.pathsep.join([str(ROOT), str(package), *filter(None, [os.environ.get("PYTHONPATH")])])
+    """What a function of a module returns, called in a fresh process with as many threads as this one has.
+
+    Arguments and result are plain data. Raises ChildError where the process fails.
+    """
+    paths = [str(ROOT), str(Path(diffmamba.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.child", f"{function.__module__}:{function.__qualname__}"],
-        input=json.dumps(arguments),
+        input=json.dumps({"threads": torch.get_num_threads(), "arguments": arguments}),
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
     )
     if done.returncode:
         raise ChildError(f"the process that ran {function.__qualname__} ended with status {done.returncode}")
@@ -43,13 +47,12 @@ def main() -> None:
     module, function = sys.argv[1].split(":")
     output = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is not the result
-    result = getattr(importlib.import_module(module), function)(**json.loads(sys.stdin.read()))
+    asked = json.loads(sys.stdin.read())
+    torch.set_num_threads(asked["threads"])
+    result = getattr(importlib.import_module(module), function)(**asked["arguments"])
     with os.fdopen(output, "w") as stream:
         json.dump(result, stream)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    main()

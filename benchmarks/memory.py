@@ -8,11 +8,52 @@ call, less what was resident just before. Linux tells the peak of a process as V
 import resource
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
+from benchmarks import child
+from benchmarks.bench import Bench
+from benchmarks.passes import draw, passes, precision
+from benchmarks.timing import Call
+from benchmarks.variants import Scale, language_model, mixer
+
 PAGE = resource.getpagesize()  # the least that can be told from nothing
+WARM_UP_LENGTH = 64
+NETWORK = "network"
+
+
+def peak(bench: Bench, variant: str, scale: Scale, batch: int, length: int, mode: str) -> int:
+    """Bytes at the peak of a variant's pass over what its weights and input take.
+
+    `mode` is one of a mixer's passes, or NETWORK: the forward pass of a language model that keeps what backward needs,
+    as in the paper's table 7. On a CPU it runs in a child process.
+    """
+    bench.tell(f"memory: {variant}, {mode}, batch {batch}, length {length}")
+    case = {"variant": variant, "scale": asdict(scale), "batch": batch, "length": length, "mode": mode}
+    on = bench.device.type
+    return of_case(device=on, **case) if on == "cuda" else child.call(of_case, device=on, **case)
+
+
+def of_case(device: str, variant: str, scale: dict, batch: int, length: int, mode: str) -> int:
+    """One case, in the process that calls it; arguments are plain data."""
+    sizes, place = Scale(**{**scale, "layer": tuple(scale["layer"])}), torch.device(device)
+    build = language_model if mode == NETWORK else mixer
+    module = build(variant, sizes, place)
+
+    def pass_over(positions: int) -> Call:
+        if mode != NETWORK:
+            return passes(module, draw(batch, positions, module.in_proj.in_features, device=place))[mode]
+        symbols = torch.zeros(batch, positions, dtype=torch.long, device=place)
+        return lambda: _keep_graph(module, symbols)
+
+    return peak_bytes(place, pass_over(length), pass_over(min(length, WARM_UP_LENGTH)))
+
+
+def _keep_graph(network: torch.nn.Module, symbols: torch.Tensor) -> None:
+    with precision(symbols.device):
+        network(symbols)
 
 
 def peak_bytes(device: torch.device, call: Callable[[], object], warm_up: Callable[[], object]) -> int:

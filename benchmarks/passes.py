@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from benchmarks.timing import Call
 
-DT_RANGE, A_RANGE = (0.001, 0.1), (-16.0, -1.0)  # what a scan is given by a mixer that was just built
 MODES = ("forward", "forward+backward")
+JUDGED = "forward+backward"  # the mode that targets are for
 
 
 def precision(device: torch.device) -> AbstractContextManager[object]:
@@ -49,11 +49,6 @@ def passes(function: Callable[..., Tensor | Sequence[Tensor]], *inputs: Tensor) 
 def draw(*shape: int, device: torch.device | str = "cpu") -> Tensor:
     """An input with gradient."""
     return torch.randn(*shape, device=device).requires_grad_()
-
-
-def uniform(low: float, high: float, *shape: int, device: torch.device | str = "cpu") -> Tensor:
-    """The same, uniform between two bounds."""
-    return torch.empty(shape, device=device).uniform_(low, high).requires_grad_()
 
 
 def off_by(one: Tensor, other: Tensor) -> float:
