@@ -4,10 +4,10 @@ import datetime
 import os
 import re
 from importlib import metadata
-from pathlib import Path
 
 import torch
 
+from benchmarks.child import ROOT
 from diffmamba.ops import backend
 from diffmamba.runs import provenance
 
@@ -36,7 +36,7 @@ def describe(device: torch.device, load: str) -> dict[str, str]:
         facts["memory"] = f"large tensors in huge pages, {HUGE_PAGES}=1"
     facts["kernels"] = backend.describe(device)
     facts["date"] = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    git = provenance.git_state(Path(__file__).parent)
+    git = provenance.git_state(ROOT)
     facts["revision"] = (git["revision"] or "unknown")[:7] + (", with changes" if git["dirty"] else "")
     facts["versions"] = ", ".join(f"{name} {version}" for name, version in _versions().items())
     return facts
