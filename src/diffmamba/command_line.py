@@ -1,61 +1,146 @@
-"""Command lines of entry points that are no Hydra applications: `name=value` words, each value taken as it stands."""
+"""What all commands share: Hydra composes their settings, errors are one line, and exit statuses are few.
+
+0: done. 1: something failed or is incomplete. 2: a wrong setting. 130: interrupted.
+
+A command is a root configuration in `conf/` (its settings, their defaults and its help) and a function of the composed
+configuration. Commands for a whole sweep (`sweep`, `reproduce`, `report`) keep their own settings and hand all other
+words on to the grid: `own_settings`.
+"""
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig
 from rich.console import Console
 
+from diffmamba.configuration import CONF, one_line, resolved
 from diffmamba.errors import SettingError
 
-
-def parse(words: Sequence[str], defaults: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The settings named in `defaults`, with the type of their default (text where it is None), and all other words."""
-    settings, others = dict(defaults), []
-    for word in words:
-        name, equals, text = word.partition("=")
-        if not equals or name not in defaults:
-            others.append(word)
-            continue
-        settings[name] = _convert(name, text, defaults[name])
-    return settings, others
+FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--resolve", "--package", "-p")
+TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+TEXTS = ("table", "figure", "sweep", "launcher", "reports")
+INTERRUPTED = 130
 
 
-def _convert(name: str, text: str, default: Any) -> Any:
-    if isinstance(default, bool):
-        if text not in ("true", "false"):
-            raise SettingError(f"{name}={text} must be true or false")
-        return text == "true"
-    if isinstance(default, int | float):
-        try:
-            return type(default)(text)
-        except ValueError:
-            raise SettingError(f"{name}={text} must be a number") from None
-    return text
+def application(
+    root: str, function: Callable[[dict[str, Any]], int], texts: Sequence[str] = (), typed: bool = False
+) -> int:
+    """Runs a command on the words of the command line. Returns its exit status.
 
+    Args:
+        root: the root configuration.
+        function: gets the settings as plain data, returns an exit status.
+        texts: settings that are taken as they are written: no sign in a path or a prompt has a meaning of its own.
+        typed: every setting of the root must have the type of its default.
 
-def run(entry: Callable[[list[str]], int], usage: str) -> None:
-    """Runs an entry point on the command line's words and exits with its status.
-
-    `--help` prints the usage; a SettingError is a line on stderr and status 2; Ctrl-C, SIGTERM, SIGHUP are status 130.
+    Hydra's own flags work: `--help`, `--cfg job`, `-m`.
     """
+    words = [sys.argv[0], *(_quoted(word, texts) for word in sys.argv[1:])]
+    statuses: list[int] = []
+
+    def entry(config: DictConfig) -> None:
+        statuses.append(guarded(lambda: function(resolved(config))))
+        if statuses[-1] == INTERRUPTED:
+            sys.exit(INTERRUPTED)  # the one way past Hydra that ends a multirun
+
+    def run() -> int:
+        if not any(word.startswith("-") for word in words[1:]):
+            _check(root, words[1:], typed)
+        sys.argv = words
+        hydra.main(version_base="1.3", config_path=CONF, config_name=root)(entry)()
+        return statuses[0] if len(statuses) == 1 else int(any(statuses))
+
+    return guarded(run)
+
+
+def sweep_application(root: str, function: Callable[[dict[str, Any], list[str]], int]) -> int:
+    """Runs a command for a whole sweep, as `application` does for one work."""
     words = sys.argv[1:]
-    if {"-h", "--help"} & set(words):
-        print(usage)
-        return
+    if any(word.startswith(FLAGS) for word in words):
+        return application(root, lambda settings: 0)  # Hydra prints what is asked for
+    return guarded(lambda: function(*own_settings(root, words)))
+
+
+def own_settings(root: str, words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The settings of a command for a whole sweep, and the words for its grid.
+
+    Words that name a setting of the command's root configuration are its own. All others are for the grid, where a
+    setting may have several values, separated by commas.
+    """
+    for word in words:
+        if not word.partition("=")[1] or not word.partition("=")[0].strip("-"):
+            raise SettingError(f"{word!r} is not a setting; write name=value")
+    with _one_line(), initialize_config_dir(CONF, version_base="1.3", job_name=root):
+        defaults = resolved(compose(root))
+        own = [_quoted(word, TEXTS) for word in words if word.partition("=")[0] in defaults]
+        settings = resolved(compose(root, overrides=own))
+    check_types(settings, defaults)
+    return settings, [word for word in words if word.partition("=")[0] not in defaults]
+
+
+def check_types(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Raises SettingError for a setting whose value is not of the type of its default."""
+    for name, default in defaults.items():
+        value, kind = settings.get(name), type(default)
+        fits = type(value) is kind or (kind is float and type(value) is int)
+        if default is not None and kind in TYPES and not fits:
+            raise SettingError(f"{name}={value} must be {TYPES[kind]}")
+
+
+def _check(root: str, words: Sequence[str], typed: bool) -> None:
+    """Says in one line what Hydra would say in ten."""
+    with _one_line(), initialize_config_dir(CONF, version_base="1.3", job_name=root):
+        parser = OverridesParser.create()
+        settings = compose(
+            root, overrides=[word for word in words if not parser.parse_override(word).is_sweep_override()]
+        )
+        if typed:
+            check_types(settings, compose(root))
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except HydraException as error:
+        raise SettingError(one_line(error)) from error
+
+
+def _quoted(word: str, texts: Sequence[str]) -> str:
+    """The word with its value in Hydra's quotes, if it is one of these settings and not quoted already."""
+    name, equals, value = word.partition("=")
+    if not equals or name not in texts or (len(value) > 1 and value[0] == value[-1] and value[0] in "'\""):
+        return word
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{name}='{escaped}'"
+
+
+def guarded(function: Callable[[], int]) -> int:
+    """The exit status of a function, with errors in one line."""
     for name in ("SIGTERM", "SIGHUP"):  # a closed terminal stops what it started, unless nohup says otherwise
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _interrupt)
     try:
-        sys.exit(entry(words))
+        return function()
     except SettingError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}")
-        sys.exit(2)
+        tell(f"error: {error}")
+        return 2
     except KeyboardInterrupt:
-        sys.exit(130)
+        return INTERRUPTED
+
+
+def tell(line: str) -> None:
+    """One line on standard error, never broken."""
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(line)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

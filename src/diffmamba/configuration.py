@@ -1,30 +1,44 @@
-"""What Hydra composes from, and how what it composed becomes plain data and a corpus.
+"""What Hydra composes from, and how what it composed becomes plain data.
 
-Importing this module registers our resolvers, in every process that composes or resolves a configuration.
+Importing this module registers our resolvers and puts the user's own configuration directory on Hydra's search path, in
+every process that composes a configuration. That directory is $DIFFMAMBA_CONF, or `conf` in the working directory.
 """
 
-import json
 import netrc
 import os
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
+from hydra import compose, initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from diffmamba.data.corpus import Corpus, prepare
 from diffmamba.errors import SettingError
 
-ROOT = Path(__file__).resolve().parents[2]
-CONF = str(ROOT / "conf")
+PACKAGE = Path(__file__).resolve().parent
+ROOT = PACKAGE.parents[1]  # of a checkout
+CONF = str(PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else ROOT / "conf")
+"""The configuration: in an installed package inside of it, in a checkout beside `src`."""
+
+
+class UserConfiguration(SearchPathPlugin):
+    """Puts the user's own directory behind ours: its files add models, data, sweeps and so on to those there are."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        own = Path(os.environ.get("DIFFMAMBA_CONF", "conf")).absolute()
+        if own.is_dir() and own.resolve() != Path(CONF).resolve():
+            search_path.append(provider="diffmamba-user", path=f"file://{own}")
 
 
 def fraction(setting: str, numerator: int, denominator: int, *, _root_: DictConfig) -> int:
     """`numerator / denominator` of a setting, which must be whole: sizes of a model as fractions of the scale's."""
     value = OmegaConf.select(_root_, setting)
-    if value * numerator % denominator:
+    if type(value) is not int or value * numerator % denominator:
         raise SettingError(
             f"{setting}={value} must be a multiple of {denominator}: this model takes {numerator}/{denominator} of it"
         )
@@ -35,8 +49,18 @@ def choose(setting: str, values: dict[str, Any], *, _root_: DictConfig) -> Any:
     """The value that belongs to a setting's name: what depends on a choice made elsewhere."""
     name = OmegaConf.select(_root_, setting)
     if name not in values:
-        raise SettingError(f"{setting}={name} is not known; use one of {', '.join(values)}")
+        raise SettingError(f"{setting}={name} is not known; use one of {', '.join(map(str, values))}")
     return values[name]
+
+
+def published(setting: str, otherwise: Any, *, _root_: DictConfig) -> Any:
+    """The value of a setting where `scale.hyper_parameters` is "published", else `otherwise`."""
+    if choose("scale.hyper_parameters", {"published": True, "own": False}, _root_=_root_):
+        value = OmegaConf.select(_root_, setting)
+        if value is None:
+            raise SettingError(f"nothing is published for {setting}; use scale.hyper_parameters=own")
+        return value
+    return otherwise
 
 
 def wandb_offline() -> bool:
@@ -52,33 +76,42 @@ def wandb_offline() -> bool:
         return True
 
 
+def composed(words: Sequence[str], root: str = "train") -> dict[str, Any]:
+    """What a command line of this root configuration composes to, as plain data; SettingError in one line."""
+    try:
+        with initialize_config_dir(CONF, version_base="1.3", job_name=root):
+            return resolved(compose(root, overrides=list(words)))
+    except HydraException as error:
+        raise SettingError(one_line(error)) from error
+
+
 def resolved(config: DictConfig) -> dict[str, Any]:
-    """The configuration as plain data, every interpolation replaced; SettingError names one that cannot be."""
+    """The configuration as plain data, every interpolation replaced. SettingError names one that cannot be."""
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise SettingError(_one_line(error)) from error
+        raise SettingError(one_line(error)) from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 
 
-def _one_line(error: OmegaConfBaseException) -> str:
+def one_line(error: Exception) -> str:
+    """The message of Hydra or OmegaConf in one line, without advice on search paths."""
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} is not set; give {error.full_key}=VALUE"
-    message = str(error).splitlines()[0].split("SettingError raised while resolving interpolation: ")[-1]
-    return f"{error.full_key}: {message}" if error.full_key else message
-
-
-def corpus(data: dict[str, Any]) -> Corpus:
-    """The prepared corpus of a resolved `data` configuration; the same process looks at its source only once."""
-    return _corpus(json.dumps(data["source"], sort_keys=True), data["symbols"], data["directory"])
-
-
-@cache
-def _corpus(source: str, symbols: str, directory: str | None) -> Corpus:
-    return prepare(instantiate(json.loads(source)), symbols, directory)
+    if isinstance(error, OmegaConfBaseException):
+        message = str(error).splitlines()[0].split("SettingError raised while resolving interpolation: ")[-1]
+        if "Missing mandatory value: " in message:
+            missing = message.split("Missing mandatory value: ")[-1]
+            return f"{missing} is not set; give {missing}=VALUE"
+        return f"{error.full_key}: {message}" if error.full_key else message
+    lines = [line.strip() for line in str(error).split("Config search path")[0].splitlines()]
+    text = " ".join(line for line in lines if line and not line.startswith("Set the environment variable"))
+    return text.replace("Available options in", "; available options in")
 
 
 OmegaConf.register_new_resolver("fraction", fraction, replace=True)
 OmegaConf.register_new_resolver("choose", choose, replace=True)
+OmegaConf.register_new_resolver("published", published, replace=True)
 OmegaConf.register_new_resolver("wandb_offline", wandb_offline, replace=True)
+Plugins.instance().register(UserConfiguration)

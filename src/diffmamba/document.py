@@ -161,10 +161,11 @@ class Folded:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what is under it. Sections nest."""
+    """A heading and what is under it. Sections nest. The terminal leaves out a section whose `terminal` is False."""
 
     title: str
     blocks: tuple["Block", ...]
+    terminal: bool = True
 
 
 Block = Paragraph | Bullets | Grid | Chart | Facts | Folded | Section

@@ -1,53 +1,53 @@
 """`python -m diffmamba.reproduce table=table2 scale=smoke`: a published table or figure, from its sweep to its page."""
 
-from dataclasses import replace
+import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from diffmamba import command_line, reports, sweep
-from diffmamba.runs.grid import expand, prepared, stored
+from diffmamba import command_line
+from diffmamba.errors import SettingError
 
-USAGE = """usage: python -m diffmamba.reproduce table=NAME|figure=NAME [scale=smoke|small|paper] [any setting of train]
-
-Trains the runs of a published table or figure that the run store does not hold yet, prints the result beside the
-published numbers, and writes it to reports/NAME-SCALE/: for a table table.json, table.csv, table.md and index.html, for
-a figure NAME.svg, NAME.png, NAME.pdf, NAME.csv and index.html.
-
-  table=table2      which table: table1 or table2
-  figure=figure2    or which figure; figure2 is made of the runs of table1
-  train=true        false: only render what the run store holds
-  reports=reports   where pages go
-  launcher, workers as for python -m diffmamba.sweep
-
-Every other word is a setting for all runs, as in: scale=small data=pysrc8 seed=1,2,3"""
-
-DEFAULTS = {"table": "", "figure": "", "train": True, "reports": "reports", "launcher": "local", "workers": 0}
 DEFAULT_TABLE = "table2"
 
 
-def main(words: list[str]) -> int:
-    """The entry point: 0 if every run that belongs to the table or figure counts, else 1."""
-    settings, overrides = command_line.parse(words, DEFAULTS)
-    view = reports.view(settings["table"] or DEFAULT_TABLE * (not settings["figure"]), settings["figure"])
-    console = Console()
-    planned = expand(view.table, overrides, prepared if settings["train"] else stored)
-    cells = reports.cells(view.table, [(run.id, run.config) for run in planned])
+def main() -> None:
+    """The entry point."""
+    sys.exit(command_line.sweep_application("reproduce", run))
+
+
+def run(settings: dict[str, Any], words: list[str]) -> int:
+    """0 if every run that belongs to the table or figure counts, else 1."""
+    from diffmamba import reports  # here: --help needs none of it
+    from diffmamba.runs import worker
+    from diffmamba.runs.plan import expand
+
+    table, figure = settings["table"], settings["figure"]
+    if table and figure:
+        raise SettingError(f"table={table} and figure={figure}: one at a time; leave one of them out")
+    kind, name = ("figure", figure) if figure else ("table", table or DEFAULT_TABLE)
+    design, console = reports.designs.find(kind, name), Console()
+    planned = expand(design.sweep, words, prepare=settings["train"])
+    cells = [(item.id, item.config) for item in planned if item.asked]
+    reports.results(design, cells, {}, _scale(cells))  # refuses two runs of one cell before anything is trained
     if settings["train"]:
-        sweep.train(planned, settings | {"sweep": view.table}, overrides, console)
-    scale = planned[0].config["scale"]["name"]
-    table = reports.build(view.table, cells, sweep.store_of(planned).records(), scale)
-    if overrides:
-        table = replace(table, caveats=(f"All runs with {' '.join(overrides)}.", *table.caveats))
-    directory = Path(settings["reports"]) / f"{view.name}-{scale}"
-    view.show(table, console)
-    if table.counted or settings["train"]:
-        page = view.write(table, directory)[-1]
+        engine = worker.Engine(settings["launcher"], settings["workers"])
+        worker.work_off(design.sweep, planned, engine, words, console)
+    results = reports.results(design, cells, worker.store_of(planned).records(), _scale(cells), words)
+    directory = Path(settings["reports"]) / f"{design.name}-{results.scale}"
+    reports.show(reports.document(design, results), console)
+    if results.counted or settings["train"]:
+        page = reports.write(design, results, directory)[-1]
         console.print(f"written to {page}", highlight=False, soft_wrap=True)
     else:
         console.print(f"no run counts yet, so {directory} is left as it is", highlight=False, soft_wrap=True)
-    return 0 if all(row.status == "complete" for row in table.rows) else 1
+    return 0 if results.complete else 1
+
+
+def _scale(cells: list[tuple[str, dict[str, Any]]]) -> str:
+    return cells[0][1]["scale"]["name"]
 
 
 if __name__ == "__main__":
-    command_line.run(main, USAGE)
+    main()

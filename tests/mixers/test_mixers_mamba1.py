@@ -181,18 +181,38 @@ def test_the_name_of_the_scan_chooses_the_mixer() -> None:
     assert mamba("mamba2", **settings, groups=2).groups == 2
 
 
+def test_before_the_width_is_known_the_choice_holds_only_what_the_mixer_uses() -> None:
+    common = {"d_state": 3, "combine": BLOCK}
+    one, two = (mamba(ssm, headdim=4, **common) for ssm in ("mamba1", "mamba2"))
+    assert (one.func, one.args, one.keywords) == (Mamba1, (), common)
+    assert (two.func, two.args, two.keywords) == (Mamba2, (), {"headdim": 4, "groups": 1} | common)
+    for chosen, ssm in ((one, "mamba1"), (two, "mamba2")):
+        built = []
+        for build in (chosen, partial(mamba, ssm, headdim=4, **common)):
+            torch.manual_seed(0)
+            built.append(build(d_model=8, depth=2))
+        assert type(built[0]) is type(built[1])
+        for early, late in zip(*(mixer.parameters() for mixer in built), strict=True):
+            assert torch.equal(early, late)
+
+
+@pytest.mark.parametrize("built", [{}, {"d_model": 8, "depth": 1}], ids=["chosen", "built"])
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"ssm": "mamba3"}, r"^model\.ssm=mamba3 is not known; use one of mamba1, mamba2$"),
         ({"ssm": "mamba1", "groups": 2}, r"^model\.groups=2 needs heads .*; use 1, or ssm=mamba2$"),
-        ({"ssm": "mamba1", "combine": partial(Difference, scope="head")}, r"scope=head .*block, ssm$"),
     ],
 )
-def test_bad_settings_are_named_with_what_would_do(settings: dict, message: str) -> None:
+def test_a_wrong_choice_is_refused_at_once(settings: dict, message: str, built: dict) -> None:
     with pytest.raises(SettingError, match=message) as caught:
-        mamba(**{"d_model": 8, "depth": 1, "headdim": 4, "d_state": 3} | settings)
+        mamba(**built | {"headdim": 4, "d_state": 3} | settings)
     assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_scope_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(SettingError, match=r"^scope=head .*block, ssm$"):
+        Mamba1(8, 1, combine=partial(Difference, scope="head"))
 
 
 def test_dt_rank_is_rounded_up() -> None:

@@ -1,6 +1,7 @@
 """The residual backbone: the order of its parts, the depth it tells mixers, and the state it hands on."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -91,6 +92,36 @@ def test_pre_norm_is_rms_norm_before_each_layer_and_at_the_end() -> None:
     x = torch.randn(2, 5, 4, dtype=torch.float64)
     y = x + rms(x).cumsum(1)
     torch.testing.assert_close(backbone(x), rms(y + feed_forward(backbone, rms(y))), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("residual", ["post_norm", "pre_norm"])
+def test_hidden_holds_the_input_and_what_every_block_returns(residual: str) -> None:
+    backbone = Backbone(4, 2, [RunningSum], residual=residual).double()
+    x = torch.randn(2, 5, 4, dtype=torch.float64)
+    states = backbone.hidden(x)
+    assert len(states) == 1 + 6
+    assert torch.equal(states[0], x)
+    for block, before, after in zip(backbone.blocks, states, states[1:], strict=False):
+        assert torch.equal(after, block(before))
+    assert torch.equal(backbone.final_norm(states[-1]), backbone(x))
+    assert torch.equal(states[-1], backbone(x)) == (residual == "post_norm")
+
+
+def test_a_backbone_may_be_given_as_what_builds_it() -> None:
+    """It draws its random numbers before the embedding, as where it is built outside."""
+    build = partial(Backbone, 4, 1, [RunningSum])
+    torch.manual_seed(0)
+    outside = LanguageModel(7, build(), 4)
+    torch.manual_seed(0)
+    inside = LanguageModel(7, backbone=build)
+    torch.manual_seed(0)
+    first_drawn = build()
+    assert inside.backbone.d_model == inside.embedding.embedding_dim == 4
+    assert list(inside.state_dict()) == list(outside.state_dict())
+    for one, other in zip(inside.parameters(), outside.parameters(), strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(inside.backbone.parameters(), first_drawn.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("residual", ["post_norm", "pre_norm"])

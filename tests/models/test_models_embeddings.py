@@ -15,12 +15,12 @@ from torch.utils._pytree import tree_leaves
 from diffmamba import configuration
 from diffmamba.build import build_network
 from diffmamba.errors import SettingError
-from diffmamba.models import AdaptiveEmbedding, LanguageModel, TiedEmbedding, generate
+from diffmamba.models import AdaptiveEmbedding, LanguageModel, TiedEmbedding, embedding, generate
 from diffmamba.tasks.optimization import parameter_groups
 
 Build = Callable[..., LanguageModel]
 Resolve = Callable[..., dict[str, Any]]
-TABLE1 = OmegaConf.load(configuration.ROOT / "src" / "diffmamba" / "reports" / "published.yaml").table1.rows
+TABLE1 = OmegaConf.load(configuration.ROOT / "src" / "diffmamba" / "paper" / "published.yaml").table1.rows
 D_MODEL, VOCABULARY = 8, 13
 SHAPES = [((5,), 1), ((5,), 2), ((5,), 4), ((2, 9), 1), ((1, 4, 12), 2), ((3, 4, 10), 1)]
 EVERY_SHAPE = pytest.mark.parametrize(("cutoffs", "div_val"), SHAPES)
@@ -369,6 +369,14 @@ def test_bad_settings_are_named(build: Build, changes: list[str], message: str) 
     with pytest.raises(SettingError, match=rf"^model\.embedding\.{message}") as caught:
         build("model=mamba", *ADAPTIVE, *changes)
     assert "\n" not in str(caught.value)
+
+
+def test_cutoffs_choose_the_embedding() -> None:
+    assert embedding() is embedding(cutoffs=None, div_val=2) is TiedEmbedding
+    adaptive = embedding(cutoffs=[5], div_val=2, softmax_dropout=0.5)
+    assert adaptive.func is AdaptiveEmbedding
+    assert adaptive.keywords == {"cutoffs": [5], "div_val": 2, "softmax_dropout": 0.5}
+    assert adaptive(VOCABULARY, D_MODEL).borders == [0, 5, VOCABULARY]
 
 
 def test_the_defaults_of_the_adaptive_embedding_are_the_papers(resolve: Resolve) -> None:

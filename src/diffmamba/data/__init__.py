@@ -2,20 +2,30 @@
 
 A source (`sources`, `published`, `wikitext`) gives bytes, a symbol system (`symbols`) turns them into integers,
 `corpus.prepare` keeps these on disk, streams (`streams`) cut them into windows, and
-`datamodule.LanguageModellingData` hands the windows to Lightning. Nothing here knows a model. Only `datamodule` imports
+`datamodule.LanguageModellingData` gives the windows to Lightning. Nothing here knows a model. Only `datamodule` imports
 Lightning, and only `hub` imports `datasets`.
 """
 
-from diffmamba.data.corpus import Corpus, prepare
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from diffmamba.data.corpus import Corpus, CorpusChoice, prepare
 from diffmamba.data.published import PublishedFile
 from diffmamba.data.sources import PythonDocs, PythonSource, Source, TextFile
 from diffmamba.data.streams import EvalWindows, TrainStreams
 from diffmamba.data.systems import Vocabulary
 from diffmamba.data.wikitext import WikiText103
 
+if TYPE_CHECKING:
+    from diffmamba.data.data import Data
+    from diffmamba.data.datamodule import LanguageModellingData
+
 __all__ = [
     "Corpus",
+    "CorpusChoice",
+    "Data",
     "EvalWindows",
+    "LanguageModellingData",
     "PublishedFile",
     "PythonDocs",
     "PythonSource",
@@ -26,3 +36,12 @@ __all__ = [
     "WikiText103",
     "prepare",
 ]
+
+
+IN_MODULE = {"Data": "data", "LanguageModellingData": "datamodule"}  # of Lightning, which takes seconds to import
+
+
+def __getattr__(name: str) -> Any:
+    if name not in IN_MODULE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"diffmamba.data.{IN_MODULE[name]}"), name)

@@ -1,10 +1,9 @@
-"""Symbol systems whose symbols are single characters or bytes: Text8's 27, and the bytes that occur."""
+"""Symbol systems of single characters or bytes: the 27 of Text8, and the bytes that occur."""
 
 import codecs
 import string
 import unicodedata
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from diffmamba.data.systems import SymbolSystem, Utf8, Vocabulary
 from diffmamba.errors import SettingError
 
 DIGITS = tuple(zip(b"0123456789", b"zero one two three four five six seven eight nine".split(), strict=True))
-# Text8's integer for each ASCII byte: the letters 1 to 26 whatever their case, all else the space, 0.
+# Text8's integer for each byte of ASCII: 1 to 26 for the letters of either case, 0 (the space) for all others.
 TEXT8_CODES = bytes(string.ascii_lowercase.find(chr(byte).lower()) + 1 if byte < 128 else 0 for byte in range(256))
 
 
@@ -27,7 +26,7 @@ class Text8Vocabulary(Vocabulary):
 
 
 class Text8(SymbolSystem):
-    """Text8's preparation for any text: digits spelled out, accents stripped, whatever else is no letter a space."""
+    """Text8's preparation for any text: digits are spelled out, accents dropped, all else but letters is a space."""
 
     vocabulary = Text8Vocabulary
 
@@ -43,13 +42,6 @@ class Text8(SymbolSystem):
         self._after_space = False
         return integers
 
-    def state(self) -> dict[str, Any]:
-        return {"utf8": self._utf8.state(), "after_space": self._after_space}
-
-    def restore(self, state: dict[str, Any], learnt: list[str]) -> None:
-        self._utf8.restore(state["utf8"])
-        self._after_space = state["after_space"]
-
     def finish(self, training: Iterable[np.ndarray]) -> tuple[Vocabulary, np.ndarray]:
         vocabulary = Text8Vocabulary(" " + string.ascii_lowercase)
         return vocabulary, np.arange(vocabulary.size)
@@ -62,14 +54,14 @@ class Text8(SymbolSystem):
 
 
 def text8_integers(text: str, after_space: bool) -> np.ndarray:
-    """Text8's symbols of a stretch of text: 0 the space, 1 to 26 the letters, never two spaces in a row.
+    """Text8's symbols of a stretch of text: 0 for the space, 1 to 26 for the letters, never two spaces in a row.
 
     Args:
         text: any text.
-        after_space: whether the stretch before ended with a space, so that this one must not begin with another.
+        after_space: whether the stretch before ended with a space. Then this one does not begin with another.
 
     Returns:
-        uint8 array. Every step but the last works on single characters, so a text may be cut anywhere.
+        uint8 `(symbols,)`. All steps but the last work on single characters, so a text may be cut anywhere.
     """
     if not text.isascii():
         text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
@@ -90,17 +82,19 @@ class ByteVocabulary(Vocabulary):
         integer = {byte: i for i, byte in enumerate(self.symbols)}
         unseen = next((c for c in text if not integer.keys() >= set(c.encode("utf-8", "replace"))), None)
         if unseen is not None:
-            raise SettingError(f"prompt: {unseen!r} has bytes that never occur in the corpus; leave it out")
+            raise SettingError(f"prompt: {unseen!r} has bytes that do not occur in the corpus; leave it out")
         return [integer[byte] for byte in text.encode("utf-8", "replace")]
 
     def stream(self, ids: Iterable[int]) -> Iterator[str]:
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # waits for the rest of a character
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # holds back half a character
         for i in ids:
             yield decoder.decode(bytes([self.symbols[i]]))
         yield decoder.decode(b"", final=True)
 
 
 class Bytes(SymbolSystem):
+    """The byte values that occur in the corpus."""
+
     vocabulary = ByteVocabulary
 
     def __init__(self) -> None:
@@ -110,12 +104,6 @@ class Bytes(SymbolSystem):
         values = np.frombuffer(piece, np.uint8)
         self._occurs |= np.bincount(values, minlength=256) > 0
         return values
-
-    def state(self) -> dict[str, Any]:
-        return {"occur": np.flatnonzero(self._occurs).tolist()}
-
-    def restore(self, state: dict[str, Any], learnt: list[str]) -> None:
-        self._occurs[:] = np.isin(np.arange(256), state["occur"])
 
     def finish(self, training: Iterable[np.ndarray]) -> tuple[Vocabulary, np.ndarray]:
         return ByteVocabulary(np.flatnonzero(self._occurs).tolist()), np.cumsum(self._occurs) - self._occurs

@@ -1,22 +1,24 @@
-"""Corpora prepared once into a memory-mapped array of the smallest integer type, with a manifest.
+"""Corpora that are prepared once: one memory-mapped array of the smallest integer type that fits, and a manifest.
 
-`prepare(source, symbols, directory)` fills `directory/<source name>-<key>/`, where the key hashes the source's
-fingerprint, the symbol system and `FORMAT`:
+`prepare(source, symbols, directory)` fills `directory/<source name>-<key>/`. The key is a hash of the source's
+fingerprint, the symbol system and `FORMAT`.
 
     symbols.bin     the integers of the whole corpus, one after the other
     manifest.json   name, origin and revision, vocabulary, type, count, split offsets, hashes
 
-A text without parts of its own is split by position, as Text8 and Enwik8 are: the first 90 % train, the next 5 % val,
-the last 5 % test.
+A text that does not come in parts is split by position, like Text8 and Enwik8: the first 90 % are train, the next 5 %
+val, the last 5 % test.
 """
 
 import hashlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cached_property
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,13 @@ import numpy as np
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
-from diffmamba.data.preparation import CHUNK, clear, is_complete, prepare_in
+from diffmamba.data.preparation import CHUNK, fill, readable
 from diffmamba.data.sources import Source
 from diffmamba.data.symbols import read_vocabulary, symbol_system
 from diffmamba.data.systems import Vocabulary
 from diffmamba.errors import SettingError
 
-FORMAT = 1  # raise it when the same source and symbol system would give other integers
+FORMAT = 1  # raise it when the same source and symbol system give other integers than before
 PATIENCE = 1.0  # seconds to wait for another process before saying so
 
 
@@ -40,7 +42,7 @@ class Corpus:
     Args:
         home: the folder that `prepare` filled.
 
-    Raises `SettingError` naming the folder to delete if it is damaged; `verify` looks at every byte.
+    Raises `SettingError` naming the folder to delete if it is damaged. Only `verify` reads every byte.
     """
 
     def __init__(self, home: Path) -> None:
@@ -79,7 +81,7 @@ class Corpus:
         return self._symbols[start:end]
 
     def verify(self) -> None:
-        """Reads the whole array and raises `SettingError` naming the folder to delete if its hash is not right."""
+        """Reads the whole array; raises `SettingError` naming the folder to delete if its hash is wrong."""
         digest = hashlib.sha256()
         for start in range(0, len(self._symbols), CHUNK):
             digest.update(self._symbols[start : start + CHUNK].data)
@@ -99,72 +101,98 @@ class Corpus:
         return SettingError(f"data.directory: {reason}; delete {self.home} and run again to prepare the corpus anew")
 
 
-def prepare(source: Source, symbols: str, directory: str | Path | None = None, progress: bool = True) -> Corpus:
-    """Opens the corpus, having prepared it first if that has not been done before.
+@dataclass(frozen=True)
+class CorpusChoice:
+    """Which corpus is meant. Making one touches no file; two with the same settings are equal.
 
-    Several processes may do this at once: one prepares, the others wait. An interrupted preparation leaves nothing
-    that looks finished; the next one goes on where it stopped.
+    Args:
+        source: where the raw text comes from.
+        symbols: name of the symbol system.
+        directory: where prepared corpora are kept; None is the user's cache folder.
+    """
+
+    source: Source
+    symbols: str
+    directory: str | Path | None = None
+
+    def prepare(self) -> Corpus:
+        """The corpus, prepared if need be (see `prepare`). A process does this once for equal choices."""
+        return _prepared(self)
+
+    def describe(self) -> dict[str, Any]:
+        """Which text in which symbols, as plain data: equal for equal corpora, wherever their files are kept."""
+        return {"symbols": self.symbols, **self.source.describe_choice()}
+
+    @staticmethod
+    def forget() -> None:
+        """Makes the next `prepare` of every choice look at its source again, for a text that has changed since."""
+        _prepared.cache_clear()
+
+
+@cache
+def _prepared(choice: CorpusChoice) -> Corpus:
+    return prepare(choice.source, choice.symbols, choice.directory)
+
+
+def prepare(source: Source, symbols: str, directory: str | Path | None = None, progress: bool = True) -> Corpus:
+    """Opens the corpus, and prepares it first if that has not been done before.
+
+    Several processes may call this at once: one prepares, the others wait. An interrupted preparation leaves nothing
+    that looks finished, and the next call starts it again.
 
     Args:
         source: where the raw text comes from.
         symbols: name of the symbol system: `text8`, `bytes`, `words` or `wikitext`.
-        directory: where prepared corpora live; None is the user's cache folder.
+        directory: where prepared corpora are kept; None is the user's cache folder.
         progress: show a progress line on standard error if that is a terminal.
 
     Raises `SettingError` for an unknown symbol system, a source that cannot be read or is not what it should be, and
     a directory that cannot be written.
     """
     symbol_system(symbols)  # refuses an unknown one before anything is read
-    fingerprint = source.fingerprint()
+    with readable(source):
+        fingerprint = source.fingerprint()
     key = hashlib.sha256(f"{fingerprint} {symbols} {FORMAT}".encode()).hexdigest()[:12]
     parent = Path(directory).expanduser() if directory is not None else user_cache_path("diffmamba")
     home = parent.absolute() / f"{source.name}-{key}"
     if not home.is_dir():
+        head = {"format": FORMAT, "name": source.name, "raw_fingerprint": fingerprint}
         with _writable(parent), _locked(home, source.name):
             if not home.is_dir():
-                _prepare_atomically(source, symbols, fingerprint, home, progress)
+                _prepare_at(home, source, symbols, head, progress)
     return Corpus(home)
 
 
-def _prepare_atomically(source: Source, symbols: str, fingerprint: str, home: Path, progress: bool) -> None:
-    """Prepares beside `home` and renames at the end. The caller holds the lock."""
-    partial = home.with_name(f"{home.name}.partial")
-    if not is_complete(partial):
-        source.fetch()
-        head = {"format": FORMAT, "name": source.name, "source": source.describe(), "raw_fingerprint": fingerprint}
-        partial.mkdir(exist_ok=True)
-        try:
-            prepare_in(partial, source, symbols, head, progress)
-        except SettingError as error:
-            if not isinstance(error.__cause__, OSError):  # the text itself is wrong: nothing to go on from
-                shutil.rmtree(partial, ignore_errors=True)
-            raise
-    clear(partial)
-    partial.rename(home)
+def _prepare_at(home: Path, source: Source, symbols: str, head: dict[str, Any], progress: bool) -> None:
+    """Fills a folder beside `home` and gives it its name at the end. The caller holds the lock."""
+    for stale in home.parent.glob(f"{home.name}.partial*"):
+        shutil.rmtree(stale, ignore_errors=True)  # its process was killed
+    partial = home.with_name(f"{home.name}.partial-{os.getpid()}")
+    partial.mkdir()
+    try:
+        fill(partial, source, symbols, head, progress)
+        partial.rename(home)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
 def _writable(parent: Path) -> Iterator[None]:
-    """The folder of prepared corpora, made if need be; says so where it cannot be written, or is full."""
+    """The folder of prepared corpora, made if need be; raises `SettingError` if it cannot be written or is full."""
     try:
         parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
         raise SettingError(
-            f"data.directory: cannot write in {parent} ({error.strerror}); set it to a folder of yours"
+            f"data.directory: cannot write in {parent} ({error.strerror}); set it to a folder that you can write"
         ) from None
 
 
-@contextmanager
-def _locked(home: Path, name: str) -> Iterator[None]:
-    """Keeps other processes from preparing the same corpus; frees itself if this one dies."""
+def _locked(home: Path, name: str) -> AbstractContextManager[object]:
+    """Keeps other processes from preparing the same corpus; the lock frees itself if this process dies."""
     lock = FileLock(home.with_name(f"{home.name}.lock"))
     try:
-        lock.acquire(timeout=PATIENCE)
+        return lock.acquire(timeout=PATIENCE)
     except Timeout:
         print(f"another process is preparing {name}; waiting", file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()

@@ -1,39 +1,42 @@
 """Language modelling data as Lightning wants it: one corpus, its training streams and its evaluation windows."""
 
-from lightning.pytorch import LightningDataModule
+from collections.abc import Mapping
+from typing import Any, cast
 
-from diffmamba.data.corpus import Corpus
+from diffmamba.data.corpus import Corpus, CorpusChoice
+from diffmamba.data.data import Data
 from diffmamba.data.streams import EvalWindows, TrainStreams, steps_per_epoch
+from diffmamba.errors import SettingError
 
 
-class LanguageModellingData(LightningDataModule):
+class LanguageModellingData(Data):
     """Batches `(inputs, targets)`, each int64 `(batch, length)`, of a prepared corpus.
 
-    Validation yields two loaders, index 0 the val split and index 1 the test split, because the paper reads the test
-    metric at every evaluation.
+    Validation has two loaders, 0 for the val split and 1 for the test split, because the paper reads the test metric
+    at every evaluation.
 
     Args:
-        corpus: the prepared corpus.
+        corpus: the prepared corpus, or the choice of one, which is prepared here.
         batch_size: training streams of one optimiser step, over all ranks and accumulated parts.
         length: symbols per window.
         eval_batch_size: windows per evaluation batch, on each rank.
-        eval_windows: at most that many windows of each evaluated split, over all ranks; None is all of them.
-        rotation_seed: epoch `e` rotates its streams by offsets drawn from a generator seeded `rotation_seed + e`.
-        parts: batches that a rank's share of a step comes in, whose gradients are accumulated.
+        eval_windows: at most this many windows of each evaluated split, over all ranks; None is all of them.
+        rotation_seed: epoch `e` rotates its streams by offsets drawn from a generator with seed `rotation_seed + e`.
+        parts: number of batches, with accumulated gradients, that make up a rank's share of a step.
 
-    Using it raises `SettingError` where a setting does not fit the corpus.
+    Its use raises `SettingError` if a setting does not fit the corpus.
 
-    A checkpoint holds the position in the training streams, and a resumed run continues with the very next window.
-    The position travels in this module's state, not only in that of the loader, which under `max_epochs` Lightning 2.6
-    fails to restore in two cases: from a checkpoint at the end of an epoch, and whenever `estimated_stepping_batches`
-    is asked for while optimizers are set up. A checkpoint written in the middle of a step, as on an exception, counts
-    that step as done; Lightning's own counters do the same.
+    A checkpoint holds the position in the training streams, and a resumed training continues with the very next window.
+    This module saves the position itself, because under `max_epochs` Lightning 2.6 does not restore the state of a
+    loader in two cases: from a checkpoint at the end of an epoch, and if `estimated_stepping_batches` is read while
+    optimizers are set up. A checkpoint written in the middle of a step, as after an exception, counts that step as
+    done, like Lightning's own counters.
     """
 
     def __init__(
         self,
         *,
-        corpus: Corpus,
+        corpus: Corpus | CorpusChoice,
         batch_size: int,
         length: int,
         eval_batch_size: int,
@@ -42,7 +45,7 @@ class LanguageModellingData(LightningDataModule):
         parts: int = 1,
     ) -> None:
         super().__init__()
-        self.corpus = corpus
+        self.corpus = corpus.prepare() if isinstance(corpus, CorpusChoice) else corpus
         self.batch_size = batch_size
         self.length = length
         self.eval_batch_size = eval_batch_size
@@ -53,9 +56,41 @@ class LanguageModellingData(LightningDataModule):
         self._restored: dict[str, int] | None = None
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """What a record says about the data: name, fingerprint, symbols of each split, number of different symbols."""
+        corpus = self.corpus
+        return {
+            "name": corpus.name,
+            "fingerprint": corpus.fingerprint,
+            "sizes": corpus.sizes,
+            "vocabulary": corpus.vocabulary.size,
+        }
+
+    @classmethod
+    def steps_in_epoch(cls, facts: Mapping[str, Any], **settings: Any) -> int:
+        """Optimiser steps per epoch, the same for any number of ranks and parts."""
+        return steps_per_epoch(facts["sizes"]["train"], settings["batch_size"], settings["length"])
+
+    @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps per epoch, whatever the number of ranks and parts."""
-        return steps_per_epoch(self.corpus.sizes["train"], self.batch_size, self.length)
+        return self.steps_in_epoch(self.facts, batch_size=self.batch_size, length=self.length)
+
+    def check(self, world_size: int) -> None:
+        self.train_streams(0, world_size)
+        self.val_dataloader()
+
+    def require_symbols_of(self, other: Data, whose: str) -> None:
+        own = cast(LanguageModellingData, other).corpus
+        found, expected = self.corpus.vocabulary.symbols, own.vocabulary.symbols
+        differing = [i for i, (one, known) in enumerate(zip(found, expected, strict=False)) if one != known]
+        if len(found) != len(expected):
+            difference = f"there are {len(found)} of them, where {own.name} has {len(expected)}"
+        elif differing:
+            i = differing[0]
+            difference = f"number {i} is {found[i]!r}, where {own.name} has {expected[i]!r}"
+        else:
+            return
+        raise SettingError(f"data: {whose} was trained on other symbols than those of {self.corpus.name}: {difference}")
 
     def train_dataloader(self) -> TrainStreams:
         self._streams = self.train_streams(*self._ranks())
@@ -74,7 +109,7 @@ class LanguageModellingData(LightningDataModule):
         return [self._windows("val"), self._windows("test")]
 
     def train_streams(self, rank: int, world_size: int) -> TrainStreams:
-        """The streams of one of so many ranks, at the start of the first epoch."""
+        """The training streams of one of `world_size` ranks, at the start of the first epoch."""
         training = self.corpus.split("train")
         return TrainStreams(training, self.batch_size, self.length, self.rotation_seed, rank, world_size, self.parts)
 

@@ -1,67 +1,76 @@
 """Raw texts through the `datasets` library, which keeps what it has downloaded in its cache (`HF_HOME`).
 
-The library takes a second to import, so that it is imported here alone, and only when something is to be fetched.
+The library takes a second to import. So it is imported only here, and only to fetch something.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diffmamba.errors import SettingError
 
 ROWS = 4096  # in a piece
-SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
 
-def download(url: str) -> Path:
-    """The file behind a URL, from the cache if it has been downloaded before. Raises whatever went wrong."""
-    from datasets import DownloadConfig, DownloadManager
+def download(url: str, remedy: str) -> Path:
+    """The file behind a URL, from the cache if it has been downloaded before.
 
-    # Without asking the server whether the file has changed, a cached one serves without a network.
-    return Path(DownloadManager(download_config=DownloadConfig(use_etag=False)).download(url))
+    Raises `SettingError` if it cannot be downloaded. Its message gives the `remedy`: what to get elsewhere and where
+    to put it.
+    """
+    with _downloading(url, remedy):
+        from datasets import DownloadConfig, DownloadManager
+
+        # With `use_etag=False` the server is not asked whether the file has changed: a cached file needs no network.
+        return Path(DownloadManager(download_config=DownloadConfig(use_etag=False)).download(url))
 
 
-class Rows:
-    """A dataset whose rows are lines of text, in the splits `train`, `validation` and `test`.
+def dataset(repository: str, configuration: str, remedy: str) -> Any:
+    """The `DatasetBuilder` of a downloaded dataset, from the cache if it has been downloaded before.
 
     Args:
         repository: on the Hugging Face Hub, or a folder that is a copy of one.
         configuration: which of the repository's datasets.
-
-    Raises whatever went wrong with loading it.
+        remedy: see `download`, which raises the same error.
     """
-
-    def __init__(self, repository: str, configuration: str) -> None:
+    with _downloading(f"https://huggingface.co/datasets/{repository}", remedy):
         from datasets import load_dataset_builder
 
-        self._builder = load_dataset_builder(repository, configuration)
-        self._builder.download_and_prepare()
+        builder = load_dataset_builder(repository, configuration)
+        builder.download_and_prepare()
+        return builder
 
-        self.origin = f"{repository} {configuration}, kept in {self._builder.cache_dir}"
-        self.revision = str(self._builder.hash)  # the commit on the Hub, or a hash of the files in a folder
 
-    def size(self, part: str) -> int:
-        """Bytes of a part, and 4 for each row."""
-        return self._builder.info.splits[SPLITS[part]].num_bytes
+@dataclass(frozen=True)
+class Rows:
+    """One split of a dataset whose rows are lines of text."""
 
-    def pieces(self, part: str, start: int = 0) -> Iterator[bytes]:
-        """The rows of a part from piece `start` on, each one line, whether it brings its line feed along or not."""
-        rows: Any = self._builder.as_dataset(SPLITS[part]).with_format("arrow")
-        for first in range(start * ROWS, len(rows), ROWS):
+    builder: Any
+    split: str
+
+    @property
+    def size(self) -> int:
+        """Bytes, and 4 more for each row."""
+        return self.builder.info.splits[self.split].num_bytes
+
+    def pieces(self) -> Iterator[bytes]:
+        """The rows, each one line, whether it has its own line feed or not."""
+        rows = self.builder.as_dataset(self.split).with_format("arrow")
+        for first in range(0, len(rows), ROWS):
             lines = rows[first : first + ROWS]["text"].to_pylist()
             yield "".join(line if line.endswith("\n") else f"{line}\n" for line in lines).encode()
 
 
-def unavailable(what: str, error: Exception, remedy: str) -> SettingError:
-    """What to tell somebody whose machine cannot download.
-
-    Args:
-        what: URL or repository.
-        error: from `download` or `Rows`.
-        remedy: what to download elsewhere and where to put it.
-    """
-    reason = (str(error.__cause__ or error).splitlines() or [""])[0].rstrip(".")
-    return SettingError(
-        f"data.path: cannot download {what} ({type(error).__name__}: {reason}); {remedy}; "
-        f"data=pydoc8, pysrc8 and pydoc_words (scale.corpora=embedded in a sweep of table 1 or 2) need no download"
-    )
+@contextmanager
+def _downloading(what: str, remedy: str) -> Iterator[None]:
+    """Raises `SettingError` in place of anything that goes wrong in a download."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error.__cause__ or error).splitlines() or [""])[0].rstrip(".")
+        raise SettingError(
+            f"data.path: cannot download {what} ({type(error).__name__}: {reason}); {remedy}; "
+            f"data=pydoc8, pysrc8 and pydoc_words (scale.corpora=embedded in a sweep of table 1 or 2) need no download"
+        ) from error

@@ -1,13 +1,13 @@
-"""Where a corpus comes from: sources that hand over raw bytes piece by piece.
+"""Where a corpus comes from: sources that give raw bytes piece by piece.
 
-A fresh machine has real English at hand before it has a network: the docstrings and comments of Python's own standard
-library (`PythonDocs`, the corpora `pydoc8` and `pydoc_words`) and its source code (`PythonSource`, the Enwik8-like
-`pysrc8`). `TextFile` is any file of the user's. The published corpora are in `published` and
-`wikitext`.
+Every machine with Python has real English, without a network: the docstrings and comments of Python's standard library
+(`PythonDocs`, the corpora `pydoc8` and `pydoc_words`) and its source code (`PythonSource`, the corpus `pysrc8`, similar
+to Enwik8). `TextFile` is any file of the user. The published corpora are in `published` and `wikitext`.
 """
 
 import ast
 import hashlib
+import json
 import os
 import platform
 import re
@@ -17,14 +17,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from importlib.util import decode_source
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from diffmamba.data.files import RawFile
+from diffmamba.data.raw_file import RawFile, absolute
 from diffmamba.errors import SettingError
 
+SPLITS = ("train", "val", "test")
 SKIPPED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"})
 
-# Outside strings and comments Python's grammar has neither quotes nor `#`, so scanning for these alone finds them all.
+# Outside strings and comments Python has neither quotes nor `#`, so a search for these alone finds all comments.
 STRING_OR_COMMENT = re.compile(
     "|".join(
         [
@@ -42,39 +43,56 @@ STRING_OR_COMMENT = re.compile(
 class Source(ABC):
     """Raw text in one part, which is split by position, or in the three parts `train`, `val` and `test`.
 
-    Constructing one touches no file, so that errors surface when the source is used. To prepare a corpus, `fetch` is
-    called first, then the rest; to open a prepared one, `name` and `fingerprint` alone.
+    Making one touches no file; errors show when it is used. To prepare a corpus, `fetch` is called before `describe`
+    and `pieces`. To open a prepared one, only `name` and `fingerprint` are needed.
+
+    The public attributes that `__init__` sets are the arguments it was given. Sources of one class with the same
+    arguments are equal.
     """
 
     name: str
-    """A short name, fit for a folder."""
+    """A short name that can be part of a folder's name."""
     parts: tuple[str, ...] = ("text",)
     """Names of the parts, in the order in which they are read."""
+    places: ClassVar[tuple[str, ...]] = ()
+    """Arguments that say only where to get a text that is known without them."""
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments it was given, as plain data."""
+        public = {key: value for key, value in vars(self).items() if not key.startswith("_")}
+        return {key: str(value) if isinstance(value, Path) else value for key, value in public.items()}
+
+    def describe_choice(self) -> dict[str, Any]:
+        """Which text is meant, as plain data and without reading it: the class and the arguments except `places`."""
+        settings = {key: value for key, value in self.settings().items() if key not in self.places}
+        return {"source": type(self).__name__, **settings}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Source) and type(self) is type(other) and self.settings() == other.settings()
+
+    def __hash__(self) -> int:
+        return hash((type(self), json.dumps(self.settings(), sort_keys=True)))
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Hex hash that stands for the content; a few seconds per gigabyte at most."""
+        """A hash that stands for the content, in hex digits. It takes a few seconds per gigabyte at most."""
 
     def fetch(self) -> None:  # noqa: B027 - most have nothing to fetch
-        """Gets hold of the content, and raises `SettingError` if it is seen at little cost to be the wrong one."""
+        """Downloads or finds the content; raises `SettingError` if a quick look shows that it is the wrong one."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Origin and revision, for the manifest of a prepared corpus."""
 
     @abstractmethod
-    def pieces(self, part: str, start: int = 0) -> Iterator[bytes]:
-        """A part from its piece `start` on, in pieces that fit memory.
-
-        Where it is cut has no meaning, but is the same each time: an interrupted preparation goes on between two
-        pieces, and those before are not read again.
-        """
+    def pieces(self, part: str) -> Iterator[bytes]:
+        """The bytes of a part, in pieces that fit into memory. Where they are cut has no meaning."""
 
     def size(self, part: str) -> int | None:
-        """Bytes of a part, about; None where only reading would tell."""
+        """Bytes of a part, roughly; None if it must be read to know."""
         return None
 
-    def check(self, sizes: dict[str, int], vocabulary: int | None = None) -> None:  # noqa: B027 - most are as they are
+    def check(self, sizes: dict[str, int], vocabulary: int | None = None) -> None:  # noqa: B027 - most can be any text
         """Raises `SettingError` if this is not the corpus it should be.
 
         Args:
@@ -87,32 +105,33 @@ class _Library(Source):
     """The `.py` files of Python's standard library, or of the folder `root`, sorted by relative path."""
 
     def __init__(self, root: str | Path | None = None) -> None:
-        self.root = Path(root) if root is not None else Path(sysconfig.get_path("stdlib"))
+        self.root = absolute(root)
 
-    def files(self) -> list[Path]:
-        """Paths below `root`, without tests and installed packages.
+    def files(self) -> dict[str, Path]:
+        """The files by their path below the root, sorted, without tests and installed packages.
 
         Raises `SettingError` if there are none, as in a Python that keeps its library in an archive.
         """
-        kept = []
-        for folder, folders, names in os.walk(self.root):
+        root = self.root or Path(sysconfig.get_path("stdlib"))
+        found: dict[str, Path] = {}
+        for folder, folders, names in os.walk(root):
             folders[:] = [name for name in folders if name not in SKIPPED_FOLDERS]
-            kept += [Path(folder, name) for name in names if name.endswith(".py")]
-        if not kept:
-            raise SettingError(f"data.source.root: no Python files in {self.root}; data=text data.path=FILE would do")
-        return sorted(kept, key=lambda path: path.relative_to(self.root).as_posix())
+            paths = [Path(folder, name) for name in names if name.endswith(".py")]
+            found |= {path.relative_to(root).as_posix(): path for path in paths}
+        if not found:
+            raise SettingError(f"data.source.root: no Python files in {root}; use data=text data.path=FILE")
+        return dict(sorted(found.items()))
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
-        for path in self.files():
+        for name, path in self.files().items():
             content = path.read_bytes()
-            digest.update(f"{path.relative_to(self.root).as_posix()}\0{len(content)}\0".encode())
+            digest.update(f"{name}\0{len(content)}\0".encode())
             digest.update(content)
         return digest.hexdigest()
 
-    def pieces(self, part: str, start: int = 0) -> Iterator[bytes]:
-        for path in self.files()[start:]:
-            yield path.read_bytes()
+    def pieces(self, part: str) -> Iterator[bytes]:
+        return (path.read_bytes() for path in self.files().values())
 
 
 class PythonSource(_Library):
@@ -129,7 +148,7 @@ class PythonSource(_Library):
 
 
 class PythonDocs(_Library):
-    """Docstrings and comments of Python's standard library in source order, as UTF-8; one piece per file.
+    """Docstrings and comments of Python's standard library in source order, as UTF-8.
 
     Args:
         root: another folder of Python files to take instead.
@@ -144,19 +163,18 @@ class PythonDocs(_Library):
         origin = "docstrings and comments of Python's standard library"
         return {"origin": origin, "revision": platform.python_version()}
 
-    def pieces(self, part: str, start: int = 0) -> Iterator[bytes]:
-        for content in super().pieces(part, start):
-            yield docs(content).encode("utf-8", "replace")
+    def pieces(self, part: str) -> Iterator[bytes]:
+        return (docs(content).encode("utf-8", "replace") for content in super().pieces(part))
 
 
 def docs(content: bytes) -> str:
     """Docstrings and comments of one Python file in source order, each on lines of its own.
 
     Args:
-        content: the file's bytes, encoding declaration and all.
+        content: the file's bytes with its encoding declaration.
 
     Returns:
-        the prose, or "" where there is none or the file does not parse.
+        the prose; "" if there is none or the file is not valid Python.
     """
     try:
         with warnings.catch_warnings():
@@ -170,7 +188,7 @@ def docs(content: bytes) -> str:
 
 
 def _docstrings(node: ast.AST) -> Iterator[tuple[int, int, str]]:
-    """`(line, 0, docstring)` of `node` and of what is defined in it; expressions, which define nothing, are skipped."""
+    """`(line, 0, docstring)` of `node` and of all that it defines. Expressions are skipped: they define nothing."""
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         prose = ast.get_docstring(node)
         if prose:
@@ -183,9 +201,9 @@ def _docstrings(node: ast.AST) -> Iterator[tuple[int, int, str]]:
 
 
 def _comments(text: str) -> Iterator[tuple[int, int, str]]:
-    """`(line, 1, comment)`, so that a comment sorts after a docstring of the same line.
+    """`(line, 1, comment)` of every comment. It sorts after a docstring of the same line.
 
-    One regular expression instead of `tokenize`: the same comments (see the tests), twelve times as fast.
+    A regular expression finds the same comments as `tokenize` (see the tests), twelve times as fast.
     """
     line, counted = 1, 0
     for match in STRING_OR_COMMENT.finditer(text):
@@ -196,7 +214,7 @@ def _comments(text: str) -> Iterator[tuple[int, int, str]]:
 
 
 class TextFile(Source):
-    """Any file of the user's.
+    """Any file of the user.
 
     Args:
         path: the file; a relative path starts at the working directory of the command.
@@ -205,17 +223,21 @@ class TextFile(Source):
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.file = RawFile(Path(path).expanduser().absolute())
-        self.name = re.sub(r"[^A-Za-z0-9._-]+", "-", self.file.path.stem).strip(".-") or "text"
+        self.path = Path(path).expanduser().absolute()
+        self._file = RawFile(self.path)
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.path.stem).strip(".-") or "text"
 
     def fingerprint(self) -> str:
-        return self.file.hash("sha256")
+        return self._file.hash("sha256")
 
     def describe(self) -> dict[str, Any]:
-        return {"origin": str(self.file), "revision": f"{self.file.size} bytes"}
+        return {"origin": str(self.path), "revision": f"{self._file.size} bytes"}
 
-    def pieces(self, part: str, start: int = 0) -> Iterator[bytes]:
-        return self.file.pieces(start)
+    def pieces(self, part: str) -> Iterator[bytes]:
+        return self._file.pieces()
 
     def size(self, part: str) -> int:
-        return self.file.size
+        return self._file.size

@@ -1,14 +1,14 @@
-"""The ordered, rotated streams that a language model trains on, and the windows it is evaluated on.
+"""The streams that a language model is trained on, and the windows that it is evaluated on.
 
 Training: the split is cut into `batch_size` contiguous streams. A step takes the next window of `length` symbols from
-every stream; targets are the inputs shifted by one; no state is carried from one window to the next. Each epoch every
-stream is rotated by an offset drawn from a generator seeded `rotation_seed + epoch`, so that windows do not begin at
-the same places twice. (90M symbols of Text8 at batch 170, length 512: 1034 steps an epoch.)
+every stream. Targets are the inputs shifted by one. No state is carried from one window to the next. In each epoch
+every stream is rotated by an offset drawn from a generator with seed `rotation_seed + epoch`, so that the windows of
+two epochs do not begin at the same places. (90M symbols of Text8, batch size 170, length 512: 1034 steps per epoch.)
 
-A step's windows are the same however they are divided: among ranks, and on each of them into parts whose gradients are
-accumulated.
+The windows of a step may be divided among ranks, and on each rank into parts whose gradients are accumulated. The step
+sees the same windows in every case.
 
-Evaluation: the split is one sequence, in which every symbol but the first is predicted exactly once.
+Evaluation: the split is one sequence, and every symbol but the first is predicted exactly once.
 """
 
 from collections.abc import Iterator
@@ -23,28 +23,27 @@ IGNORED = -100  # the target that cross entropy leaves out, by PyTorch's default
 
 
 def steps_per_epoch(symbols: int, batch_size: int, length: int) -> int:
-    """Windows of `length` in each of `batch_size` streams that a split of so many symbols is cut into."""
+    """Windows of `length` in each of the `batch_size` streams of a split with this number of symbols."""
     return (symbols // batch_size - 1) // length
 
 
 class TrainStreams:
-    """Batches `(inputs, targets)` of one epoch per iteration, resumable at any step.
+    """Batches `(inputs, targets)`, each int64 `(batch_size / world_size / parts, length)`; can be resumed at any step.
 
-    Each is int64 `(batch_size / world_size / parts, length)`. Iterating goes from the current position to the end of
-    the current epoch and leaves the streams at the start of the next. The position moves just before the last part of a
-    step is handed over, because Lightning never asks for the batch after the last and saves checkpoints between two
-    batches.
+    One iteration goes from the current position to the end of the current epoch. After it the streams stand at the
+    start of the next epoch. The position moves just before the last part of a step is yielded, because Lightning saves
+    checkpoints between two batches and does not ask for another batch after the last.
 
     Args:
         symbols: the training split, `(symbols,)`, any integer type.
         batch_size: number of streams, over all ranks and parts.
         length: symbols per window.
-        rotation_seed: epoch `e` draws its offsets from a generator seeded `rotation_seed + e`.
+        rotation_seed: epoch `e` draws its offsets from a generator with seed `rotation_seed + e`.
         rank: which of `world_size` equal shares of the streams to read.
         world_size: number of ranks.
-        parts: batches that a rank's share of a step comes in.
+        parts: number of batches that make up a rank's share of a step.
 
-    Raises `SettingError` naming `data.batch_size` or `data.length` if these do not fit the split or each other.
+    Raises `SettingError` naming `data.batch_size` or `data.length` if they do not fit the split or each other.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class TrainStreams:
         self.position = 0
 
     def __len__(self) -> int:
-        """Batches per epoch, `parts` for each step, wherever in it the streams stand."""
+        """Batches per whole epoch: `parts` for each step."""
         return self.steps * len(self._parts)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -86,18 +85,18 @@ class TrainStreams:
                 yield batch
 
     def offsets(self, epoch: int) -> np.ndarray:
-        """How far each stream is rotated in an epoch, in symbols: int64 `(batch_size,)`, for all ranks' streams."""
+        """How far each stream is rotated in an epoch, in symbols: int64 `(batch_size,)`, the streams of all ranks."""
         generator = np.random.default_rng(self._rotation_seed + epoch)
         return generator.integers(0, self._streams.shape[1], size=len(self._streams))
 
     def state_dict(self) -> dict[str, int]:
-        """Where the streams stand: the next step takes window `position` of `epoch`. The same on every rank."""
+        """The position: the next step takes window `position` of `epoch`. It is the same on every rank."""
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continues with the step after `state`, whatever number of ranks and parts saved it.
+        """Continues from a saved position. The number of ranks and parts may be another one than when it was saved.
 
-        Raises `SettingError` if the epoch is too short for it, so that the settings cannot be the saved run's.
+        Raises `SettingError` if the epoch is too short for it: then the settings are not those of the saved run.
         """
         if state["position"] >= self.steps:
             raise SettingError(
@@ -112,32 +111,32 @@ class TrainStreams:
             self.epoch, self.position = self.epoch + 1, 0
 
     def _batch(self, rows: slice, starts: np.ndarray) -> tuple[Tensor, Tensor]:
-        """One copy for each stream, two where its end and its beginning meet: four times as fast as an index array."""
+        """The windows of some streams, copied one by one: four times as fast as an index array."""
         streams, size = self._streams[rows], self._length + 1
         windows = np.empty((len(streams), size), streams.dtype)
         for window, stream, start in zip(windows, streams, starts[rows].tolist(), strict=True):
             head = stream[start : start + size]
             window[: len(head)] = head
             if len(head) < size:
-                window[len(head) :] = stream[: size - len(head)]
-        return shifted(windows)
+                window[len(head) :] = stream[: size - len(head)]  # the stream goes on at its beginning
+        return _shifted(windows)
 
 
 class EvalWindows:
-    """Batches `(inputs, targets)` of consecutive windows, each int64 `(up to batch_size, length)`.
+    """Batches `(inputs, targets)` of windows side by side, each int64 `(up to batch_size, length)`.
 
-    The last window is filled up with inputs 0 and targets -100. All ranks have equally many windows: where the windows
-    do not divide among them, some have one more of nothing but filling.
+    The last window is filled up with inputs 0 and targets -100. All ranks have the same number of windows: if the
+    number cannot be divided among them, some ranks get one that is only filling.
 
     Args:
         symbols: a split, `(symbols,)`, any integer type.
         batch_size: windows per batch.
         length: symbols per window.
-        windows: at most that many windows, spread evenly over the split; None is all of them.
+        windows: at most this many windows, spread evenly over the split; None is all of them.
         rank: read windows `rank`, `rank + world_size`, and so on.
         world_size: number of ranks.
 
-    Raises `SettingError` naming the setting if one is not positive or the split has nothing to predict.
+    Raises `SettingError` naming the setting if one is not positive or the split is too short.
     """
 
     def __init__(
@@ -152,17 +151,15 @@ class EvalWindows:
         _require_positive(eval_batch_size=batch_size, length=length, eval_windows=1 if windows is None else windows)
         if len(symbols) < 2:
             raise SettingError(
-                f"data: a split of {len(symbols)} symbols has nothing to predict, it needs 2, whatever data.batch_size "
-                f"and data.length; give a text of 40 symbols or more"
+                f"data: a split of {len(symbols)} symbols has nothing to predict, it needs 2 (data.batch_size and "
+                f"data.length do not matter); give a text of 40 symbols or more"
             )
         self._symbols = np.asarray(symbols)
         self._batch_size = batch_size
         self._length = length
-        total = -(-(len(symbols) - 1) // length)
-        chosen = total if windows is None else min(windows, total)
-        starts = (np.arange(chosen) * total // chosen * length)[rank::world_size]
-        self._starts = np.full(-(-chosen // world_size), len(symbols))  # from there on all is filling
-        self._starts[: len(starts)] = starts
+        chosen = spread_evenly(-(-(len(symbols) - 1) // length), windows)
+        self._starts = np.full(-(-len(chosen) // world_size), len(symbols))  # a window that starts there is filling
+        self._starts[: len(chosen[rank::world_size])] = chosen[rank::world_size] * length
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -170,16 +167,28 @@ class EvalWindows:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for first in range(0, len(self._starts), self._batch_size):
-            starts = self._starts[first : first + self._batch_size]
-            positions = starts[:, None] + np.arange(self._length + 1)
-            beyond = positions >= len(self._symbols)
-            inputs, targets = shifted(self._symbols[np.where(beyond, 0, positions)])
-            inputs[torch.from_numpy(beyond[:, 1:])] = 0
-            targets[torch.from_numpy(beyond[:, 1:])] = IGNORED
-            yield inputs, targets
+            yield windows_at(self._symbols, self._starts[first : first + self._batch_size], self._length)
 
 
-def shifted(windows: np.ndarray) -> tuple[Tensor, Tensor]:
+def spread_evenly(total: int, limit: int | None) -> np.ndarray:
+    """Numbers of the windows to take out of `total`: at most `limit`, int64 `(windows,)`; None is all of them."""
+    chosen = total if limit is None else min(limit, total)
+    return np.arange(chosen) * total // chosen
+
+
+def windows_at(symbols: np.ndarray, starts: np.ndarray, length: int) -> tuple[Tensor, Tensor]:
+    """Inputs and targets, each int64 `(windows, length)`, of windows with these starts `(windows,)`.
+
+    Where a window has no more targets because the symbols have ended, inputs are 0 and targets -100.
+    """
+    positions = starts[:, None] + np.arange(length + 1)
+    beyond = positions >= len(symbols)
+    inputs, targets = _shifted(symbols[np.where(beyond, 0, positions)])
+    filling = torch.from_numpy(beyond[:, 1:])
+    return inputs.masked_fill_(filling, 0), targets.masked_fill_(filling, IGNORED)
+
+
+def _shifted(windows: np.ndarray) -> tuple[Tensor, Tensor]:
     """Inputs and targets, each int64 `(batch, length)`, of integers `(batch, length + 1)`."""
     inputs, targets = windows[:, :-1].astype(np.int64), windows[:, 1:].astype(np.int64)
     return torch.from_numpy(inputs), torch.from_numpy(targets)
@@ -197,12 +206,12 @@ def _require_fit(count: int, batch_size: int, length: int, world_size: int, part
     if batch_size % shares:
         among = f"{world_size} ranks" + (f" of {parts} accumulated parts each" if parts > 1 else "")
         raise SettingError(
-            f"data.batch_size is {batch_size}, which does not divide among {among}; "
-            f"{batch_size // shares * shares or shares} would do"
+            f"data.batch_size is {batch_size}, which cannot be divided among {among}; "
+            f"use {batch_size // shares * shares or shares}"
         )
     needed = batch_size * (length + 1)
     if count < needed:
         raise SettingError(
             f"data.batch_size, data.length: {batch_size} streams of {length} + 1 symbols take {needed} symbols, "
-            f"the training split has {count}; lower either or give a longer text"
+            f"the training split has {count}; lower one of the two or give a longer text"
         )

@@ -2,14 +2,14 @@
 
 | name | symbols | order |
 |---|---|---|
-| `text8` | Text8's 27: the space and a to z, digits spelled out | space, a to z |
+| `text8` | the 27 of Text8: the space and a to z; digits are spelled out | space, a to z |
 | `bytes` | the byte values that occur in the corpus (205 of them in Enwik8) | by value |
 | `words` | words between white space, `<eos>` after a line with words, `<unk>` | most frequent first |
 | `wikitext` | the same with `<eos>` after every line, as WikiText-103 is counted | most frequent first |
 
-A system is used once per preparation. It first gives *provisional* integers, then knows its `Vocabulary` and the
-table that turns provisional integers into final ones. To add a system: a `Vocabulary`, a `SymbolSystem`, and a line
-in `SYSTEMS`.
+A system is used for one preparation. It first gives *provisional* integers. At the end it knows its `Vocabulary` and
+the table that turns provisional integers into final ones. To add a system, write a `Vocabulary` and a `SymbolSystem`,
+and add a line to `SYSTEMS`.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ SYSTEMS: dict[str, type[SymbolSystem]] = {"text8": Text8, "bytes": Bytes, "words
 
 
 def symbol_system(name: str) -> SymbolSystem:
-    """A fresh symbol system. Raises `SettingError` naming `data.symbols` for a name that is none."""
+    """A new symbol system. Raises `SettingError` naming `data.symbols` for an unknown name."""
     if name not in SYSTEMS:
         raise SettingError(f"data.symbols: there is no symbol system {name!r}; choose one of {', '.join(SYSTEMS)}")
     return SYSTEMS[name]()

@@ -1,4 +1,4 @@
-"""What every symbol system is made of: a vocabulary, an encoder whose state can be saved, and UTF-8 in pieces."""
+"""What every symbol system is made of: a vocabulary, an encoder, and UTF-8 in pieces."""
 
 import codecs
 from abc import ABC, abstractmethod
@@ -11,7 +11,7 @@ from diffmamba.errors import SettingError
 
 
 class Vocabulary(ABC):
-    """The meaning of the integers of a prepared corpus: symbol `i` is `symbols[i]`. JSON keeps it in the manifest."""
+    """The meaning of the integers of a prepared corpus: `i` stands for `symbols[i]`. The manifest holds it as JSON."""
 
     system: ClassVar[str]
 
@@ -25,11 +25,11 @@ class Vocabulary(ABC):
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
-        """Integers of a prompt. Raises `SettingError` naming `prompt` if a symbol has none."""
+        """Integers of a prompt. Raises `SettingError` naming `prompt` if the vocabulary lacks one of its symbols."""
 
     @abstractmethod
     def stream(self, ids: Iterable[int]) -> Iterator[str]:
-        """What each of the integers below `size` adds to the text, as soon as it is known."""
+        """For each of the integers below `size`, in order, the text that it adds, as soon as that is known."""
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of integers below `size`."""
@@ -40,38 +40,22 @@ class Vocabulary(ABC):
 
 
 class SymbolSystem(ABC):
-    """One way from bytes to integers, holding what it has learnt of the corpus so far.
-
-    What it holds can be saved between two pieces and restored in another process, which then goes on where this one
-    stopped: `state`, which is small and rewritten each time, and `learnt`, which only grows and is appended to a file.
-    """
+    """One way from bytes to integers. It remembers what it has seen of the corpus and is used for one corpus only."""
 
     vocabulary: ClassVar[type[Vocabulary]]
     provisional_type: ClassVar[type[np.integer]] = np.uint8
 
     @abstractmethod
     def encode(self, piece: bytes) -> np.ndarray:
-        """Provisional integers `(symbols,)` of the next piece. Where the pieces are cut makes no difference."""
+        """Provisional integers `(symbols,)` of the next piece. It does not matter where the pieces are cut."""
 
     def end(self) -> np.ndarray:
-        """Provisional integers that were held back; the next piece, if there is one, begins another text."""
+        """Provisional integers held back until the end of a text. The next piece, if any, begins another text."""
         return np.empty(0, self.provisional_type)
 
     @abstractmethod
-    def state(self) -> dict[str, Any]:
-        """What `encode` remembers, as JSON keeps it."""
-
-    def learnt(self, start: int) -> list[str]:
-        """What was met for the first time, in that order, from entry `start` on; no entry has a line feed in it."""
-        return []
-
-    @abstractmethod
-    def restore(self, state: dict[str, Any], learnt: list[str]) -> None:
-        """Takes up where the system stood that gave this `state` and all of `learnt`."""
-
-    @abstractmethod
     def finish(self, training: Iterable[np.ndarray]) -> tuple[Vocabulary, np.ndarray]:
-        """To be called when all texts are encoded.
+        """The vocabulary and the final integers, once all texts are encoded.
 
         Args:
             training: the provisional integers of the training split, in pieces.
@@ -82,13 +66,13 @@ class SymbolSystem(ABC):
 
 
 class Utf8:
-    """UTF-8 text in pieces: a character may be cut by a border, a byte order mark at the start is dropped."""
+    """Decodes UTF-8 in pieces, which may cut a character. A byte order mark at the start of a text is dropped."""
 
     def __init__(self) -> None:
         self._pending, self._offset = b"", 0
 
     def decode(self, piece: bytes, final: bool = False) -> str:
-        """Text of the next piece; after the final one another text begins.
+        """Text of the next piece. After the final piece another text begins.
 
         Raises `SettingError` naming `data.path` and the offset of the first byte that is not UTF-8.
         """
@@ -98,15 +82,9 @@ class Utf8:
         except UnicodeDecodeError as error:
             place = self._offset + error.start
             raise SettingError(
-                f"data.path: byte {place} (counted from 0) is not UTF-8; data.symbols=bytes would do"
+                f"data.path: byte {place} (counted from 0) is not UTF-8; use data.symbols=bytes"
             ) from None
         if not self._offset:
             text = text.removeprefix("\ufeff")
         self._pending, self._offset = (b"", 0) if final else (data[used:], self._offset + used)
         return text
-
-    def state(self) -> dict[str, Any]:
-        return {"pending": self._pending.hex(), "offset": self._offset}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self._pending, self._offset = bytes.fromhex(state["pending"]), state["offset"]

@@ -1,14 +1,13 @@
 """Symbol systems whose symbols are words between white space, with `<eos>` at the end of lines.
 
-`words` has `<eos>` after a line with words in it, `wikitext` after every line, blank ones too: that is how the
-103,227,021 tokens of WikiText-103's training part and the perplexities published on it are counted.
+`words` puts `<eos>` after every line with words, `wikitext` after every line, also a blank one. The latter is how the
+published perplexities of WikiText-103 are counted, with 103,227,021 tokens in the training part.
 """
 
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import islice
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -35,7 +34,7 @@ class WordVocabulary(Vocabulary):
 
     @staticmethod
     def words(text: str) -> list[str]:
-        """Words and ends of lines of a text that begins with a line."""
+        """Words and ends of lines of a text. Its start is the start of a line."""
         return LINE_END_AND_BLANKS.sub(f" {END_OF_LINE} ", text.lstrip()).split()
 
 
@@ -48,10 +47,10 @@ class WikiTextVocabulary(WordVocabulary):
 
 
 class Words(SymbolSystem):
-    """Words, most frequent in training first; those that training lacks are `<unk>`.
+    """Words, the most frequent in training first. Those that training does not have are `<unk>`.
 
-    Between two pieces it holds `pending`, a word that may go on, and `line`, which stands for what the unfinished line
-    has before that: "" nothing, a blank for white space, or `STANDS_FOR_WORDS`.
+    Between two pieces it remembers two things: `_pending`, the last word, which may go on in the next piece, and
+    `_line`, what the unfinished line has before that word: "" for nothing, a blank or `STANDS_FOR_WORDS`.
     """
 
     vocabulary: ClassVar[type[WordVocabulary]] = WordVocabulary
@@ -76,18 +75,6 @@ class Words(SymbolSystem):
         self._pending = self._line = ""
         return integers
 
-    def state(self) -> dict[str, Any]:
-        return {"utf8": self._utf8.state(), "pending": self._pending, "line": self._line}
-
-    def learnt(self, start: int) -> list[str]:
-        return list(islice(self._integers, start, None))
-
-    def restore(self, state: dict[str, Any], learnt: list[str]) -> None:
-        self._utf8.restore(state["utf8"])
-        self._pending, self._line = state["pending"], state["line"]
-        self._integers.clear()
-        self._integers.update((word, i) for i, word in enumerate(learnt))
-
     def finish(self, training: Iterable[np.ndarray]) -> tuple[Vocabulary, np.ndarray]:
         always = {self._integers[UNKNOWN], self._integers[END_OF_LINE]}
         words = list(self._integers)
@@ -101,7 +88,7 @@ class Words(SymbolSystem):
         return self.vocabulary([words[i] for i in known]), table
 
     def _provisional(self, stretch: str) -> np.ndarray:
-        """Integers of a stretch that ends between words; a word met for the first time gets the next one."""
+        """Integers of a stretch of text that ends between two words. A new word gets the next integer."""
         text = self._line + stretch
         words = self.vocabulary.words(text)
         if self._line == self.STANDS_FOR_WORDS:
@@ -112,4 +99,6 @@ class Words(SymbolSystem):
 
 
 class WikiText(Words):
+    """The same with `<eos>` after every line."""
+
     vocabulary = WikiTextVocabulary

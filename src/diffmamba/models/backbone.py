@@ -4,7 +4,7 @@ The paper's backbone (section 4.1 and its code) is `n_layers` × [mixer, mixer, 
 with the norm after the sum. A mixer's depth is the 1-based index of its residual block; λ_init depends on it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor, nn
 
@@ -81,6 +81,7 @@ class Backbone(nn.Module):
             raise SettingError(f"model.n_layers={n_layers} and model.layer={list(layer)} make no layer; use 1 or more")
         _check_choice("model.residual", residual, RESIDUALS)
         _check_choice("model.lambda_index", lambda_index, LAMBDA_INDICES)
+        self.d_model = d_model
         self.blocks = nn.ModuleList()
         n_mixers = 0
         for kind in list(layer) * n_layers:
@@ -95,9 +96,26 @@ class Backbone(nn.Module):
         self.final_norm = nn.RMSNorm(d_model, eps=1e-5) if residual == "pre_norm" else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        for state in self._states(x):
+            x = state
+        return self.final_norm(x)
+
+    def hidden(self, x: Tensor) -> list[Tensor]:
+        """The hidden states between the blocks, each `(batch, length, d_model)`.
+
+        Entry 0 is x itself, and entry i is the output of residual block i, counted from 1. So the list has one entry
+        more than there are blocks. No entry is passed through `final_norm`, which makes all of them comparable:
+        `forward(x)` equals `final_norm(hidden(x)[-1])`. With post_norm there is no final norm, and the last entry is
+        the output of `forward`.
+        """
+        return list(self._states(x))
+
+    def _states(self, x: Tensor) -> Iterator[Tensor]:
+        """x, then the output of every block, one at a time, so that `forward` does not keep them all in memory."""
+        yield x
         for block in self.blocks:
             x = block(x)
-        return self.final_norm(x)
+            yield x
 
     def extend(self, x: Tensor, states: list[State]) -> tuple[Tensor, list[State]]:
         """Further positions from one state per block; returns the next states."""

@@ -9,8 +9,10 @@ logits.
 Both have `embed`, `logits` and `nats`; a target of -100 is left out, as by PyTorch's losses.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -144,6 +146,17 @@ class AdaptiveEmbedding(nn.Module):
         """Logits of the symbols in cluster i, given that it is this cluster."""
         projected = self.softmax_dropout(hidden @ self.projections[i])
         return F.linear(projected, self.vectors[i], self.bias[self.borders[i] : self.borders[i + 1]])
+
+
+def embedding(cutoffs: Sequence[int] | None = None, **adaptive_settings: Any) -> Callable[..., nn.Module]:
+    """The embedding that a configuration asks for, to be called with `(vocabulary_size, d_model)`.
+
+    Without cutoffs it is `TiedEmbedding`, which has no settings, so `adaptive_settings` are ignored. With cutoffs it is
+    `AdaptiveEmbedding` with all of these settings.
+    """
+    if cutoffs is None:
+        return TiedEmbedding
+    return partial(AdaptiveEmbedding, cutoffs=cutoffs, **adaptive_settings)
 
 
 def _check(vocabulary_size: int, d_model: int, cutoffs: Sequence[int], div_val: int) -> None:

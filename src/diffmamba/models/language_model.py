@@ -15,20 +15,25 @@ class LanguageModel(nn.Module):
 
     Args:
         vocabulary_size: number of symbols.
-        backbone: maps `(batch, length, d_model)` to the same shape.
-        d_model: its width.
-        embedding: `(vocabulary_size, d_model) → ` one of `diffmamba.models.embeddings`.
+        backbone: a module that maps `(batch, length, d_model)` to the same shape, or a function without arguments that
+            builds it. The function is called before the embedding is built, so the backbone always draws its random
+            numbers first.
+        d_model: width of the backbone; None takes `backbone.d_model`.
+        embedding: builds the embedding, one of `diffmamba.models.embeddings`, from `(vocabulary_size, d_model)`.
     """
 
     def __init__(
         self,
         vocabulary_size: int,
-        backbone: Backbone,
-        d_model: int,
+        backbone: Backbone | Callable[[], Backbone],
+        d_model: int | None = None,
         embedding: Callable[..., nn.Module] = TiedEmbedding,
     ):
         super().__init__()
-        self.embedding = cast("TiedEmbedding | AdaptiveEmbedding", embedding(vocabulary_size, d_model))
+        if not isinstance(backbone, nn.Module):
+            backbone = backbone()
+        width = backbone.d_model if d_model is None else d_model
+        self.embedding = cast("TiedEmbedding | AdaptiveEmbedding", embedding(vocabulary_size, width))
         self.backbone = backbone
 
     def forward(self, symbols: Tensor, targets: Tensor | None = None) -> Tensor:

@@ -18,9 +18,9 @@ DECIMALS = 3  # the paper prints PPL with three decimals, so a difference of two
 
 @dataclass(frozen=True)
 class Published:
-    """What the paper prints for one cell: test PPL, its difference to plain Mamba, millions of parameters."""
+    """What the paper prints for one cell: a value, its difference to the baseline, millions of parameters."""
 
-    ppl: float | None = None
+    value: float | None = None
     delta: float | None = None
     params_m: int | None = None
 

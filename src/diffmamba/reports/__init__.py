@@ -1,71 +1,47 @@
 """Tables and figures of the paper as pure functions of run records, beside the numbers that the paper prints.
 
-    expected = cells("table2", [(run.id, run.config), ...])
-    table = build("table2", expected, records, scale="smoke")
-    show(table, console)            # terminal or plain text
-    write(table, directory)         # table.json, table.csv, table.md, index.html
+    design = designs.find("table", "table2")
+    found = results(design, [(run.id, run.config), ...], records, scale="smoke")
+    show(document(design, found), console)  # in the terminal
+    write(design, found, directory)         # table.json, table.csv, table.md, index.html
 
-The cells are the grid that is expected, in the order in which it is to be printed; `records` maps run id to the content
-of that run's `result.json`. What is not there yet is printed as missing. A new table is a module like `table2` and one
-entry in `DESIGNS`. A figure is another view of a table: a module like `figure2` and one entry in `FIGURES`.
+The planned runs come from the sweep that the design names. `records` maps the id of a run to the content of its
+`result.json`. Runs without a result are shown as missing.
+
+A new table or figure is one file in `designs/`. What a page says is a `diffmamba.document.Document`; `render` draws it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from diffmamba.errors import SettingError
-from diffmamba.paper import published
-from diffmamba.reports import figure2, table1, table2
-from diffmamba.reports.console import show
-from diffmamba.reports.files import write
-from diffmamba.reports.table import Cell, Key, Table, View, lines
+import pandas as pd
 
-__all__ = ["Cell", "Table", "build", "cells", "figures", "show", "tables", "view", "write"]
+from diffmamba.reports import designs, pictures, render
+from diffmamba.reports.cells import Cell, Results
+from diffmamba.reports.compose import document
+from diffmamba.reports.design import Design, results
+from diffmamba.reports.render import show
 
-DESIGNS = {design.name: design for design in (table1.DESIGN, table2.DESIGN)}
-TABLES = {name: View(name, name, show, write) for name in DESIGNS}
-FIGURES = {view.name: view for view in (figure2.VIEW,)}
+__all__ = ["Cell", "Design", "Results", "designs", "document", "results", "show", "write"]
 
 
-def tables() -> list[str]:
-    """The names of the tables that can be built."""
-    return sorted(TABLES)
+def write(design: Design, results: Results, directory: Path) -> list[Path]:
+    """Writes the files of a table or figure into `directory`, made if need be; returns their paths, the page last."""
+    made = document(design, results)
+    contents: dict[str, bytes | str]
+    if design.kind == "figure":
+        drawn = pictures.drawn(design.charts(results)[0], ("svg", "png", "pdf"))
+        contents = {f"{design.name}.{suffix}": picture for suffix, picture in drawn.items()}
+        contents[f"{design.name}.csv"] = design.points(results).to_csv(index=False)
+    else:
+        contents = {
+            "table.json": render.json(made),
+            "table.csv": _frame(made.data["rows"]).to_csv(index=False),
+            "table.md": render.markdown(made),
+        }
+    return render.put(contents | {"index.html": render.html(made)}, directory)
 
 
-def figures() -> list[str]:
-    """The names of the figures that can be drawn."""
-    return sorted(FIGURES)
-
-
-def view(table: str = "", figure: str = "") -> View:
-    """The table or the figure of this name."""
-    if table and figure:
-        raise SettingError(f"table={table} and figure={figure}: one at a time; leave one of them out")
-    kind, name, known = ("figure", figure, FIGURES) if figure else ("table", table, TABLES)
-    if name not in known:
-        raise SettingError(f"{kind}={name} is not known; use one of {', '.join(sorted(known))}")
-    return known[name]
-
-
-def cells(table: str, runs: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Cell]:
-    """The cells of the grid of `runs`, each an id and a resolved configuration, in grid order with every seed's run."""
-    found: dict[Key, dict[int, str]] = {}
-    for run_id, config in runs:
-        key = DESIGNS[table].key.of(config)
-        seeds = found.setdefault(key, {})
-        if config["seed"] in seeds:
-            raise SettingError(
-                f"{table} has one run for {key.label}, seed {config['seed']}, but these settings make two; "
-                "give each setting that the table does not list one value"
-            )
-        seeds[config["seed"]] = run_id
-    return [Cell(key, by_seed) for key, by_seed in found.items()]
-
-
-def build(table: str, cells: Sequence[Cell], records: Mapping[str, dict[str, Any]], scale: str) -> Table:
-    """The table of this name, with one line per cell in the order of `cells`."""
-    if table not in DESIGNS:
-        raise SettingError(f"there is no table {table!r}; table can be: {', '.join(tables())}")
-    metric = published.numbers()[table]["metric"]
-    found = lines(cells, records, metric)
-    return Table(DESIGNS[table], scale, metric, found, DESIGNS[table].caveats(scale, found))
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The rows as a data frame; `seeds` become one text, separated by blanks."""
+    return pd.DataFrame(row | {"seeds": " ".join(map(str, row["seeds"]))} for row in rows).astype({"params": "Int64"})

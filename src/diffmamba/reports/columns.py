@@ -1,31 +1,11 @@
-"""The words and digits of a table, the same in the terminal, in Markdown and on the page."""
+"""The columns that tables share, with their words and digits."""
 
-from diffmamba.paper.published import DECIMALS
-from diffmamba.reports.table import Column, Line
-
-VERDICTS = {"✓": "agrees", "✗": "disagrees", "~": "undecided", "–": "undecided"}
+from diffmamba.reports.cells import Cell
+from diffmamba.reports.design import MARKS, Column
 
 
-def value(number: float | None) -> str:
-    """A PPL or a spread, with the paper's number of decimals."""
-    return "–" if number is None else f"{number:.{DECIMALS}f}"
-
-
-def ppl(mean: float, std: float | None) -> str:
-    """`2.493 ± 0.004`; without the second half where there is one seed."""
-    return value(mean) if std is None else f"{value(mean)} ± {value(std)}"
-
-
-def delta(number: float | None) -> str:
-    """A difference with its sign; a real minus sign, and none before a zero."""
-    if number is None:
-        return "–"
-    text = f"{number:+.{DECIMALS}f}"
-    return value(0.0) if float(text) == 0 else text.replace("-", "−")
-
-
-def params(number: int | None) -> str:
-    """Parameters to three digits: `201k`, `1.23M`, `127M`."""
+def parameters(number: int | None) -> str:
+    """A number of parameters to three digits: `201k`, `1.23M`, `127M`."""
     if number is None:
         return "–"
     unit, suffix = (1e6, "M") if number >= 1e6 else (1e3, "k")
@@ -33,23 +13,25 @@ def params(number: int | None) -> str:
     return f"{number / unit:.{digits}f}{suffix}"
 
 
-def _paper_params(line: Line) -> str:
-    millions = line.cell.key.published.params_m
-    return params(None if millions is None else millions * 1_000_000)
+def _published_parameters(cell: Cell) -> str:
+    millions = cell.key.published.params_m
+    return parameters(None if millions is None else millions * 1_000_000)
 
 
-def _result(line: Line) -> str:
-    """The status where there is no PPL yet."""
-    return line.row.status if line.row.ppl_mean is None else ppl(line.row.ppl_mean, line.row.ppl_std)
+def _result(cell: Cell) -> str:
+    """`2.493 ± 0.004`; no second half where there is one seed, and the status where there is no value yet."""
+    if cell.mean is None:
+        return cell.status
+    return cell.metric.text(cell.mean) + ("" if cell.std is None else f" ± {cell.metric.text(cell.std)}")
 
 
-MODEL = Column("model", lambda line: line.cell.key.model, word=True)
-SEEDS = Column("seeds", lambda line: f"{len(line.row.seeds)}/{len(line.runs)}")
-PARAMS = Column("params", lambda line: params(line.row.params))
-PAPER_PARAMS = Column("paper params", _paper_params)
-PPL = Column("PPL ± std", _result, mark=lambda line: "gap" if line.row.ppl_mean is None else "")
-DELTA = Column("Δ", lambda line: delta(line.row.delta))
-SPREAD = Column("s", lambda line: value(line.spread))
-PAPER_PPL = Column("paper PPL", lambda line: value(line.row.paper_ppl))
-PAPER_DELTA = Column("paper Δ", lambda line: delta(line.row.paper_delta))
-SIGN = Column("sign", lambda line: line.sign, mark=lambda line: VERDICTS[line.sign])
+MODEL = Column("model", lambda cell: cell.key.model, word=True)
+SEEDS = Column("seeds", lambda cell: f"{len(cell.counted)}/{len(cell.seeds)}", short="n")
+PARAMETERS = Column("params", lambda cell: parameters(cell.parameters))
+PUBLISHED_PARAMETERS = Column("paper params", _published_parameters)
+RESULT = Column("{metric} ± std", _result, mark=lambda cell: "gap" if cell.mean is None else "")
+DELTA = Column("Δ", lambda cell: cell.metric.difference(cell.delta))
+SPREAD = Column("s", lambda cell: cell.metric.text(cell.spread))
+PUBLISHED = Column("paper {metric}", lambda cell: cell.metric.text(cell.key.published.value))
+PUBLISHED_DELTA = Column("paper Δ", lambda cell: cell.metric.difference(cell.key.published.delta))
+SIGN = Column("sign", lambda cell: cell.sign, mark=lambda cell: MARKS[cell.sign])

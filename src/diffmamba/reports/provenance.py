@@ -5,96 +5,113 @@ Revision, corpus, versions and hardware are those of the runs that count in a me
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from diffmamba.reports.record import Run
-from diffmamba.reports.table import Table
+from diffmamba.reports.cells import Results
+from diffmamba.reports.records import finite
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """The origin of a table's numbers. Counts are numbers of runs; `versions` maps a package to the versions seen."""
-
-    revisions: dict[str, int]
-    dirty: int
-    corpora: list[dict[str, Any]]
-    versions: dict[str, list[str]]
-    hardware: dict[str, int]
-    wall_seconds: float
-    tokens_per_second: tuple[float, float, float] | None
-    last_finished: str | None
+def corpora(results: Results) -> list[dict[str, Any]]:
+    """The corpora of the runs that count, each once."""
+    return _distinct(run.part("corpus") for run in results.counted)
 
 
-def of(table: Table) -> Provenance:
-    """The provenance of `table`; `tokens_per_second` is lowest, median and highest over its runs."""
-    runs = table.counted
-    speeds = [run.tokens_per_second for run in runs if run.tokens_per_second is not None]
-    return Provenance(
-        revisions=dict(Counter(str(run.git.get("revision") or "unknown") for run in runs)),
-        dirty=sum(bool(run.git.get("dirty")) for run in runs),
-        corpora=_distinct(dict(run.corpus) for run in runs if run.corpus),
-        versions=_versions(runs),
-        hardware=dict(Counter(_words(run.hardware) for run in runs if run.hardware)),
-        wall_seconds=sum(run.wall_seconds or 0.0 for run in table.runs),
-        tokens_per_second=(min(speeds), median(speeds), max(speeds)) if speeds else None,
-        last_finished=max((run.finished_at for run in runs if run.finished_at), default=None),
-    )
+def revisions(results: Results) -> dict[str, int]:
+    """How many of the runs that count were made at each git revision."""
+    return dict(Counter(str(run.part("git").get("revision") or "unknown") for run in results.counted))
 
 
-def warnings(table: Table) -> list[str]:
-    """What makes rows of this table less comparable than they look."""
-    source = of(table)
-    found = _mixed_corpora(table)
-    if len(source.revisions) > 1:
-        revisions = [
-            f"{revision[:12]} (in {count} of {len(table.counted)} runs)" for revision, count in source.revisions.items()
-        ]
-        found.append(f"Rows mix git revisions: {', '.join(revisions)}.")
-    if source.dirty:
-        found.append(f"{source.dirty} of {len(table.counted)} runs were made with uncommitted changes.")
-    return found + _unpaired(table)
+def dirty(results: Results) -> int:
+    """How many of the runs that count were made with uncommitted changes."""
+    return sum(bool(run.part("git").get("dirty")) for run in results.counted)
 
 
-def _mixed_corpora(table: Table) -> list[str]:
-    """Groups of cells that are compared although they were trained on different corpora."""
+def facts(results: Results) -> dict[str, str]:
+    """Revision, corpus, versions, hardware and time behind the numbers, in words."""
+    runs = results.counted
+    hardware = Counter(_words(run.part("hardware")) for run in runs if run.part("hardware"))
+    seconds = sum(finite(run.record.get("wall_seconds")) or 0.0 for run in results.runs)
+    speeds = [speed for run in runs if (speed := finite(run.record.get("tokens_per_second"))) is not None]
+    ends = [run.record["finished"] for run in runs if run.record.get("finished")]
+    entries = {
+        "git revision": "; ".join(f"{name} ({_share(n, results)})" for name, n in revisions(results).items()),
+        "uncommitted changes": f"in {_share(dirty(results), results)}" if dirty(results) else "none",
+        "corpus": "; ".join(map(_corpus, corpora(results))),
+        "versions": ", ".join(f"{name} {' and '.join(seen)}" for name, seen in _versions(results).items()),
+        "hardware": "; ".join(f"{name} ({_share(n, results)})" for name, n in hardware.items()),
+        "time": f"{duration(seconds)} over all runs",
+        "tokens/s": _speed(speeds),
+        "last run finished": max(ends, default=""),
+    }
+    return {name: text or "–" for name, text in entries.items()}
+
+
+def warnings(results: Results) -> list[str]:
+    """What makes cells less comparable than they look."""
+    found = _mixed_corpora(results)
+    if len(revisions(results)) > 1:
+        names = [f"{name[:12]} (in {_share(count, results)})" for name, count in revisions(results).items()]
+        found.append(f"Rows mix git revisions: {', '.join(names)}.")
+    if dirty(results):
+        found.append(f"{_share(dirty(results), results)} were made with uncommitted changes.")
+    return found + _unpaired(results)
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `13 min`, `2.5 h`: as exact as a reader cares."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _mixed_corpora(results: Results) -> list[str]:
+    """Groups of cells that are compared although their corpora differ."""
     found = []
-    for group, lines in table.groups.items():
-        corpora = _distinct(dict(run.corpus) for line in lines for run in line.counted if run.corpus)
-        if len(corpora) > 1:
-            where = f"{group}: runs" if group else "Runs"
-            found.append(f"{where} were trained on different corpora, so their PPL do not compare: {_names(corpora)}.")
+    for group, cells in results.groups.items():
+        seen = _distinct(run.part("corpus") for cell in cells for run in cell.counted)
+        if len(seen) > 1:
+            names = ", ".join(f"{corpus.get('name')} ({str(corpus.get('fingerprint'))[:12]})" for corpus in seen)
+            where, label = f"{group}: runs" if group else "Runs", results.metric.label
+            found.append(f"{where} were made on different corpora, so their {label} cannot be compared: {names}.")
     return found
 
 
-def _unpaired(table: Table) -> list[str]:
+def _unpaired(results: Results) -> list[str]:
     """Cells whose mean is over other seeds than the baseline's: their Δ also contains the difference of seeds."""
-    other = []
-    for lines in table.groups.values():
-        baseline = next((line.row.seeds for line in lines if line.cell.key.is_baseline), [])
-        other += [line.cell.label for line in lines if line.row.delta is not None and line.row.seeds != baseline]
-    return [f"Δ is taken over other seeds than mamba's in: {'; '.join(other)}."] if other else []
+    cells = [c.label for c in results.cells if c.delta is not None and c.values.keys() != c.baseline.keys()]
+    return [f"Δ is taken over other seeds than the baseline has in: {'; '.join(cells)}."] if cells else []
 
 
-def _versions(runs: Iterable[Run]) -> dict[str, list[str]]:
+def _versions(results: Results) -> dict[str, list[str]]:
     seen: dict[str, set[str]] = {}
-    for run in runs:
-        for package, version in run.versions.items():
+    for run in results.counted:
+        for package, version in run.part("versions").items():
             seen.setdefault(package, set()).add(str(version))
     return {package: sorted(seen[package]) for package in sorted(seen)}
 
 
-def _distinct(items: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def _distinct(items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for item in items:
-        if item not in found:
-            found.append(item)
+        if item and dict(item) not in found:
+            found.append(dict(item))
     return found
 
 
-def _names(corpora: Iterable[Mapping[str, Any]]) -> str:
-    return ", ".join(f"{corpus.get('name')} ({str(corpus.get('fingerprint'))[:12]})" for corpus in corpora)
+def _corpus(corpus: Mapping[str, Any]) -> str:
+    words = [f"{split} {size:,}" for split, size in (corpus.get("sizes") or {}).items()]
+    words += [f"{corpus['vocabulary']} types"] if corpus.get("vocabulary") else []
+    words += [f"fingerprint {corpus.get('fingerprint')}"]
+    return f"{corpus.get('name')} ({', '.join(words)})"
+
+
+def _share(count: int, results: Results) -> str:
+    return f"{count} of {len(results.counted)} runs"
+
+
+def _speed(speeds: list[float]) -> str:
+    return f"{median(speeds):,.0f} (median; {min(speeds):,.0f} to {max(speeds):,.0f})" if speeds else ""
 
 
 def _words(hardware: Mapping[str, Any]) -> str:

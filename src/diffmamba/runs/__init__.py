@@ -1,6 +1,5 @@
-"""Runs: their identity, their directory, their record, and how they resume."""
+"""Works and their runs: parts, identity, store, claims, records, execution."""
 
-from diffmamba.runs.identity import identity
 from diffmamba.runs.store import Record, Run, RunStore, RunTakenError
 
-__all__ = ["Record", "Run", "RunStore", "RunTakenError", "identity"]
+__all__ = ["Record", "Run", "RunStore", "RunTakenError"]

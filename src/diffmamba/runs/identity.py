@@ -1,45 +1,96 @@
-"""What determines a run's result, and the name that follows from it.
+"""What determines a result, and the name that follows from it.
 
-A run is what is built and what it is fed: the model's parts, the corpus by content, the optimiser, the budget, the
-precision and the seed. Names, paths, loggers and switches that nothing refers to are left out, so that two ways of
-writing one configuration are one run: `naive_diff` is `diff_s6` without its outer norm, and a vanilla model is the
-same run whatever its unused λ form.
+The identity of a work is the hash of what is handed to constructors: the parts that its configuration was turned into,
+not the words that it was written in. So two ways of writing one work are one run: `naive_diff` is `diff_s6` without its
+outer norm, and a vanilla model is the same run whatever its unused form of λ.
+
+- A constructor counts by the name of its class, without the module that holds it: moving a class renames no run. A
+  class that is renamed keeps its old name in an attribute `known_as`.
+- An argument with the default of its constructor is left out: a new option with a neutral default renames no run.
+- Numbers are normalised: 0 and 0.0 are one.
+- The arguments on the list `NEUTRAL` are left out, each for the reason given there. Every other one counts.
 """
 
 import hashlib
+import inspect
 import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-BUILT = ("d_model", "n_layers", "layer", "residual", "dropout", "lambda_index", "mixers", "embedding")
-"""The keys of `model` that the network is built from; all others are shorthand for use inside `mixers`."""
-FED = ("batch_size", "length", "eval_windows", "rotation_seed")
-"""The keys of `data` that say how the corpus is fed; which corpus it is, its fingerprint says."""
-NAMES_ONLY = ("schedule",)
-"""The keys of `optimizer` that other keys refer to and that say nothing by themselves."""
-BUDGET = ("steps", "epochs", "evaluate_every")
-DIVISION = ("devices", "num_nodes", "strategy")
-"""The keys of `trainer` that say among what a step's batch is divided: the same step, within rounding and but for which
-dropout is drawn. The parts that it is accumulated of belong to the identity all the same: Lightning's counters cannot
-go on with another number.
-"""
-NOT_TRAINING = (*DIVISION, "_target_", "accelerator", "log_every_n_steps", "profiler", "detect_anomaly", "benchmark")
-"""The keys of `trainer` that leave the result as it is; all others, also those a user adds, belong to the identity."""
+NEUTRAL = {
+    "Trainer.accelerator": "the same arithmetic on another device, within rounding",
+    "Trainer.devices": "a step's batch is the same, however it is divided among devices",
+    "Trainer.num_nodes": "the same for machines",
+    "Trainer.strategy": "the same for weights and optimiser",
+    "Trainer.log_every_n_steps": "how often the loss is logged",
+    "Trainer.profiler": "measures time",
+    "Trainer.detect_anomaly": "checks, and changes nothing",
+    "Trainer.benchmark": "chooses among kernels of the same result, within rounding",
+    "LanguageModellingData.eval_batch_size": "an evaluation sums over all windows",
+    "LanguageModellingData.parts": "is trainer.accumulate_grad_batches, which counts",
+    "Perplexity.batch": "a measurement sums over all windows",
+}
+"""Arguments of constructors that leave the result as it is, with the reason."""
 
 
-def determining(config: dict[str, Any], fingerprint: str) -> dict[str, Any]:
-    """The part of a resolved configuration that determines the result, with the corpus's fingerprint."""
-    return {
-        "model": {key: config["model"][key] for key in BUILT},
-        "data": {"fingerprint": fingerprint, "symbols": config["data"]["symbols"]}
-        | {key: config["data"][key] for key in FED},
-        "optimizer": {key: value for key, value in config["optimizer"].items() if key not in NAMES_ONLY},
-        "budget": {key: config["scale"][key] for key in BUDGET},
-        "trainer": {key: value for key, value in config["trainer"].items() if key not in NOT_TRAINING},
-        "seed": config["seed"],
+def name_of(content: Mapping[str, Any]) -> str:
+    """12 hexadecimal digits of the hash of what determines a result, as `canonical` gives it."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def canonical(part: Any) -> Any:
+    """Plain data that is equal for two parts exactly if they are the same.
+
+    A part is a number, text, None, a sequence or mapping of parts, a class, a `functools.partial` of a class, or an
+    instance of a dataclass. Raises TypeError for anything else.
+    """
+    if part is None or isinstance(part, bool | str):
+        return part
+    if isinstance(part, int | float):
+        return int(part) if part == part // 1 and abs(part) < 2**53 else part
+    if isinstance(part, Path):
+        return str(part)
+    if isinstance(part, Mapping):
+        return {str(key): canonical(value) for key, value in part.items()}
+    if isinstance(part, Sequence):
+        return [canonical(value) for value in part]
+    if isinstance(part, partial):
+        return _constructed(part.func, part.keywords)
+    if isinstance(part, type):
+        return _constructed(part, {})
+    if is_dataclass(part):
+        return _constructed(type(part), {field.name: getattr(part, field.name) for field in fields(part)})
+    raise TypeError(f"{type(part).__name__} has no identity: hand over numbers, text, partials or dataclasses")
+
+
+def _constructed(constructor: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The constructor's name, and those of its arguments that count."""
+    name = _stable_name(constructor)
+    defaults = {
+        parameter.name: parameter.default
+        for parameter in inspect.signature(constructor).parameters.values()
+        if parameter.default is not parameter.empty
     }
+    counted = {}
+    for key, value in arguments.items():
+        plain = canonical(value)
+        if f"{name}.{key}" in NEUTRAL or (key in defaults and _same(plain, defaults[key])):
+            continue
+        counted[key] = plain
+    return {"is": name, **counted}
 
 
-def identity(config: dict[str, Any], fingerprint: str) -> str:
-    """The run's name: 12 hexadecimal digits of the hash of what determines it."""
-    text = json.dumps(determining(config, fingerprint), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+def _stable_name(constructor: Callable[..., Any]) -> str:
+    return vars(constructor).get("known_as", constructor.__qualname__)
+
+
+def _same(plain: Any, default: Any) -> bool:
+    """Whether a canonical value is the default; True and 1 are not the same."""
+    try:
+        other = canonical(default)
+    except TypeError:  # a default that is no part, such as a function
+        return False
+    return json.dumps(plain, sort_keys=True) == json.dumps(other, sort_keys=True)

@@ -7,7 +7,8 @@ import lightning as L
 import torch
 from torch import Tensor, distributed
 
-from diffmamba.runs.store import Record, Run, write_json
+from diffmamba.atomic import write_json
+from diffmamba.runs.store import Record, Run
 
 HEARTBEAT_SECONDS = 1.0
 

@@ -1,30 +1,37 @@
-"""The run store: one directory for each run, named by the run's identity.
+"""The run store: one directory for each run, named by the run's identity. A run is a work in the store.
 
     runs/3f2a9c01b7de/
-        result.json          what happened, and everything a table needs
-        checkpoints/         last.ckpt, best.ckpt
-        csv/ wandb/ train.log
-        lock                 held while a process trains the run
+        result.json          what happened, and everything a table needs: the record
+        rows.csv             of a measurement: what was measured, by coordinates
+        checkpoints/         of a training: last.ckpt, best.ckpt
+        csv/ wandb/
+        lock                 held while a process works on the run
 
 A run whose record says "running" while nobody holds its lock was interrupted.
 """
 
 import json
-import os
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from diffmamba.atomic import write_json
 from diffmamba.errors import SettingError
 
+log = logging.getLogger(__name__)
+
 Record = dict[str, Any]
+"""The content of a run's result.json."""
+Facts = Mapping[str, Any]
+"""What is known of data by their content: name, fingerprint, sizes of the splits, size of the vocabulary."""
 
 
 class RunTakenError(RuntimeError):
-    """Another process is training this run."""
+    """Another process works on this run."""
 
 
 class Run:
@@ -36,7 +43,11 @@ class Run:
 
     @property
     def last_checkpoint(self) -> Path:
-        return self.directory / "checkpoints" / "last.ckpt"
+        return self.checkpoint("last")
+
+    def checkpoint(self, name: str) -> Path:
+        """The file of its checkpoint `last` or `best`."""
+        return self.directory / "checkpoints" / f"{name}.ckpt"
 
     def read(self) -> Record | None:
         """The record as it was last written; None if the run was never started."""
@@ -46,7 +57,7 @@ class Run:
             return None
         except json.JSONDecodeError as error:
             raise SettingError(
-                f"{self.directory / 'result.json'} is damaged ({error}); delete {self.directory}"
+                f"{self.directory / 'result.json'} is damaged ({error}); delete or restore that file"
             ) from error
 
     def share_done(self) -> float:
@@ -75,7 +86,7 @@ class Run:
         try:
             lock.acquire(timeout=0.2, poll_interval=0.02)
         except Timeout:
-            raise RunTakenError(f"run {self.id} is being trained by another process") from None
+            raise RunTakenError(f"run {self.id} is worked on by another process") from None
         try:
             yield
         finally:
@@ -99,34 +110,38 @@ class RunStore:
     def run(self, run_id: str) -> Run:
         return Run(self.directory / run_id)
 
-    def fingerprint(self, data: dict[str, Any]) -> str:
-        """The fingerprint of the corpus that the latest run with this `data` source and symbols was fed; "" if none."""
-        same = [record for record in self.records().values() if _which(record["config"]["data"]) == _which(data)]
+    def facts(self, data: Mapping[str, Any]) -> Facts | None:
+        """What the latest run with the same `data` found in it: the `corpus` of its record. None if there is none."""
+        same = [
+            record
+            for record in self.records().values()
+            if record["kind"] == "training" and _which(record["config"]["data"]) == _which(data)
+        ]
         latest = max(same, key=lambda record: record["started"], default=None)
-        return latest["corpus"]["fingerprint"] if latest else ""
+        return latest["corpus"] if latest else None
 
     def records(self) -> dict[str, Record]:
         """The record of every run that was started, by run id, with the status it has now."""
         found = {}
         for path in sorted(self.directory.glob("*/result.json")):
             run = Run(path.parent)
-            record = run.read()
+            try:
+                record = run.read()
+            except SettingError as error:  # one damaged record hides none of the others
+                log.warning("%s", error)
+                continue
             if record is not None:
+                record.setdefault("kind", "training")  # before schema 2 there was nothing else
                 if record["status"] == "running" and not run.is_taken():
                     record["status"] = "interrupted"
                 found[run.id] = record
         return found
 
 
-def _which(data: dict[str, Any]) -> list[Any]:
-    """What says which corpus a `data` configuration means; of a published one not where its files lie."""
+def _which(data: Mapping[str, Any]) -> Any:
+    """What says which data a configuration means; for a published corpus, without the place of its files."""
+    if "source" not in data:
+        return data["module"]
     places = ("path", "url", "repository") if "expected" in data["source"] else ()
     source = {key: value for key, value in data["source"].items() if key not in places}
     return [data["name"], data["symbols"], source]
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON so that an interruption leaves the old file or the new one, never half of one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    temporary.replace(path)

@@ -1,5 +1,7 @@
-"""Tasks: LightningModules, which hold the loss, the metrics and the optimiser, and nothing else."""
+"""Tasks: LightningModules that hold the loss, the metrics, what is monitored and what the headline is."""
 
-from diffmamba.tasks.language_modelling import LanguageModelling, NonFiniteLossError
+from diffmamba.tasks.language_modelling import LanguageModelling
+from diffmamba.tasks.optimization import AdamW
+from diffmamba.tasks.task import NonFiniteLossError, Task
 
-__all__ = ["LanguageModelling", "NonFiniteLossError"]
+__all__ = ["AdamW", "LanguageModelling", "NonFiniteLossError", "Task"]

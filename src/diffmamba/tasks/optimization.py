@@ -1,31 +1,57 @@
 """AdamW as in the paper: which parameters decay, and the learning rate by step."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from diffmamba.errors import SettingError
+
 UNDECAYED = ("A_log", "dt_bias", "D")  # besides biases and the gains of norms
+SCHEDULES = ("published", "to_end")
 
 
-@dataclass
+@dataclass(frozen=True)
 class AdamW:
-    """Settings of `conf/optimizer/adamw.yaml`."""
+    """The settings of `conf/optimizer/adamw.yaml`.
+
+    `schedule_steps` is the length of the cosine, warm-up included, where `schedule` is "published". It is the length
+    of the run where `schedule_steps` is None or `schedule` is "to_end".
+    """
 
     learning_rate: float
     weight_decay: float
-    betas: tuple[float, float]
+    betas: Sequence[float]
     warmup_steps: int
-    schedule_steps: int
+    schedule: str = "to_end"
+    schedule_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "weight_decay", "warmup_steps"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or value < 0:
+                raise SettingError(f"optimizer.{name}={value} must be a number of at least 0")
+        if self.schedule not in SCHEDULES:
+            raise SettingError(f"optimizer.schedule={self.schedule} is not known; use one of {', '.join(SCHEDULES)}")
+
+    def over(self, steps: int) -> "AdamW":
+        """The same optimiser with the length of the cosine as a number, for a run of so many steps."""
+        published = self.schedule_steps if self.schedule == "published" else None
+        return AdamW(
+            self.learning_rate, self.weight_decay, self.betas, self.warmup_steps, "published", published or steps
+        )
 
     def build(self, module: nn.Module) -> dict[str, Any]:
-        """What `LightningModule.configure_optimizers` returns."""
+        """What `LightningModule.configure_optimizers` returns. The length of the cosine must be known (`over`)."""
+        assert self.schedule_steps is not None
+        length = self.schedule_steps
         groups = parameter_groups(module, self.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=self.betas, fused=True)
+        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=tuple(self.betas), fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: warmup_cosine(step, self.warmup_steps, self.schedule_steps)
+            optimizer, lambda step: warmup_cosine(step, self.warmup_steps, length)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

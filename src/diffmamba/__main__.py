@@ -1,0 +1,36 @@
+"""`diffmamba COMMAND ...`, the same as `python -m diffmamba.COMMAND ...`."""
+
+import os
+import sys
+from importlib import import_module
+
+COMMANDS = {
+    "train": "train one run, or a grid with -m",
+    "sweep": "do every work of a file of sweeps/",
+    "reproduce": "a published table or figure, from its sweep to its page",
+    "report": "the same from the runs there are",
+    "measure": "take a measure of given weights",
+    "evaluate": "PPL of a trained run, and its loss by position",
+    "generate": "text from a trained run",
+    "audit": "what of the published setting can be checked without training",
+}
+
+
+def main() -> None:
+    """The entry point."""
+    sys.path.insert(0, os.getcwd())  # a user's own models and tasks lie in the working directory, as for python -m
+    command = sys.argv[1] if len(sys.argv) > 1 else ""
+    if command not in COMMANDS:
+        asked = command in ("", "-h", "--help", "help")
+        if not asked:
+            print(f"error: {command} is not a command; use one of {', '.join(COMMANDS)}", file=sys.stderr)
+            sys.exit(2)
+        print("diffmamba COMMAND [setting=value ...], or diffmamba COMMAND --help\n")
+        print("\n".join(f"  {name:10} {what}" for name, what in COMMANDS.items()))
+        sys.exit(0)
+    sys.argv = [f"diffmamba {command}", *sys.argv[2:]]
+    import_module(f"diffmamba.{command}").main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""What a measure is: given a network with its weights, it yields rows.
+
+A new measure is a dataclass with `rows`, and with the metrics it gives. Its fields are its settings, and with them its
+identity.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from diffmamba.data import Data
+from diffmamba.metric import Metric, described
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured value. Without coordinates it is a figure of the whole, such as the PPL of a split."""
+
+    measure: str
+    value: float
+    coordinates: Mapping[str, int | float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured.
+
+    Args:
+        network: in evaluation mode, on its device, in the precision of its training.
+        data: what it is measured on.
+        to_device: brings tensors to the network's device.
+        progress: told how much is done of how much.
+    """
+
+    network: nn.Module
+    data: Data
+    to_device: Callable[[Any], Any] = lambda tensors: tensors
+    progress: Callable[[int, int], None] = lambda done, total: None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        first: Tensor | None = next(self.network.parameters(), None)
+        return torch.device("cpu") if first is None else first.device
+
+
+class Measure(ABC):
+    """A measure; subclasses are frozen dataclasses."""
+
+    version: ClassVar[int] = 1
+    """Raised when the meaning of a result changes: measurements of another version are other runs."""
+    metrics: ClassVar[Mapping[str, Metric]]
+    """The figures without coordinates."""
+    headline: ClassVar[str]
+    """The figure that tables show."""
+
+    def completed(self, settings: Mapping[str, Any]) -> Self:
+        """The measure with the values that depend on the configuration of the training, so that no setting is open."""
+        return self
+
+    def check(self, data: Data) -> None:  # noqa: B027 - most measures can take all data
+        """Raises SettingError where its settings do not fit these data, before anything is computed."""
+
+    @abstractmethod
+    def rows(self, subject: Subject) -> Iterator[Row]:
+        """Everything that is measured. Rows without coordinates are the figures of `metrics`."""
+
+    @classmethod
+    def described(cls) -> dict[str, Any]:
+        """What a record says of this measure."""
+        return described(cls.__name__, cls.version, cls.headline, cls.metrics)

@@ -1,0 +1,110 @@
+"""PPL of given weights, and the loss by position in the window.
+
+Windows may overlap. Every symbol of the split but the first counts once, in the first window that holds it: with a
+small stride, each is predicted from nearly a whole window of symbols before it. Position `p`, counted from 1, is
+predicted from the `p` symbols of its window up to there.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, cast
+
+import torch
+
+from diffmamba.data import Data, LanguageModellingData
+from diffmamba.data.sliding import SlidingWindows
+from diffmamba.data.streams import IGNORED
+from diffmamba.errors import SettingError
+from diffmamba.measures.measure import Measure, Row, Subject
+from diffmamba.metric import Metric
+
+SPLITS = ("test", "val", "train")
+
+
+@dataclass(frozen=True)
+class Perplexity(Measure):
+    """Mean of -ln p over a split in sliding windows. What is None is as in training (see `completed`).
+
+    Args:
+        split: test, val or train.
+        window: symbols in a window.
+        stride: symbols from the start of a window to that of the next; None is the window.
+        batch: windows at once; None is as many symbols at once as in the evaluations of training.
+        limit: that many windows, spread evenly over the split; None is all.
+    """
+
+    split: str = "test"
+    window: int | None = None
+    stride: int | None = None
+    batch: int | None = None
+    limit: int | None = None
+
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "ppl": Metric("PPL"),
+        "nats": Metric("nats per symbol", digits=4),
+        "bits": Metric("bits per symbol", digits=4),
+        "symbols": Metric("symbols", "higher", 0),
+        "windows": Metric("windows", "higher", 0),
+    }
+    headline = "ppl"
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise SettingError(f"split={self.split} is not known; use one of {', '.join(SPLITS)}")
+        for name in ("window", "stride", "batch", "limit"):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < 0):
+                raise SettingError(f"{name}={value} must be a whole number of at least 1, or null for the default")
+
+    def completed(self, settings: Mapping[str, Any]) -> "Perplexity":
+        data = settings["data"]
+        window = self.window or data["length"]
+        batch = self.batch or max(1, data["eval_batch_size"] * data["length"] // window)
+        return replace(self, window=window, stride=self.stride or window, batch=batch, limit=self.limit or None)
+
+    def check(self, data: Data) -> None:
+        self._windows(data)
+
+    @torch.inference_mode()
+    def rows(self, subject: Subject) -> Iterator[Row]:
+        """Sums in float64 what each batch of windows costs; no more than one batch is in memory."""
+        windows = self._windows(subject.data)
+        total, predicted, done = 0.0, 0, 0
+        sums, counts = torch.zeros(windows.length, dtype=torch.float64), torch.zeros(windows.length, dtype=torch.int64)
+        for inputs, targets, counted in windows:
+            nats = subject.network(*subject.to_device((inputs, targets))).cpu().double()
+            sums += nats.sum(0)
+            counts += (targets != IGNORED).sum(0)
+            total += nats[counted].sum().item()
+            predicted += int(counted.sum())
+            done += len(inputs)
+            subject.progress(done, len(windows))
+        mean = total / predicted
+        figures = {
+            "ppl": perplexity(mean),
+            "nats": mean,
+            "bits": mean / math.log(2),
+            "symbols": predicted,
+            "windows": len(windows),
+        }
+        yield from (Row(name, value) for name, value in figures.items())
+        by_position = (sums / counts).tolist()  # the first window reaches every position
+        for position, (nats_there, count) in enumerate(zip(by_position, counts.tolist(), strict=True), start=1):
+            yield Row("nats", nats_there, {"position": position})
+            yield Row("windows", count, {"position": position})
+
+    def _windows(self, data: Data) -> SlidingWindows:
+        corpus = cast(LanguageModellingData, data).corpus
+        assert self.window is not None
+        assert self.stride is not None
+        assert self.batch is not None
+        return SlidingWindows(corpus.split(self.split), self.window, self.stride, self.batch, self.limit)
+
+
+def perplexity(nats: float) -> float:
+    """e to the nats; infinite where that is beyond a float."""
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return math.inf

@@ -1,0 +1,15 @@
+"""`python -m diffmamba.report table=table2 scale=smoke`: a published table or figure from the runs there are."""
+
+import sys
+
+from diffmamba import command_line
+from diffmamba.reproduce import run
+
+
+def main() -> None:
+    """The entry point."""
+    sys.exit(command_line.sweep_application("report", run))
+
+
+if __name__ == "__main__":
+    main()

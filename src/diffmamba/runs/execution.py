@@ -1,0 +1,179 @@
+"""One work, from its parts to its record: claimed, computed unless it is there already, and recorded.
+
+A training and a measurement go the same way. What they compute is in `training` and `measurement`.
+"""
+
+import logging
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from hydra.errors import InstantiationException
+from torch.multiprocessing.spawn import ProcessException
+
+from diffmamba.configuration import ROOT
+from diffmamba.errors import SettingError
+from diffmamba.runs import processes
+from diffmamba.runs.measurement import measure
+from diffmamba.runs.provenance import git_state, now, versions
+from diffmamba.runs.store import Record, Run, RunStore, RunTakenError
+from diffmamba.runs.training import admit, train
+from diffmamba.runs.work import Measurement, Training, Work, work_of
+
+SCHEMA = 2
+WAIT_SECONDS = 1.0  # between looks at a work that another process is doing
+
+log = logging.getLogger(__name__)
+
+
+def execute(work: Work, progress_bar: bool = True) -> Record:
+    """Does a work, and first those it needs, unless its record is already there. Returns the record.
+
+    An interrupted training goes on from its last checkpoint. A failed work is returned as it is, unless `retry_failed`
+    is set. Raises RunTakenError where another process does the same work, and SettingError before anything is written.
+
+    With several devices a training starts a process for each. Under torchrun or srun, every process calls this.
+    """
+    for needed in work.needs:
+        record = _done(needed, progress_bar)
+        if record["status"] != "finished":
+            raise SettingError(f"the training {record['id']} that this needs is {record['status']}")
+    work.check()
+    run = RunStore(work.settings["runs"]).run(work.identity())
+    with ExitStack() as claim:
+        ended = processes.agree(lambda: _admit(work, run, claim))
+        if ended is not None:
+            if processes.rank() == 0:
+                log.info("%s at %s, not %s again", ended["status"], ended["finished"], _DONE[work.kind])
+            return ended
+        try:
+            _compute(work, run, progress_bar)
+        except KeyboardInterrupt:
+            record_end(run, status="interrupted")
+            raise
+        except Exception as error:
+            record_end(run, status="failed", error=failure(error), finished=now())
+            if processes.started_elsewhere():
+                raise  # ends the other ranks
+        return processes.agree(lambda: _read(run))
+
+
+_DONE = {"training": "trained", "measurement": "measured"}
+
+
+def _done(work: Work, progress_bar: bool) -> Record:
+    """The record of a work that another one needs. Waits where another process is doing it."""
+    waiting = False
+    while True:
+        try:
+            return execute(work, progress_bar)
+        except RunTakenError as taken:
+            if not waiting:
+                log.info("%s; waiting for it", taken)
+                waiting = True
+            time.sleep(WAIT_SECONDS)
+
+
+def _compute(work: Work, run: Run, progress_bar: bool) -> None:
+    if isinstance(work, Measurement):
+        measure(work, run, progress_bar)
+        return
+    assert isinstance(work, Training)
+    count = work.execution.devices.here()
+    if count == 1 or processes.started_elsewhere():
+        train_recorded(work, run, progress_bar)
+    else:
+        processes.launch(_train_as_rank, (dict(work.settings), run, progress_bar), count)
+
+
+def train_recorded(work: Training, run: Run, progress_bar: bool) -> None:
+    """Trains in this process. The first process to fail or to be interrupted says so in the record."""
+    reached: list[int] = []
+    try:
+        train(work, run, progress_bar, reached.append)
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit
+        record_end(run, status="interrupted")
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        record_end(run, status="failed", error=failure(error, reached[-1] if reached else 0), finished=now())
+        raise
+
+
+def _train_as_rank(settings: Mapping[str, Any], run: Run, progress_bar: bool) -> None:
+    """What each process does that `execute` starts."""
+    work = work_of(settings)
+    work.check()
+    assert isinstance(work, Training)
+    train_recorded(work, run, progress_bar)
+
+
+def _admit(work: Work, run: Run, claim: ExitStack) -> Record | None:
+    """Claims the run and records that it is running. Returns the record of a work that is not to be done."""
+    claim.enter_context(run.claim())
+    record = run.read()
+    retried = work.settings["retry_failed"]
+    if record and (record["status"] == "finished" or (record["status"] == "failed" and not retried)):
+        return record
+    if isinstance(work, Training):
+        admit(work, run)
+    run.write(new_record(work, run, record))
+    return None
+
+
+def new_record(work: Work, run: Run, earlier: Record | None) -> Record:
+    """The record at the start. An interrupted training keeps the evaluations it has until its checkpoint is read."""
+    record = {
+        "schema": SCHEMA,
+        "kind": work.kind,
+        "id": run.id,
+        "status": "running",
+        "config": work.settings,
+        "error": None,
+        "git": git_state(ROOT),
+        "versions": versions(),
+        "hardware": {},
+        "operators": {},
+        "parameters": {},
+        "corpus": work.facts,
+        "wall_seconds": 0.0,
+        "started": earlier["started"] if earlier else now(),
+        "finished": None,
+    }
+    if isinstance(work, Measurement):
+        described = {"measure": work.measure.described(), "weights": work.weights_described(), "values": {}}
+        return record | described
+    assert isinstance(work, Training)
+    return record | {
+        "task": work.task.func.described(),  # type: ignore[attr-defined]
+        "weights": work.weights.described(),
+        "progress": {"step": 0, "steps": work.length.steps},
+        "evaluations": earlier["evaluations"] if earlier else [],
+        "tokens_per_second": None,
+    }
+
+
+def record_end(run: Run, **changes: Any) -> None:
+    """Says how a work ended, unless another process of the same work said so before."""
+    record = _read(run)
+    if record["status"] == "running":
+        run.write(record | changes)
+
+
+def failure(error: Exception, step: int = 0) -> dict[str, Any]:
+    """What a record says of an error: its type, its first line, the traceback, and the step it came at."""
+    cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+    lines = str(cause).strip().splitlines() or [type(cause).__name__]
+    return {
+        "type": type(cause).__name__,
+        "message": lines[-1] if isinstance(cause, ProcessException) else lines[0],  # of a rank: its traceback's last
+        "traceback": traceback.format_exc(),
+        "step": step,
+    }
+
+
+def _read(run: Run) -> Record:
+    record = run.read()
+    assert record is not None
+    return record

@@ -1,0 +1,112 @@
+"""The plan of a sweep: Hydra's own expansion of its grid into works, each with its identity, and what they need first."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from diffmamba.configuration import CONF, one_line, resolved
+from diffmamba.errors import SettingError
+from diffmamba.runs.identity import name_of
+from diffmamba.runs.store import Facts, RunStore
+from diffmamba.runs.work import Measurement, Work, work_of
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One work of a sweep and its identity. `asked` is False where it is only needed by another work."""
+
+    id: str
+    work: Work
+    asked: bool = True
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Its resolved configuration."""
+        return dict(self.work.settings)
+
+
+def expand(sweep: str, overrides: Sequence[str] = (), prepare: bool = True) -> list[Planned]:
+    """Every distinct work of `sweeps=sweep` with further overrides, in grid order, after the works it needs.
+
+    A work that stands for two rows of a published table is there twice. With `prepare` the data are prepared where
+    that has not been done; without, the run store alone is asked which data are meant, for a table of what there is.
+    Words for Hydra's launcher are left to the launcher.
+
+    Raises SettingError in one line for an unknown sweep, group or setting.
+    """
+    planned: dict[tuple[str, str], Planned] = {}
+    known = _stored()
+    for config in configurations(sweep, overrides):
+        work = work_of(config)
+        named = (lambda work: work.identity()) if prepare else (lambda work: _identity(work, known))
+        for needed in work.needs:
+            run_id = named(needed)
+            if not any(run_id == there.id for there in planned.values()):
+                planned[run_id, "needed"] = Planned(run_id, needed, asked=False)
+        run_id, stands_for = named(work), json.dumps(config["published"], sort_keys=True)
+        planned.setdefault((run_id, stands_for), Planned(run_id, work))
+    return list(planned.values())
+
+
+def configurations(sweep: str, overrides: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The resolved configuration of every cell of a sweep's grid, in grid order."""
+    for word in overrides:
+        if not word.partition("=")[1] or not word.partition("=")[0].strip("-"):
+            raise SettingError(f"{word!r} is not a setting; write name=value")
+    words = [f"sweeps={sweep}", *(word for word in overrides if not word.startswith("hydra"))]
+    try:
+        with initialize_config_dir(CONF, version_base="1.3", job_name="train"):
+            parser = OverridesParser.create()
+            fixed = [word for word in words if not parser.parse_override(word).is_sweep_override()]
+            master = compose("train", overrides=fixed, return_hydra_config=True)
+            grid = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
+            cells = BasicSweeper.split_arguments(parser.parse_overrides([*grid, *words]), max_batch_size=None)[0]
+            return [resolved(compose("train", overrides=cell)) for cell in cells]
+    except HydraException as error:
+        raise SettingError(one_line(error)) from error
+
+
+def check_launcher(launcher: str) -> None:
+    """Raises SettingError where Hydra has no launcher of this name."""
+    try:
+        with initialize_config_dir(CONF, version_base="1.3", job_name="train"):
+            compose("train", overrides=[f"hydra/launcher={launcher}"], return_hydra_config=True)
+    except HydraException as error:
+        text = one_line(error)
+        raise SettingError(f"launcher: {text} (slurm needs the extra: pip install -e '.[slurm]')") from error
+
+
+def _identity(work: Work, known: Callable[[str], Facts | None]) -> str:
+    """The identity by what the run store knows. A work whose data it has never seen gets a name of its own."""
+
+    def facts_of(work: Work) -> Facts:
+        if "corpus" not in work.module.keywords:  # type: ignore[attr-defined]  # nothing to prepare
+            return work.facts
+        facts = known(json.dumps([work.settings["runs"], work.data_settings]))
+        if facts is None:
+            raise LookupError
+        return facts
+
+    try:
+        return work.identity(facts_of)
+    except LookupError:
+        own = work.measure.described() if isinstance(work, Measurement) else None
+        return name_of({"never run": work.settings, "measure": own})
+
+
+def _stored() -> Callable[[str], Facts | None]:
+    """Looks up the facts of data in a run store, each of them once."""
+
+    @cache
+    def look(data: str) -> Facts | None:
+        runs, settings = json.loads(data)
+        return RunStore(runs).facts(settings)
+
+    return look

@@ -1,0 +1,240 @@
+"""The processes of one run: how many there are, which of them this is, and how they are started on this machine.
+
+With more than one device a run has one process for each, its ranks. `execute` starts them here. If this process is
+already one of several, started by torchrun or by srun with a task for each device, then every process of the job calls
+`execute`. The first rank keeps the record.
+"""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, TypeVar
+
+import torch
+from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
+from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.utilities import rank_zero_only
+from torch import distributed, multiprocessing
+
+from diffmamba.errors import SettingError
+
+T = TypeVar("T")
+STRATEGIES = ("auto", "ddp", "fsdp")
+LAUNCHED = "DIFFMAMBA_LAUNCHED"  # set in the processes that `launch` starts
+PATIENCE_SECONDS = 30  # for ranks that were asked to stop
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Among what the batch of a step is divided: the settings of `trainer`, and the sizes that limit them.
+
+    Args:
+        accelerator: cpu, gpu, cuda or auto.
+        devices: of this machine; auto is as many as there are and the batch divides among.
+        num_nodes: machines.
+        strategy: auto, ddp or fsdp.
+        batch_size: of an optimiser step; None where the data have none to divide.
+        parts: batches that a device's share comes in.
+    """
+
+    accelerator: str
+    devices: int | str = 1
+    num_nodes: int = 1
+    strategy: str = "auto"
+    batch_size: int | None = None
+    parts: int = 1
+
+    def __post_init__(self) -> None:
+        if self.strategy not in STRATEGIES:
+            raise SettingError(f"trainer.strategy={self.strategy} is not known; use one of {', '.join(STRATEGIES)}")
+        if type(self.num_nodes) is not int or self.num_nodes < 1:
+            raise SettingError(f"trainer.num_nodes={self.num_nodes} must be a whole number of at least 1")
+        if type(self.parts) is not int or self.parts < 1:
+            raise SettingError(f"trainer.accumulate_grad_batches={self.parts} must be a whole number of at least 1")
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether nothing but a GPU will do."""
+        return self.accelerator in ("gpu", "cuda")
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU is used here."""
+        return self.accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
+
+    def check(self) -> None:
+        """Raises SettingError where this machine does not have what is asked for."""
+        if self.wants_gpu and not torch.cuda.is_available():
+            raise SettingError("trainer.accelerator=gpu finds no CUDA device here; use trainer=cpu or trainer=auto")
+
+    def gpus(self) -> list[str]:
+        """The GPUs that runs may use here, by the names in CUDA_VISIBLE_DEVICES; none where they use the CPU."""
+        if not self.on_gpu:
+            return []
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
+
+    def here(self) -> int:
+        """Devices of the run on this machine. Raises SettingError where there are not so many."""
+        present = len(self.gpus())
+        if self.devices in ("auto", -1):
+            parts, batch_size = self.num_nodes * self.parts, self.batch_size or 1
+            return next((count for count in range(present, 1, -1) if batch_size % (count * parts) == 0), 1)
+        if type(self.devices) is not int or self.devices < 1:
+            raise SettingError(
+                f"trainer.devices={self.devices} must be a whole number of at least 1, or auto for all there are"
+            )
+        if present and self.devices > present:
+            raise SettingError(
+                f"trainer.devices={self.devices}, but there are {present} here; trainer.devices=auto takes all"
+            )
+        return self.devices
+
+    def world_size(self) -> int:
+        """Processes of the run on all machines. Raises SettingError where another number of them was started."""
+        count = self.here() * self.num_nodes
+        if self.num_nodes > 1 and not started_elsewhere():
+            raise SettingError(
+                f"trainer.num_nodes={self.num_nodes} needs a process for each device, started by torchrun or srun; "
+                "trainer.num_nodes=1 starts its own"
+            )
+        started = os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS")
+        if started_elsewhere() and started is not None and int(started) != count:
+            raise SettingError(
+                f"trainer.devices={count // self.num_nodes} with trainer.num_nodes={self.num_nodes} takes {count} "
+                f"processes, but {started} were started; set both to what was started"
+            )
+        return count
+
+    def for_lightning(self) -> dict[str, Any]:
+        """The arguments of `lightning.Trainer` about devices. Ours for fsdp is PyTorch's second one (FSDP2), which
+        saves the same checkpoint as every other strategy.
+        """
+        strategy: Any = self.strategy
+        if strategy == "fsdp":
+            strategy = ModelParallelStrategy(self.world_size(), 1, save_distributed_checkpoint=False)
+        return {
+            "accelerator": self.accelerator,
+            "devices": self.here(),
+            "num_nodes": self.num_nodes,
+            "strategy": strategy,
+            # a process that `launch` started is no part of a job of Slurm's, also inside one
+            "plugins": [LightningEnvironment()] if LAUNCHED in os.environ else [],
+        }
+
+
+def started_elsewhere() -> bool:
+    """Whether something else has started this process as one of several ranks: torchrun, srun, or `launch`."""
+    tasks = os.environ.get("SLURM_NTASKS", "1")
+    by_srun = "SLURM_PROCID" in os.environ and tasks.isdecimal() and int(tasks) > 1
+    return "LOCAL_RANK" in os.environ or by_srun
+
+
+def rank() -> int:
+    """Which rank this process is; 0 if it is alone."""
+    names = ("RANK", "SLURM_PROCID", "LOCAL_RANK") if started_elsewhere() else ()
+    return next((int(os.environ[name]) for name in names if name in os.environ), 0)
+
+
+def agree(decide: Callable[[], T]) -> T:
+    """The first rank's decision on every rank of a job that something else has started, or the first rank's error.
+
+    A process that `launch` started follows the process that started it.
+    """
+    if not started_elsewhere() or LAUNCHED in os.environ:
+        return decide()
+    _connect()
+    answer: list[Any] = [None, None]
+    if rank() == 0:
+        try:
+            answer[0] = decide()
+        except Exception as error:
+            answer[1] = error
+    distributed.broadcast_object_list(answer, src=0)
+    value, failure = answer
+    if failure is not None:
+        raise failure
+    return value
+
+
+def _connect() -> None:
+    """The process group of the job, which Lightning then finds and uses."""
+    if distributed.is_initialized():
+        return
+    if "MASTER_ADDR" not in os.environ:  # srun
+        job = SLURMEnvironment()
+        os.environ |= {"MASTER_ADDR": job.main_address, "MASTER_PORT": str(job.main_port)}
+        os.environ |= {"RANK": str(job.global_rank()), "WORLD_SIZE": str(job.world_size())}
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+
+
+def launch(function: Callable[..., None], arguments: tuple[Any, ...], processes: int) -> None:
+    """Runs `function(*arguments)` in so many processes, as the ranks of one run, and waits for all of them.
+
+    If one ends with an error, the others are ended and the error is raised here. The same holds for Ctrl-C.
+    """
+    with suppress(ValueError):  # outside the main thread
+        signal.signal(signal.SIGTERM, _interrupt)  # a run that is told to end takes its ranks with it
+    context = multiprocessing.start_processes(
+        _rank, (_free_port(), processes, function, arguments), processes, join=False, start_method="spawn"
+    )
+    try:
+        while not context.join(grace_period=PATIENCE_SECONDS):  # one that fails may leave the others waiting for it
+            pass
+    except KeyboardInterrupt:
+        _stop(context.processes)
+        raise
+
+
+def _rank(
+    local_rank: int, port: int, processes: int, function: Callable[..., None], arguments: tuple[Any, ...]
+) -> None:
+    """A rank's process. It has a process group of its own, so that Ctrl-C reaches it once, from `launch`."""
+    with suppress(OSError):
+        os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ |= {
+        LAUNCHED: "1",
+        "LOCAL_RANK": str(local_rank),
+        "RANK": str(local_rank),
+        "NODE_RANK": "0",
+        "WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    torch.set_num_threads(max(1, torch.get_num_threads() // processes))
+    # read from the environment when Lightning was imported, before it was set
+    rank_zero_only.rank = local_rank  # type: ignore[attr-defined]
+    logging.getLogger("lightning").setLevel(logging.WARNING)
+    try:
+        function(*arguments)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _stop(processes: list[Any]) -> None:
+    for process in processes:
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGINT)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.is_alive():
+            process.kill()

@@ -1,0 +1,53 @@
+"""How a work ended, in one line for people. Which figures there are, the record says."""
+
+from pathlib import Path
+
+from diffmamba.runs.store import Record
+
+
+def summary(record: Record, store: Path) -> str:
+    """The line of a command for one work."""
+    place = store / record["id"]
+    if record["status"] == "failed":
+        error = record["error"]
+        return (
+            f"error: run {record['id']} failed at step {error['step']}: {error['message']} "
+            f"(traceback in {place}/result.json; retry_failed=true goes on with it)"
+        )
+    if record["kind"] == "measurement":
+        return f"{place}: {figures(record)}, {record['wall_seconds']:.0f} s"
+    return (
+        f"{place}: {figures(record)} after {record['evaluations'][-1]['step']} steps, "
+        f"{record['parameters']['total']:,} parameters, {record['wall_seconds']:.0f} s, "
+        f"{record['tokens_per_second']:,.0f} symbols/s"
+    )
+
+
+def ending(record: Record) -> str:
+    """The line of a sweep: which of its runs, and how it ended."""
+    config = record["config"]
+    model = config["model"]
+    norm = "outer norm" if model["outer_norm"] else "no outer norm"
+    place = f"{config['data']['name']}, {model['n_layers']} layers"
+    name = f"{place}, {model['name']}, {norm}, λ {model['lambda_form']}, seed {config['seed']}"
+    if record["kind"] == "measurement":
+        name = f"{record['measure']['name']} of {name}"
+    if record["status"] == "failed":
+        return f"{name}: failed at step {record['error']['step']}: {record['error']['message']} (run {record['id']})"
+    return f"{name}: {figures(record, val=False)} in {record['wall_seconds']:.0f} s"
+
+
+def figures(record: Record, val: bool = True) -> str:
+    """The headline of a finished work, by its name and with its digits; for a training also on the val split."""
+    if record["kind"] == "measurement":
+        told, values = record["measure"], record["values"]
+        keys = [told["headline"]]
+    else:
+        told, values = record["task"], record["evaluations"][-1]
+        keys = [told["headline"], *([told["headline"].replace("test/", "val/")] if val else [])]
+    texts = []
+    for key in dict.fromkeys(keys):
+        split, _, name = key.rpartition("/")
+        metric = told["metrics"][name]
+        texts.append(f"{split} {metric['label']} {values[key]:.{metric['digits']}f}".strip())
+    return ", ".join(texts)

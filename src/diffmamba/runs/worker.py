@@ -1,0 +1,220 @@
+"""The processes that do the works of a sweep on this machine, or hand them to a cluster; and how far they are.
+
+A sweep is a Hydra multirun. On one machine several such multiruns work on the same grid side by side, each with its
+share of the cores: a run is done by the process that claims it first in the run store, and the others go on to the
+next. If a process dies, one run is interrupted, and the next call resumes it.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from diffmamba.errors import SettingError
+from diffmamba.runs.plan import Planned, check_launcher
+from diffmamba.runs.processes import Devices
+from diffmamba.runs.store import Record, RunStore
+from diffmamba.runs.summary import ending
+
+LAUNCHERS = {"slurm": "submitit_slurm"}
+POLL_SECONDS = 0.5
+PATIENCE_SECONDS = 60  # for processes that were asked to stop
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Who does the works of a sweep.
+
+    Args:
+        launcher: local, slurm, or the name of a launcher of Hydra's.
+        workers: runs at a time under local; 0 is one for each GPU or core.
+    """
+
+    launcher: str = "local"
+    workers: int = 0
+
+    def check(self) -> None:
+        """Raises SettingError for what cannot work."""
+        if self.workers < 0:
+            raise SettingError(f"workers={self.workers} must be 1 or more, or 0 for one on each GPU or core")
+        if not self.local:
+            check_launcher(self.hydra_launcher)
+
+    @property
+    def local(self) -> bool:
+        return self.launcher == "local"
+
+    @property
+    def hydra_launcher(self) -> str:
+        return LAUNCHERS.get(self.launcher, self.launcher)
+
+
+def store_of(planned: Sequence[Planned]) -> RunStore:
+    """The run store that the works of a sweep share."""
+    return RunStore(planned[0].work.settings["runs"])
+
+
+def finished(planned: Sequence[Planned]) -> int:
+    """How many works of a sweep are finished."""
+    records = _records(store_of(planned), planned)
+    return sum(record is not None and record["status"] == "finished" for record in records)
+
+
+def work_off(sweep: str, planned: Sequence[Planned], engine: Engine, words: Sequence[str], console: Console) -> None:
+    """Does the works of a sweep that the store lacks, and shows how far it is.
+
+    `words` are the settings of the grid. Ctrl-C stops all processes and is raised again.
+    """
+    store = store_of(planned)
+    pending = [item for item, record in zip(planned, _records(store, planned), strict=True) if _is_pending(item, record)]
+    if not pending:
+        return
+    engine.check()
+    for item in pending:
+        item.work.check(here=engine.local)
+    console.print(f"{len(pending)} of {len(planned)} runs to do, in {store.directory}", highlight=False)
+    with _processes(sweep, pending, engine, words, store.directory / ".sweep") as processes:
+        try:
+            _watch(processes, planned, {item.id for item in pending}, store, sweep, console)
+        except KeyboardInterrupt:
+            console.print("stopping ...")
+            _stop(processes)
+            done = finished(planned)
+            console.print(f"interrupted with {done} of {len(planned)} runs finished; the same command goes on from here")
+            raise
+    for process, log in processes.items():
+        if process.returncode != 0:
+            console.print(_trouble(process.returncode, log), markup=False, highlight=False)
+
+
+Processes = dict["subprocess.Popen[bytes]", Path]
+"""What was started, and where each writes what it says."""
+
+
+@contextmanager
+def _processes(
+    sweep: str, pending: Sequence[Planned], engine: Engine, words: Sequence[str], logs: Path
+) -> Iterator[Processes]:
+    logs.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "diffmamba.train", f"sweeps={sweep}", *words]
+    if engine.local:
+        shares = worker_shares(pending[0].work.execution.devices, engine.workers, len(pending))
+    else:
+        shares = [{}]
+        command.append(f"hydra/launcher={engine.hydra_launcher}")
+    started: Processes = {}
+    try:
+        for index, share in enumerate(shares):
+            log = logs / f"{sweep}-{index}.log"
+            with log.open("wb") as output:  # a session of its own: Ctrl-C reaches it once, from _stop
+                process = subprocess.Popen(
+                    command,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=os.environ | share,
+                    start_new_session=True,
+                    preexec_fn=_listen_to_interrupts,
+                )
+            started[process] = log
+        yield started
+    finally:
+        _stop(started)
+
+
+def worker_shares(devices: Devices, workers: int, runs: int) -> list[dict[str, str]]:
+    """What each process of a local sweep has of the machine, as environment variables: GPUs, or threads.
+
+    A process gets as many GPUs as a run takes. More processes than that share them in turn.
+    """
+    each, gpus = devices.here(), devices.gpus()
+    groups = [",".join(gpus[first : first + each]) for first in range(0, len(gpus) - each + 1, each)]
+    count = min(workers or len(groups) or max(1, _cores() // each), runs)
+    if groups:
+        return [{"CUDA_VISIBLE_DEVICES": groups[index % len(groups)]} for index in range(count)]
+    return [{"OMP_NUM_THREADS": str(max(1, _cores() // count))}] * count
+
+
+def _records(store: RunStore, planned: Sequence[Planned]) -> list[Record | None]:
+    return [store.run(item.id).read() for item in planned]
+
+
+def _is_pending(item: Planned, record: Record | None) -> bool:
+    ended = ("finished",) if item.work.settings["retry_failed"] else ("finished", "failed")
+    return record is None or record["status"] not in ended
+
+
+def _trouble(status: int, log: Path) -> str:
+    """Why a process ended with a status other than 0. What failed in a run is in its record and was told already."""
+    errors = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
+    untold = dict.fromkeys(line for line in errors if not line.startswith("error: run "))
+    return f"a process ended with status {status}: {'; '.join(untold) or f'see {log}'}"
+
+
+def _listen_to_interrupts() -> None:
+    """Undoes what a script's `&` does to its children, which would then never hear SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _stop(processes: Iterable["subprocess.Popen[bytes]"]) -> None:
+    for process in processes:
+        process.send_signal(signal.SIGINT)  # does nothing to a process that has ended
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _watch(
+    processes: Iterable["subprocess.Popen[bytes]"],
+    planned: Sequence[Planned],
+    pending: set[str],
+    store: RunStore,
+    title: str,
+    console: Console,
+) -> None:
+    """Follows the run store until the processes end; says how each run ended when it does."""
+    earlier = {run_id: (store.run(run_id).read() or {}).get("finished") for run_id in pending}
+    done = len(planned) - len(pending)
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("run {task.fields[done]} of {task.total:.0f}"),
+        TimeElapsedColumn(),
+        TextColumn("· left"),
+        TimeRemainingColumn(),
+        console=console,
+        speed_estimate_period=600,
+    )
+    with progress:
+        task = progress.add_task(title, total=len(planned), completed=done, done=done)
+        alive = True
+        while alive:
+            alive = any(process.poll() is None for process in processes)
+            under_way = 0.0
+            for item in planned:
+                if item.id not in pending:
+                    continue
+                record = store.run(item.id).read()
+                if record and record["status"] in ("finished", "failed") and record["finished"] != earlier[item.id]:
+                    pending.remove(item.id)
+                    done += 1
+                    progress.console.print(f"{done}/{len(planned)} {ending(record)}", markup=False, highlight=False)
+                elif record and record["status"] == "running":
+                    under_way += store.run(item.id).share_done()
+            progress.update(task, completed=done + under_way, done=done)
+            time.sleep(POLL_SECONDS if alive else 0)
