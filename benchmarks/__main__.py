@@ -10,12 +10,12 @@ from rich.console import Console
 from benchmarks import machine, report, sections
 from benchmarks.bench import Bench
 from benchmarks.child import ROOT
-from benchmarks.output import show, write_document
 from benchmarks.record import Section
 from benchmarks.sections import SECTIONS
 from benchmarks.sizes import CPU, CUDA, QUICK
 from diffmamba.allocator import keep_freed_memory
 from diffmamba.ops import backend
+from diffmamba.reports import show
 
 PARTIAL = "partial"  # the folder of what is not a whole run
 
@@ -41,11 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
             found.append(Section(section, f"Section {section}", "", [], [f"not started within {options.limit} s"]))
         else:
             found.append(_measured(section, bench))
-        write_document(report.document(found, facts, name), options.out / PARTIAL, name)
+        report.write(report.document(found, facts, name), options.out / PARTIAL, name)
     made = report.document(found, facts, name)
     show(made, Console())
     whole = not options.quick and options.only is None and all(section.records for section in found)
-    for path in write_document(made, options.out if whole else options.out / PARTIAL, name):
+    place = options.out if whole else options.out / PARTIAL
+    for path in [*report.write(made, place, name), *report.write_pictures(made, place)]:
         print(path)
     if device.type == "cuda" and (reason := backend.missing()):
         print(f"mamba-ssm's kernels were neither checked nor measured here: {reason}", file=sys.stderr)

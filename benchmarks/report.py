@@ -1,11 +1,13 @@
 """The sections as one document: what was reached, a table for each section, and the ratios as a picture."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from benchmarks.charts import chart
 from benchmarks.record import Record, Section
-from diffmamba.document import Block, Bullets, Document, Facts, Grid, Paragraph
+from diffmamba.document import Block, Bullets, Chart, Document, Facts, Grid, Paragraph
 from diffmamba.document import Section as Part
+from diffmamba.reports import pictures, render
 
 LEGEND = (
     "ours and the other side are medians over the rounds. ratio is the median of the ratios of the rounds, with their "
@@ -34,6 +36,17 @@ def document(sections: Sequence[Section], machine: Mapping[str, str], name: str)
         "records": [record.as_dict() for section in sections for record in section.records],
     }
     return Document(f"Benchmarks: {machine['device']}", tuple(blocks), data)
+
+
+def write(made: Document, directory: Path, name: str) -> list[Path]:
+    """Writes NAME.json and NAME.md; returns their paths."""
+    return render.put({f"{name}.json": render.json(made), f"{name}.md": render.markdown(made)}, directory)
+
+
+def write_pictures(made: Document, directory: Path) -> list[Path]:
+    """Draws the charts of a document, each into a PNG of its name; returns their paths."""
+    charts = [block for block in made.blocks if isinstance(block, Chart)]
+    return render.put({f"{one.name}.png": pictures.drawn(one, ["png"])["png"] for one in charts}, directory)
 
 
 def verdict(sections: Sequence[Section]) -> list[str]:

@@ -13,17 +13,17 @@ import torch
 from torch import nn
 
 from diffmamba.mixers import Mixer
-from diffmamba.models import Backbone, LanguageModel
+from diffmamba.models import LanguageModel
 
 D_STATE_1 = 16  # states of Mamba-1, in all of its published models
 VARIANTS = {
-    **{
-        name: (f"model={name}",)
-        for name in (
-            *("mamba", "mamba_grouped", "diff_mamba", "diff_mamba_additive", "diff_mamba_hybrid"),
-            *("diff_s6", "naive_diff"),
-        )
-    },
+    "mamba": ("model=mamba",),
+    "mamba_grouped": ("model=mamba_grouped",),
+    "diff_mamba": ("model=diff_mamba",),
+    "diff_mamba_additive": ("model=diff_mamba_additive",),
+    "diff_mamba_hybrid": ("model=diff_mamba_hybrid",),
+    "diff_s6": ("model=diff_s6",),
+    "naive_diff": ("model=naive_diff",),
     "mamba1": ("model=mamba", "model.ssm=mamba1"),
     "diff_mamba1": ("model=diff_mamba", "model.ssm=mamba1"),
     "transformer": ("model=transformer",),
@@ -47,17 +47,16 @@ class Scale:
 
 def mixer(name: str, scale: Scale, device: torch.device | str = "cpu", depth: int = 2) -> Mixer:
     """The variant's mixer by itself; of the hybrid, the differential one."""
-    d_model, mixers = _composed(name, scale)
+    model = _composed(name, scale)
     with torch.device(device):
-        return mixers[0](d_model=d_model, depth=depth)
+        return _built(model["mixers"][0])(d_model=model["d_model"], depth=depth)
 
 
 def language_model(name: str, scale: Scale, device: torch.device | str = "cpu") -> LanguageModel:
     """The variant as a whole network, without dropout."""
-    d_model, mixers = _composed(name, scale)
+    network = _built(_composed(name, scale)["network"])
     with torch.device(device):
-        backbone = Backbone(d_model, scale.n_layers, mixers, scale.layer, scale.residual)
-        return LanguageModel(scale.vocabulary, backbone, d_model)
+        return network(scale.vocabulary)
 
 
 def parameters(module: nn.Module) -> int:
@@ -66,14 +65,16 @@ def parameters(module: nn.Module) -> int:
 
 
 @cache
-def _composed(name: str, scale: Scale) -> tuple[int, list[Callable[..., Mixer]]]:
-    """The width of a variant, and what builds its mixers, to be taken in turn."""
-    from hydra import compose, initialize_config_dir
+def _composed(name: str, scale: Scale) -> dict[str, Any]:
+    """The resolved `model` configuration of a variant."""
+    from diffmamba.configuration import composed
+
+    words = [f"scale.{key}={getattr(scale, key)}" for key in ("d_model", "headdim", "d_state", "n_layers")]
+    words += [f"model.layer=[{','.join(scale.layer)}]", f"model.residual={scale.residual}", "model.dropout=0"]
+    return composed([*VARIANTS[name], *words, "model/embedding=full"])["model"]
+
+
+def _built(node: dict[str, Any]) -> Callable[..., Any]:
     from hydra.utils import instantiate
 
-    from diffmamba.configuration import CONF, resolved
-
-    sizes = [f"scale.{key}={getattr(scale, key)}" for key in ("d_model", "headdim", "d_state")]
-    with initialize_config_dir(CONF, version_base="1.3"):
-        model: dict[str, Any] = resolved(compose("train", overrides=[*VARIANTS[name], *sizes]))["model"]
-    return model["d_model"], [instantiate(mixer) for mixer in model["mixers"]]
+    return instantiate(node)

@@ -72,25 +72,24 @@ def _train(words: list[str], folder: Path, device: torch.device, turns: "_Turns"
 
     The only function here that knows how the package builds and runs a training.
     """
-    from hydra import compose, initialize_config_dir
-
-    from diffmamba.build import build_network, build_optimizer, check
-    from diffmamba.configuration import CONF, resolved
-    from diffmamba.run import new_record, train
+    from diffmamba.configuration import composed
     from diffmamba.runs import RunStore
+    from diffmamba.runs.execution import new_record
+    from diffmamba.runs.training import train
+    from diffmamba.runs.work import Training, build_network
 
-    with initialize_config_dir(CONF, version_base="1.3"):
-        config = resolved(compose("train", overrides=words))
-    data = check(config)
-    network = build_network(config["model"], data.corpus.vocabulary.size).to(device)
-    optimizer = build_optimizer(config, config["scale"]["steps"]).build(network)
+    work = Training.of(composed(words))
+    work.check()
+    data = work.data
+    network = build_network(work.network, data.vocabulary_size).to(device)
+    optimizer = work.optimizer.over(work.length.steps).build(network)
     turns.other = _bare_steps(network, optimizer, data.train_streams(0, 1), device)
     served = data.train_dataloader
-    data.train_dataloader = lambda: _Served(served(), turns)  # type: ignore[method-assign]
+    data.train_dataloader = lambda: _Served(served(), turns)
     found = RunStore(folder).run("loop")
     found.directory.mkdir(parents=True)
-    found.write(new_record(config, data, found, None))
-    train(config, data, found, progress_bar=False)
+    found.write(new_record(work, found, None))
+    train(work, found, progress_bar=False)
 
 
 def _bare_steps(
