@@ -10,7 +10,6 @@ from rich.console import Console
 from benchmarks import machine, report, sections
 from benchmarks.bench import Bench
 from benchmarks.child import ROOT
-from benchmarks.record import Section
 from benchmarks.sections import SECTIONS
 from benchmarks.sizes import CPU, CUDA, QUICK
 from diffmamba.allocator import keep_freed_memory
@@ -18,6 +17,7 @@ from diffmamba.ops import backend
 from diffmamba.reports import show
 
 PARTIAL = "partial"  # the folder of what is not a whole run
+WIDTH = 140  # columns of what is printed into a file
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,12 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
     name, found = machine.slug(device), []
     for section in (section for section in SECTIONS if section in (options.only or SECTIONS)):
         if options.limit is not None and bench.seconds > options.limit:
-            found.append(Section(section, f"Section {section}", "", [], [f"not started within {options.limit} s"]))
+            found.append(sections.left_out(section, f"was not started: the limit of {options.limit} s was over"))
         else:
-            found.append(_measured(section, bench))
+            found.append(sections.run(section, bench))
         report.write(report.document(found, facts, name), options.out / PARTIAL, name)
     made = report.document(found, facts, name)
-    show(made, Console())
+    show(made, Console(width=None if sys.stdout.isatty() else WIDTH))
     whole = not options.quick and options.only is None and all(section.records for section in found)
     place = options.out if whole else options.out / PARTIAL
     for path in [*report.write(made, place, name), *report.write_pictures(made, place)]:
@@ -51,15 +51,6 @@ def main(arguments: list[str] | None = None) -> int:
     if device.type == "cuda" and (reason := backend.missing()):
         print(f"mamba-ssm's kernels were neither checked nor measured here: {reason}", file=sys.stderr)
     return int(not all(section.records for section in found))
-
-
-def _measured(name: str, bench: Bench) -> Section:
-    section = sections.run(name, bench)
-    if bench.device.type == "cuda":
-        torch.cuda.empty_cache()
-    if not section.records:
-        bench.tell(f"{name}: {section.notes}")
-    return section
 
 
 def _parser() -> argparse.ArgumentParser:

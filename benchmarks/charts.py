@@ -1,4 +1,4 @@
-"""The ratios of the report as one picture. The colour tells the model, the line the mode."""
+"""The ratios of the report as one picture. The colour tells the model; light or dashed is a forward pass alone."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -6,10 +6,22 @@ from benchmarks.passes import JUDGED
 from benchmarks.record import Record, Section
 from diffmamba.document import Chart, Panel, Series
 
-COLOURS = {"mamba": "#4d4d4d", "diff_mamba": "#0072b2", "transformer": "#d55e00", "mamba1": "#009e73"}
-OTHER, LIGHT, DARK, AIM = "#8c8c8c", "#9ecae1", "#0072b2", "#d55e00"
-COLUMNS, PANEL_SIZE = 3, (5.0, 3.6)  # inches
+COLOURS = {
+    "mamba": "#4d4d4d",
+    "mamba_grouped": "#8c8c8c",
+    "diff_mamba": "#0072b2",
+    "diff_mamba_hybrid": "#56b4e9",
+    "transformer": "#d55e00",
+    "published": "#009e73",
+    "forward": "#9ecae1",
+    JUDGED: "#0072b2",
+    "target": "#d55e00",
+}
+COLUMNS, PANEL_SIZE = 3, (4.2, 3.0)  # inches
+CAPTION = "Ratios with half the distance of their quartiles. A dashed line is a forward pass alone."
 TIMES_MAMBA = "time, mamba's = 1"
+
+SHIFTS = {"forward": -0.2, JUDGED: 0.2}  # of a mode's ratio from the middle of its row
 
 Point = tuple[str, str, float, float]  # the label of the line it belongs to, the mode, x, y
 
@@ -24,7 +36,7 @@ def chart(sections: Sequence[Section], device: str, name: str) -> Chart | None:
     width = max(map(len, rows))
     full = tuple(row + (None,) * (width - len(row)) for row in rows)
     size = (PANEL_SIZE[0] * width, PANEL_SIZE[1] * len(rows) + 0.4)
-    return Chart(name, device, full, "The ratios of this report as pictures.", size=size)
+    return Chart(name, device, full, "The ratios of this report as pictures.", CAPTION, size)
 
 
 def _of(section: str, wanted: Callable[[Record], bool] = lambda record: True) -> Callable[[Record], bool]:
@@ -40,30 +52,22 @@ def _bars(
         found = [record for record in records if wanted(record)]
         names = tuple(dict.fromkeys(record.at[row] for record in found))
 
-        def series(label: str, colour: str, of: Sequence[Record]) -> Series:
-            shift = 0.0 if "mode" not in of[0].at else 0.2 if label == JUDGED else -0.2
-            return Series(
-                label,
-                tuple(record.ratio.median for record in of),
-                tuple(names.index(record.at[row]) + shift for record in of),
-                colour,
-                line="",
-                marker="o",
-                error=tuple((record.ratio.high - record.ratio.low) / 2 for record in of),
-            )
+        def height(record: Record) -> float:
+            return names.index(record.at[row]) + SHIFTS.get(record.at.get("mode", ""), 0.0)
 
-        by_mode = {mode: [one for one in found if one.at.get("mode", JUDGED) == mode] for mode in ("forward", JUDGED)}
-        drawn = [series(mode, DARK if mode == JUDGED else LIGHT, of) for mode, of in by_mode.items() if of]
-        aims = [
-            (bound, names.index(record.at[row]) + (0.2 if "mode" in record.at else 0.0))
-            for record in found
-            if record.target is not None
-            for bound in (record.target.least, record.target.most)
-            if bound is not None
-        ]
-        if aims:
-            xs, ys = zip(*aims, strict=True)
-            drawn.append(Series("target", xs, ys, AIM, line="", marker="|"))
+        def series(label: str, points: Sequence[tuple[float, float]], marker: str, error: Sequence[float]) -> Series:
+            xs, ys = zip(*points, strict=True)
+            return Series(label, xs, ys, COLOURS[label], line="", marker=marker, error=tuple(error))
+
+        drawn = []
+        for mode in SHIFTS:
+            of = [record for record in found if record.at.get("mode", JUDGED) == mode]
+            points = [(record.ratio.median, height(record)) for record in of]
+            halves = [(record.ratio.high - record.ratio.low) / 2 for record in of]
+            drawn += [series(mode, points, "o", halves)] if of else []
+        judged = [(record.target, height(record)) for record in found if record.target is not None]
+        aims = [(bound, y) for aim, y in judged for bound in (aim.least, aim.most) if bound is not None]
+        drawn += [series("target", aims, "|", ())] if aims else []
         lines = (("x", 1.0),)
         return Panel(title, tuple(drawn), x_label, x_scale=x_scale, y_names=names, lines_at=lines) if found else None
 
@@ -86,9 +90,9 @@ def _curves(
             lines.setdefault((label, mode), {})[x] = y
         series = [
             Series(
-                f"{label}, {mode}" if mode else label,
+                label,
                 *zip(*sorted(line.items()), strict=True),
-                COLOURS.get(label, OTHER),
+                COLOURS[label],
                 line="dashed" if mode == "forward" else "solid",
                 marker="o",
             )

@@ -4,7 +4,10 @@ A module is imported when its section is run, so that what one of them needs, su
 that section where it is missing.
 """
 
+import traceback
 from importlib import import_module
+
+import torch
 
 from benchmarks.bench import Bench
 from benchmarks.record import Section
@@ -18,7 +21,14 @@ def run(name: str, bench: Bench) -> Section:
         return import_module(f"{__name__}.{name}").run(bench)
     except Exception as error:  # whatever is wrong with one section, the others are still worth having
         first = (str(error).splitlines() or [""])[0]
-        return Section(name, f"Section {name}", "", [], [f"{FAILED} ({type(error).__name__}: {first})"])
+        bench.tell(f"{name} failed")
+        traceback.print_exc()
+        return left_out(name, f"failed ({type(error).__name__}: {first})")
+    finally:
+        if bench.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
-FAILED = "This section failed"
+def left_out(name: str, why: str) -> Section:
+    """A section without rows."""
+    return Section(name, name, "", [], [f"The section {name} {why}."])
