@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.passes import draw
-from benchmarks.record import Section, Target
+from benchmarks.record import Target
 from benchmarks.sizes import Sizes
 from benchmarks.targets import TARGETS
 from benchmarks.timing import Call, Clock, Patience
@@ -62,17 +62,3 @@ class Bench:
         """Seconds of each case by round; says what it is at first."""
         self.tell(what)
         return self.clock.compare(cases, patience or self.sizes.patience)
-
-    def fitting(self, section: Section, what: str, cases: Cases) -> dict[str, Call]:
-        """Those of some cases that a GPU has the memory for; the others are noted. A CPU is taken to have enough."""
-        if self.device.type == "cpu":
-            return dict(cases)
-        kept = {}
-        for name, call in cases.items():
-            try:
-                call()
-                kept[name] = call
-            except torch.OutOfMemoryError:
-                section.notes.append(f"{what}, {name}: more than the memory of this device")
-            torch.cuda.empty_cache()
-        return kept

@@ -8,7 +8,7 @@ call, less what was resident just before. Linux tells the peak of a process as V
 import resource
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -31,24 +31,21 @@ def peak(bench: Bench, variant: str, scale: Scale, batch: int, length: int, mode
     as in the paper's table 7. On a CPU it runs in a child process.
     """
     bench.tell(f"memory: {variant}, {mode}, batch {batch}, length {length}")
-    case = {"variant": variant, "scale": asdict(scale), "batch": batch, "length": length, "mode": mode}
-    on = bench.device.type
-    return of_case(device=on, **case) if on == "cuda" else child.call(of_case, device=on, **case)
+    case = {"device": bench.device, "variant": variant, "scale": scale, "batch": batch, "length": length, "mode": mode}
+    return of_case(**case) if bench.device.type == "cuda" else child.call(of_case, **case)
 
 
-def of_case(device: str, variant: str, scale: dict, batch: int, length: int, mode: str) -> int:
-    """One case, in the process that calls it; arguments are plain data."""
-    sizes, place = Scale(**{**scale, "layer": tuple(scale["layer"])}), torch.device(device)
-    build = language_model if mode == NETWORK else mixer
-    module = build(variant, sizes, place)
+def of_case(device: torch.device, variant: str, scale: Scale, batch: int, length: int, mode: str) -> int:
+    """One case, in the process that calls it."""
+    module = (language_model if mode == NETWORK else mixer)(variant, scale, device)
 
     def pass_over(positions: int) -> Call:
         if mode != NETWORK:
-            return passes(module, draw(batch, positions, module.in_proj.in_features, device=place))[mode]
-        symbols = torch.zeros(batch, positions, dtype=torch.long, device=place)
+            return passes(module, draw(batch, positions, module.in_proj.in_features, device=device))[mode]
+        symbols = torch.zeros(batch, positions, dtype=torch.long, device=device)
         return lambda: _keep_graph(module, symbols)
 
-    return peak_bytes(place, pass_over(length), pass_over(min(length, WARM_UP_LENGTH)))
+    return peak_bytes(device, pass_over(length), pass_over(min(length, WARM_UP_LENGTH)))
 
 
 def _keep_graph(network: torch.nn.Module, symbols: torch.Tensor) -> None:
@@ -67,18 +64,11 @@ def peak_bytes(device: torch.device, call: Callable[[], object], warm_up: Callab
         call()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    _set_peak_back()
+    with suppress(OSError):  # where the system can, the peak becomes the present size
+        Path("/proc/self/clear_refs").write_text("5")
     before = _peak_resident()
     call()
     return max(_peak_resident() - before, PAGE)
-
-
-def _set_peak_back() -> None:
-    """Makes the peak the present size, where the system can."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
 
 
 def _peak_resident() -> int:
@@ -86,5 +76,4 @@ def _peak_resident() -> int:
         status = Path("/proc/self/status").read_text()
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
     except (OSError, StopIteration):
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

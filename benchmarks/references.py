@@ -32,7 +32,7 @@ Function = Callable[..., Tensor]
 
 
 def measure(
-    batch: int, length: int, heads: int, headdim: int, d_state: int, patience: dict[str, Any]
+    batch: int, length: int, heads: int, headdim: int, d_state: int, patience: Patience
 ) -> dict[str, tuple[float, dict[str, dict[str, list[float]]]]]:
     """By reference: how far it is off ours, and the seconds of both by mode and round. In a child process."""
     their_scan, their_ssd = _import()
@@ -57,7 +57,7 @@ def measure(
         found[name] = (
             difference,
             {
-                mode: clock.compare({side: calls[mode] for side, calls in sides.items()}, Patience(**patience))
+                mode: clock.compare({side: calls[mode] for side, calls in sides.items()}, patience)
                 for mode in sides["ours"]
             },
         )

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from benchmarks.bench import Bench
-from benchmarks.floors import copy_rate, step_seconds
 from benchmarks.passes import precision
 from benchmarks.record import Section, Target
 from benchmarks.timing import Spread, rounds
@@ -19,7 +18,7 @@ TEXT = (
     "generate {new}, the most likely each time; mamba_grouped has diff_mamba's shapes. Symbols per second, prompt "
     "included as in figure 9, and of the steps alone; all models in turns. Then the time of a step after more and more "
     "symbols, relative to the first position, batch 1. The first position is timed twice, which shows what noise is: a "
-    "step is flat if it is within that, or within 3 %. floor is weights and states moved once a step."
+    "step is flat if it is within that, or within 3 %."
 )
 OURS, BASE, EQUAL, ATTENTION = "diff_mamba", "mamba", "mamba_grouped", "transformer"
 TOLERANCE = 0.03  # however quiet the machine was
@@ -32,15 +31,14 @@ def run(bench: Bench) -> Section:
     text = TEXT.format(layers=at.n_layers, d_model=at.d_model, prompt=sizes.prompt, new=sizes.new)
     section = Section("decoding", "Decoding", text)
     networks = {name: bench.network(name, at).eval() for name in (BASE, EQUAL, OURS, ATTENTION)}
-    rate = copy_rate(bench.device)
     for batch in sizes.batches:
-        _throughput(bench, section, networks, batch, rate)
+        _throughput(bench, section, networks, batch)
     for name in (BASE, OURS, ATTENTION):
-        _by_position(bench, section, name, networks[name], rate)
+        _by_position(bench, section, name, networks[name])
     return section
 
 
-def _throughput(bench: Bench, section: Section, networks: dict[str, LanguageModel], batch: int, rate: float) -> None:
+def _throughput(bench: Bench, section: Section, networks: dict[str, LanguageModel], batch: int) -> None:
     sizes = bench.sizes
     bench.tell(f"decoding: batch {batch}")
     prompt = torch.randint(sizes.decoding.vocabulary, (batch, sizes.prompt), device=bench.device)
@@ -51,21 +49,12 @@ def _throughput(bench: Bench, section: Section, networks: dict[str, LanguageMode
     taken = rounds(samplers, sizes.patience_with_networks)
     whole = {name: [batch * sizes.new / (first + rest) for first, rest in taken[name]] for name in networks}
     steps = {name: [batch * (sizes.new - 1) / rest for _, rest in taken[name]] for name in networks}
-    least = step_seconds(networks[OURS], _bytes(networks[OURS].allocate_state(batch)), rate)
-    for what, speeds, floor in (("prompt included", whole, None), ("steps alone", steps, batch / least)):
+    for what, speeds in (("prompt included", whole), ("steps alone", steps)):
         for other in (name for name in networks if name != OURS):
             judged = other != ATTENTION and what == "prompt included"
-            section.add(
-                f"{OURS} ÷ {other}, batch {batch}, {what}",
-                speeds[OURS],
-                speeds[other],
-                unit="symbols/s",
-                target=bench.target(f"generation at batch {batch}") if judged else None,
-                floor=floor,
-                other_model=other,
-                batch=batch,
-                what=what,
-            )
+            name, sides = f"{OURS} ÷ {other}, batch {batch}, {what}", (speeds[OURS], speeds[other])
+            aim = bench.target(f"generation at batch {batch}") if judged else None
+            section.add(name, *sides, unit="symbols/s", target=aim, variant=other, batch=batch, what=what)
 
 
 def _generation(bench: Bench, network: LanguageModel, prompt: Tensor) -> tuple[float, float]:
@@ -80,7 +69,7 @@ def _generation(bench: Bench, network: LanguageModel, prompt: Tensor) -> tuple[f
         return first - start, bench.clock.now() - first
 
 
-def _by_position(bench: Bench, section: Section, name: str, network: LanguageModel, rate: float) -> None:
+def _by_position(bench: Bench, section: Section, name: str, network: LanguageModel) -> None:
     sizes = bench.sizes
     base = sizes.positions[0]
     bench.tell(f"decoding: {name} by position")
@@ -95,16 +84,9 @@ def _by_position(bench: Bench, section: Section, name: str, network: LanguageMod
     flat = None if name == ATTENTION else Target(least=1 - width, most=1 + width)
     for key in (again, *map(str, sizes.positions[1:])):
         position = base if key == again else int(key)
-        section.add(
-            f"{name}, step at {position:,} ÷ {base:,}" + (" (noise)" if key == again else ""),
-            taken[key],
-            taken[str(base)],
-            unit="µs",
-            target=None if key == again else flat,
-            floor=step_seconds(network, _bytes(states[str(position)]), rate),
-            variant=name,
-            position=position,
-        )
+        words = f"{name}, step at {position:,} ÷ {base:,}" + (" (noise)" if key == again else "")
+        sides, aim = (taken[key], taken[str(base)]), None if key == again else flat
+        section.add(words, *sides, unit="µs", target=aim, variant=name, position=position)
 
 
 def _steps(bench: Bench, network: LanguageModel, states: list[object]) -> Callable[[], float]:
@@ -141,12 +123,3 @@ def _filled(cache: Cache, position: int) -> Cache:
     buffer = cache.buffer
     dtype = torch.bfloat16 if buffer.is_cuda else buffer.dtype
     return cache.append(torch.randn(len(buffer), position, *buffer.shape[2:], device=buffer.device, dtype=dtype))
-
-
-def _bytes(state: object) -> int:
-    """What a state takes; of a cache only its entries count."""
-    if isinstance(state, Cache):
-        return state.entries.nbytes
-    if isinstance(state, Tensor):
-        return state.nbytes
-    return sum(map(_bytes, state)) if isinstance(state, tuple | list) else 0

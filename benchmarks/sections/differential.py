@@ -3,8 +3,7 @@
 import torch
 
 from benchmarks.bench import Bench
-from benchmarks.floors import FLOOR, projections
-from benchmarks.passes import JUDGED, MODES, off_by, passes, precision
+from benchmarks.passes import JUDGED, MODES, Projections, off_by, passes, precision
 from benchmarks.record import Section
 from benchmarks.two_blocks import TwoBlocks
 from benchmarks.variants import parameters
@@ -31,7 +30,7 @@ def run(bench: Bench) -> Section:
         difference = off_by(ours(x), sequence(x))
     section.notes += [f"Parameters: {counts}.", f"The two blocks' output is that of the one pass to {difference:.0e}."]
     calls = {name: passes(module, x) for name, module in {**modules, SEQUENCE: sequence}.items()}
-    calls[FLOOR] = projections(ours, sizes.batch, sizes.length, bench.device)
+    calls["floor"] = Projections(ours).passes(sizes.batch, sizes.length, bench.device)
     for mode in MODES:
         taken = bench.compare(f"differential: {mode}", {name: call[mode] for name, call in calls.items()})
         for name, words, aim in (
@@ -39,14 +38,7 @@ def run(bench: Bench) -> Section:
             (PLAIN, f"{OURS} ÷ {PLAIN}", ""),
             (SEQUENCE, f"{SEQUENCE} ÷ {OURS}", SEQUENCE),
         ):
-            section.add(
-                f"{words}, {mode}",
-                taken[OURS],
-                taken[name],
-                faster=name == SEQUENCE,
-                target=bench.target(aim) if mode == JUDGED else None,
-                floor=min(taken[FLOOR]),
-                peer=words,
-                mode=mode,
-            )
+            judged = {"target": bench.target(aim) if mode == JUDGED else None, "floor": min(taken["floor"])}
+            sides = (taken[OURS], taken[name])
+            section.add(f"{words}, {mode}", *sides, faster=name == SEQUENCE, **judged, peer=words, mode=mode)
     return section

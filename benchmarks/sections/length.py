@@ -41,26 +41,15 @@ def _time(bench: Bench, section: Section, variant: str, mode: str, batches: dict
     base = bench.sizes.lengths[1]
     module = bench.mixer(variant)
     cases = {str(length): passes(module, bench.input(batch, length))[mode] for length, batch in batches.items()}
-    what = f"length: {variant}, {mode} {aside}".rstrip()
-    taken = bench.compare(what, bench.fitting(section, what, cases))
+    taken = bench.compare(f"length: {variant}, {mode} {aside}".rstrip(), cases)
     per_token = {
-        length: [seconds / (length * batch) for seconds in taken[str(length)]]
-        for length, batch in batches.items()
-        if str(length) in taken
+        length: [seconds / (length * batch) for seconds in taken[str(length)]] for length, batch in batches.items()
     }
-    for length in (length for length in per_token if length != base):
-        section.add(
-            f"{variant}, {mode}, {length:,} ÷ {base:,} {aside}".rstrip(),
-            per_token[length],
-            per_token[base],
-            unit="µs",
-            target=bench.target("time per token") if variant != ATTENTION and length > base else None,
-            variant=variant,
-            mode=mode,
-            length=length,
-            base=base,
-            batch=batches[length],
-        )
+    for length in (length for length in batches if length != base):
+        name = f"{variant}, {mode}, {length:,} ÷ {base:,} {aside}".rstrip()
+        aim = bench.target("time per token") if variant != ATTENTION and length > base else None
+        at = {"variant": variant, "mode": mode, "length": length, "base": base, "batch": batches[length]}
+        section.add(name, per_token[length], per_token[base], unit="µs", target=aim, **at)
 
 
 def _memory(bench: Bench, section: Section, variant: str, mode: str) -> None:
@@ -71,14 +60,6 @@ def _memory(bench: Bench, section: Section, variant: str, mode: str) -> None:
         length: memory.peak(bench, variant, sizes.mixer, 1, length, mode) / length for length in sizes.memory_lengths
     }
     for length in longer:
-        section.add(
-            f"{variant}, memory of {mode}, {length:,} ÷ {base:,}",
-            [per_token[length]],
-            [per_token[base]],
-            unit="kB",
-            target=bench.target("memory per token"),
-            variant=variant,
-            mode=mode,
-            length=length,
-            base=base,
-        )
+        name, aim = f"{variant}, memory of {mode}, {length:,} ÷ {base:,}", bench.target("memory per token")
+        at = {"variant": variant, "mode": mode, "length": length, "base": base}
+        section.add(name, [per_token[length]], [per_token[base]], unit="kB", target=aim, **at)

@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import chain, repeat
 from pathlib import Path
@@ -47,11 +47,9 @@ def _loop(bench: Bench, section: Section, folder: Path, name: str, settings: tup
     steps = bench.sizes.loop_steps + WARM_UP
     bench.tell(f"loop, {name}: {steps} steps of a run and of a bare loop in turns")
     folder.mkdir()
-    turns = _Turns()
-    _train(_words(bench, folder, steps, settings), folder, bench.device, turns)
-    ours, bare = turns.ours[WARM_UP:], turns.bare[WARM_UP : len(turns.ours)]
-    aim = bench.target("bare loop")
-    section.add(f"a run ÷ a bare loop, {name}", ours, bare, target=aim, steps=len(ours), settings=list(settings))
+    taken = _train(_words(bench, folder, steps, settings), folder, bench.device)
+    sides = (taken["ours"][WARM_UP:], taken["other"][WARM_UP : len(taken["ours"])])
+    section.add(f"a run ÷ a bare loop, {name}", *sides, target=bench.target("bare loop"), settings=list(settings))
 
 
 def _words(bench: Bench, folder: Path, steps: int, settings: tuple[str, ...]) -> list[str]:
@@ -67,8 +65,8 @@ def _words(bench: Bench, folder: Path, steps: int, settings: tuple[str, ...]) ->
     ]
 
 
-def _train(words: list[str], folder: Path, device: torch.device, turns: "_Turns") -> None:
-    """Trains as `diffmamba.train` does, with bare steps of another network in turns with its own.
+def _train(words: list[str], folder: Path, device: torch.device) -> dict[str, list[float]]:
+    """Trains as `diffmamba.train` does, with steps of a bare loop in turns with its own; the seconds of both.
 
     The only function here that knows how the package builds and runs a training.
     """
@@ -83,13 +81,14 @@ def _train(words: list[str], folder: Path, device: torch.device, turns: "_Turns"
     data = work.data
     network = build_network(work.network, data.vocabulary_size).to(device)
     optimizer = work.optimizer.over(work.length.steps).build(network)
-    turns.other = _bare_steps(network, optimizer, data.train_streams(0, 1), device)
-    served = data.train_dataloader
-    data.train_dataloader = lambda: _Served(served(), turns)
+    bare_steps = _bare_steps(network, optimizer, data.train_streams(0, 1), device)
+    served, seconds = data.train_dataloader, {"ours": [], "other": []}
+    data.train_dataloader = lambda: _Turns(served(), bare_steps, seconds)
     found = RunStore(folder).run("loop")
     found.directory.mkdir(parents=True)
     found.write(new_record(work, found, None))
     train(work, found, progress_bar=False)
+    return seconds
 
 
 def _bare_steps(
@@ -108,22 +107,14 @@ def _bare_steps(
 
 @dataclass
 class _Turns:
-    """Seconds of the steps of both loops, and what takes a step of the bare one."""
-
-    other: Iterator[Tensor] = field(default_factory=lambda: iter(()))
-    ours: list[float] = field(default_factory=list)
-    bare: list[float] = field(default_factory=list)
-
-
-@dataclass
-class _Served:
     """Stands where the loop asks for a batch: what passes between two such moments is the loop's own step.
 
-    Between two batches a bare step is taken, outside the time of the loop's own.
+    Between two batches a step of the bare loop is taken, outside the time of the loop's own.
     """
 
     streams: TrainStreams
-    turns: _Turns
+    bare_steps: Iterator[Tensor]
+    seconds: dict[str, list[float]]
 
     def __len__(self) -> int:
         return len(self.streams)
@@ -132,14 +123,14 @@ class _Served:
         batches = iter(self.streams)
         while True:
             start = _now()
-            next(self.turns.other)
+            next(self.bare_steps)
             handed = _now()
-            self.turns.bare.append(handed - start)
+            self.seconds["other"].append(handed - start)
             batch = next(batches, None)
             if batch is None:
                 return
             yield batch
-            self.turns.ours.append(_now() - handed)
+            self.seconds["ours"].append(_now() - handed)
 
 
 def _now() -> float:
@@ -157,26 +148,7 @@ def _loader(bench: Bench, section: Section, folder: Path) -> None:
         symbols = np.memmap(folder / "symbols.bin", dtype, "r")
         length = 512 if bench.sizes.loader_share == 1 else 32
         batches = chain.from_iterable(repeat(TrainStreams(symbols, batch, length)))
-        before, tokens = _own_memory(), batch * length
         taken = bench.compare(f"loader: {name}", {"loader": lambda: next(batches)})["loader"]  # noqa: B023
-        section.add(
-            f"loader, {name}: against 20M tokens/s",
-            taken,
-            [tokens / ASKED] * len(taken),
-            faster=True,
-            target=bench.target("loader"),
-            floor=tokens * (2 * np.dtype(dtype).itemsize + 16) / COPY_RATE,
-            tokens=tokens,
-            corpus=len(array),
-        )
-        grown = f"{max(0, _own_memory() - before) / 2**20:.0f} MB of its own memory for {symbols.nbytes / 2**20:.0f} MB"
-        section.notes.append(f"{name}: the loader took {grown} of corpus.")
-
-
-def _own_memory() -> int:
-    """Bytes of this process that no file backs; 0 where the system does not tell."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")), 0)
+        tokens, aim = batch * length, bench.target("loader")
+        asked, least = [tokens / ASKED] * len(taken), tokens * (2 * np.dtype(dtype).itemsize + 16) / COPY_RATE
+        section.add(f"loader, {name}: against 20M tokens/s", taken, asked, faster=True, target=aim, floor=least)

@@ -6,8 +6,7 @@ import torch
 
 from benchmarks import child, references
 from benchmarks.bench import Bench
-from benchmarks.floors import FLOOR, projections
-from benchmarks.passes import JUDGED, MODES, off_by, passes, precision
+from benchmarks.passes import JUDGED, MODES, Projections, off_by, passes, precision
 from benchmarks.peers import Peer, peers
 from benchmarks.record import Section
 from benchmarks.timing import Call
@@ -52,34 +51,22 @@ def _against(bench: Bench, section: Section, peer: Peer) -> None:
         raise DifferentFunctionError(f"its output is off ours by {difference:.1e} of the largest entry")
     aim = bench.target(peer.name)
     faster = aim is None or aim.least is not None
-    alone = projections(ours, bench.sizes.batch, bench.sizes.length, bench.device)
+    alone = Projections(ours).passes(bench.sizes.batch, bench.sizes.length, bench.device)
     for mode in MODES:
-        sides = {"ours": passes(ours, x)[mode], "other": passes(theirs, x)[mode], FLOOR: alone[mode]}
+        sides = {"ours": passes(ours, x)[mode], "other": passes(theirs, x)[mode], "floor": alone[mode]}
         taken = bench.compare(f"mixers: {peer.name}, {mode}", sides)
-        section.add(
-            f"{peer.name}, {mode}" if faster else f"ours ÷ {peer.name}, {mode}",
-            taken["ours"],
-            taken["other"],
-            faster=faster,
-            target=aim if mode == JUDGED else None,
-            floor=min(taken[FLOOR]),
-            peer=peer.name,
-            mode=mode,
-            off_by=difference,
-        )
+        name = f"{peer.name}, {mode}" if faster else f"ours ÷ {peer.name}, {mode}"
+        judged = {"target": aim if mode == JUDGED else None, "floor": min(taken.pop("floor"))}
+        section.add(name, **taken, faster=faster, **judged, peer=peer.name, mode=mode, off_by=difference)
 
 
 def _projections(bench: Bench, section: Section) -> None:
     ours = bench.mixer("mamba")
-    alone = projections(ours, bench.sizes.batch, bench.sizes.length, bench.device)
+    alone = Projections(ours).passes(bench.sizes.batch, bench.sizes.length, bench.device)
     sides = {"ours": passes(ours, bench.input())[JUDGED], "other": alone[JUDGED]}
-    section.add(
-        f"ours ÷ its two projections alone, {JUDGED}",
-        **bench.compare("mixers: the two projections", sides),
-        target=bench.target("two projections"),
-        peer="two projections alone",
-        mode=JUDGED,
-    )
+    taken, aim = bench.compare("mixers: the two projections", sides), bench.target("two projections")
+    name = "its two projections alone"
+    section.add(f"ours ÷ {name}, {JUDGED}", **taken, target=aim, peer=name, mode=JUDGED)
 
 
 def _kernels(bench: Bench, section: Section) -> None:
@@ -107,13 +94,12 @@ def _references(bench: Bench, section: Section) -> None:
         return
     bench.tell("mixers: mamba-ssm's references")
     sizes = bench.sizes
-    heads = bench.mixer("mamba").heads
-    shape = {"batch": sizes.batch, "length": sizes.length, "heads": heads}
+    shape = {"batch": sizes.batch, "length": sizes.length, "heads": bench.mixer("mamba").heads}
     states = {"headdim": sizes.mixer.headdim, "d_state": sizes.mixer.d_state}
     try:
-        found = child.call(references.measure, **shape, **states, patience=vars(sizes.patience))
-    except child.ChildError as error:
-        section.notes.append(f"mamba-ssm's references are left out: {error}")
+        found = child.call(references.measure, **shape, **states, patience=sizes.patience)
+    except Exception as error:
+        section.notes.append(f"mamba-ssm's references are left out ({type(error).__name__}: {error})")
         return
     for name, (difference, by_mode) in found.items():
         peer = f"mamba-ssm {name}"

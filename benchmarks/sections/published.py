@@ -40,15 +40,9 @@ def _latency(bench: Bench, section: Section, networks: dict[str, LanguageModel],
     cases = {name: passes(network, symbols)["forward"] for name, network in networks.items()}
     taken = bench.compare(f"published: latency at length {length}", cases)
     for name in DIFFERENTIAL:
-        section.add(
-            f"{name} ÷ {BASE}, latency at {length:,}",
-            taken[name],
-            taken[BASE],
-            published=_published("table8", "length", length),
-            variant=name,
-            table=8,
-            length=length,
-        )
+        published = _published("table8", "length", length)
+        at = {"variant": name, "table": 8, "length": length}
+        section.add(f"{name} ÷ {BASE}, latency at {length:,}", taken[name], taken[BASE], published=published, **at)
 
 
 def _memory(bench: Bench, section: Section, batch: int) -> None:
@@ -58,16 +52,9 @@ def _memory(bench: Bench, section: Section, batch: int) -> None:
         for name in (BASE, *DIFFERENTIAL)
     }
     for name in DIFFERENTIAL:
-        section.add(
-            f"{name} ÷ {BASE}, memory at batch {batch}",
-            [peaks[name]],
-            [peaks[BASE]],
-            unit="MB",
-            published=_published("table7", "batch", batch),
-            variant=name,
-            table=7,
-            batch=batch,
-        )
+        sides, published = ([peaks[name]], [peaks[BASE]]), _published("table7", "batch", batch)
+        at = {"variant": name, "table": 7, "batch": batch}
+        section.add(f"{name} ÷ {BASE}, memory at batch {batch}", *sides, unit="MB", published=published, **at)
 
 
 def _published(table: str, key: str, value: int) -> float | None:

@@ -29,15 +29,8 @@ def run(bench: Bench) -> Section:
     cases = {name: _step(network, symbols) for name, network in networks.items()}
     taken = bench.compare("training: a step of every variant", cases, sizes.patience_with_networks)
     for name, base in [*((name, BASE) for name in VARIANTS if name != BASE), ("diff_mamba", "mamba_grouped")]:
-        section.add(
-            f"{name} ÷ {base}",
-            taken[name],
-            taken[base],
-            target=bench.target("training step") if name == "diff_mamba" else None,
-            variant=name,
-            base=base,
-            parameters=parameters(networks[name]),
-        )
+        aim = bench.target("training step") if name == "diff_mamba" else None
+        section.add(f"{name} ÷ {base}", taken[name], taken[base], target=aim, variant=name, base=base)
     counts = ", ".join(f"{name} {parameters(network) / 1e6:.3g}" for name, network in networks.items())
     section.notes.append(f"Parameters in millions: {counts}.")
     return section

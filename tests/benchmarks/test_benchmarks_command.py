@@ -1,6 +1,7 @@
 """The command: what it writes and prints, and what it says when it cannot."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from benchmarks.record import Record, Section, Target
 from benchmarks.sections import training
 from benchmarks.sizes import QUICK
 from benchmarks.timing import Spread
+from benchmarks.variants import Scale
 from diffmamba.reports import show
 
 KEYS = {"section", "name", "ours", "other", "unit", "ratio", "ratio_is", "spread", "rounds", "target", "reached"}
@@ -146,13 +148,13 @@ def test_peak_memory_is_that_of_the_call() -> None:
     assert peak_bytes(torch.device("cpu"), lambda: None, lambda: None) >= PAGE
 
 
-def test_a_child_measures_and_says_when_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = {"device": "cpu", "batch": 1, "length": 512, "mode": "forward"}
-    scale = {"d_model": 64, "headdim": 32, "d_state": 8, "layer": ["mixer"]}
-    assert child.call(memory.of_case, variant="transformer", scale=scale, **case) >= 512 * 64 * 4
-    monkeypatch.setattr(child.sys, "executable", "/bin/false")
-    with pytest.raises(child.ChildError, match="of_case ended with status 1"):
-        child.call(memory.of_case, variant="transformer", scale=scale, **case)
+def test_a_child_measures_and_raises() -> None:
+    scale = Scale(d_model=64, headdim=32, d_state=8, layer=("mixer",))
+    case = {"device": torch.device("cpu"), "scale": scale, "batch": 1, "length": 512, "mode": "forward"}
+    assert child.call(memory.of_case, variant="transformer", **case) >= 512 * 64 * 4
+    assert child.call(os.getpid) != os.getpid()
+    with pytest.raises(KeyError, match="unheard"):
+        child.call(memory.of_case, variant="unheard", **case)
 
 
 def test_quick_sizes_cover_every_case() -> None:
