@@ -39,7 +39,7 @@ def chart(sections: Sequence[Section], device: str, name: str) -> Chart | None:
     panels = [
         _bars("one mixer: times faster than", [one for one in records["mixers"] if one.faster], "peer", "log"),
         _bars("one mixer: ratio of times", records["differential"], "peer"),
-        _bars("a training step: time, mamba's = 1", training, "variant"),
+        _bars("a training step over mamba's", training, "variant"),
         _lines("one mixer: microseconds per position", "length", _with_base(times)),
         _lines("one mixer: peak kilobytes per position", "length", _with_base(memory)),
         _lines("latency, mamba's = 1", "length", [*_ratios(latency, "length"), *_published(latency)]),
