@@ -30,11 +30,10 @@ class LanguageModel(nn.Module):
         embedding: Callable[..., nn.Module] = TiedEmbedding,
     ):
         super().__init__()
-        if not isinstance(backbone, nn.Module):
-            backbone = backbone()
-        width = backbone.d_model if d_model is None else d_model
+        built = cast(Backbone, backbone if isinstance(backbone, nn.Module) else backbone())
+        width = built.d_model if d_model is None else d_model
         self.embedding = cast("TiedEmbedding | AdaptiveEmbedding", embedding(vocabulary_size, width))
-        self.backbone = backbone
+        self.backbone = built
 
     def forward(self, symbols: Tensor, targets: Tensor | None = None) -> Tensor:
         """symbols `(batch, length)` → logits `(batch, length, vocabulary_size)`.
