@@ -39,15 +39,10 @@ def test_narrowest_settings_take_the_most_likely_symbol(model: LanguageModel, se
     assert torch.equal(text(model, **settings), greedy(model, 12))
 
 
-@pytest.mark.parametrize("length", [0, 1, 7])
-def test_it_yields_the_length_asked_for(model: LanguageModel, length: int) -> None:
-    symbols = list(generate(model, PROMPT, length))
-    assert len(symbols) == length
-    assert all(symbol.shape == (2,) for symbol in symbols)
-
-
-def test_a_prompt_of_one_symbol_will_do(model: LanguageModel) -> None:
-    assert text(model, prompt=PROMPT[:, :1]).shape == (2, 12)
+@pytest.mark.parametrize(("length", "prompt"), [(0, PROMPT), (1, PROMPT), (7, PROMPT[:, :1])])
+def test_it_yields_the_length_asked_for(model: LanguageModel, length: int, prompt: Tensor) -> None:
+    symbols = list(generate(model, prompt, length))
+    assert [symbol.shape for symbol in symbols] == [(2,)] * length
 
 
 @pytest.mark.parametrize("shape", [(2, 0), (0, 5)])
@@ -174,11 +169,9 @@ def test_top_p_keeps_the_smallest_set_of_random_distributions() -> None:
 
 
 def test_top_p_counts_what_top_k_and_temperature_leave() -> None:
-    # temperature 0.5 squares: 0.2025 and 0.0625 lead; of those two alone the first has 76 %
-    assert_drawn_from(frequencies(PROBABILITIES, temperature=0.5, top_k=2, top_p=0.75), torch.tensor([0.0, 1, 0, 0, 0]))
-    assert_drawn_from(
-        frequencies(PROBABILITIES, temperature=0.5, top_k=2, top_p=0.8), torch.tensor([0, 0.2025, 0, 0.0625, 0])
-    )
+    """Temperature 0.5 squares: 0.2025 and 0.0625 lead; of these two alone the first has 76 %."""
+    for p, weights in ((0.75, [0.0, 1, 0, 0, 0]), (0.8, [0, 0.2025, 0, 0.0625, 0])):
+        assert_drawn_from(frequencies(PROBABILITIES, temperature=0.5, top_k=2, top_p=p), torch.tensor(weights))
 
 
 def test_rows_are_narrowed_each_by_itself() -> None:

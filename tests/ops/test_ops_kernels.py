@@ -181,8 +181,12 @@ def assert_kernel_is_path(
 STATES = pytest.mark.parametrize("with_state", [False, True], ids=["from zeros", "from a state"])
 LENGTHS = pytest.mark.parametrize(
     ("length", "groups", "dtype", "tolerance"),
-    [(1, 4, torch.float32, 2e-5), (3, 2, torch.bfloat16, 3e-2), (37, 1, torch.float32, 2e-5)]
-    + [(37, 4, torch.bfloat16, 3e-2), (37, 2, torch.float32, 2e-5)],
+    [
+        (1, 4, torch.float32, 2e-5),
+        (3, 2, torch.bfloat16, 3e-2),
+        (37, 1, torch.float32, 2e-5),
+        (37, 4, torch.bfloat16, 3e-2),
+    ],
 )
 
 

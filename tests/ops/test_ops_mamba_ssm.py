@@ -37,8 +37,14 @@ PRECISE = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=s
 ALL_TYPES = pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 LENGTHS = pytest.mark.parametrize(
     ("length", "groups", "dtype"),
-    [(1, 2, torch.float64), (31, 1, torch.float32), (32, 4, torch.float64), (77, 2, torch.float64)]
-    + [(77, 2, torch.bfloat16), (130, 4, torch.float32), (130, 1, torch.bfloat16)],
+    [
+        (1, 2, torch.float64),
+        (31, 1, torch.float32),
+        (32, 4, torch.float64),
+        (77, 2, torch.bfloat16),
+        (130, 4, torch.float32),
+        (130, 1, torch.bfloat16),
+    ],
 )
 SHAPES = settings(max_examples=25, deadline=None, derandomize=True)
 
