@@ -232,7 +232,7 @@ def test_before_the_width_is_known_the_choice_holds_only_what_the_mixer_uses() -
     ("settings", "message"),
     [
         ({"ssm": "mamba3"}, r"^model\.ssm=mamba3 is not known; use one of mamba1, mamba2$"),
-        ({"ssm": "mamba1", "groups": 2}, r"^model\.groups=2 needs heads .*; use 1, or ssm=mamba2$"),
+        ({"ssm": "mamba1", "groups": 2}, r"^model\.groups=2 needs heads, .*; use 1, or ssm=mamba2$"),
     ],
 )
 def test_a_wrong_choice_is_refused_at_once(settings: dict, message: str, built: dict) -> None:
@@ -244,10 +244,10 @@ def test_a_wrong_choice_is_refused_at_once(settings: dict, message: str, built: 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"headdim": 3}, r"model\.headdim=3 must divide .* = 16; these would do: 1, 2, 4, 8, 16$"),
+        ({"headdim": 3}, r"model\.headdim=3 must divide .* = 16; valid values: 1, 2, 4, 8, 16$"),
         ({"headdim": 0}, r"model\.headdim=0 must divide"),
         ({"headdim": 32}, r"model\.headdim=32 must divide"),
-        ({"groups": 3}, r"groups=3 must divide the number of heads = 4; these would do: 1, 2, 4$"),
+        ({"groups": 3}, r"groups=3 must divide the number of heads = 4; valid values: 1, 2, 4$"),
         ({"groups": 0}, r"groups=0 must divide"),
         ({"combine": partial(Difference, scope="head")}, r"scope=head .*block, ssm$"),
         (

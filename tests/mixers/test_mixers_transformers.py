@@ -1,7 +1,7 @@
 """The vanilla mixers against transformers' `Mamba2Mixer` and `MambaMixer`, weights moved both ways by `state_dict`.
 
-transformers computes decays, and Mamba-2's gated norm, in float32 whatever the weights are: float64 agrees to about
-1e-6 only. That norm is taken per group (seen in 5.23), as ours is.
+transformers computes decays, and the gated norm of Mamba-2, always in float32. So float64 agrees to about 1e-6 only.
+Its norm is computed for each group separately, as ours is (seen in version 5.23).
 """
 
 import pytest

@@ -1,7 +1,7 @@
 """`network.compile()`: the same logits and gradients, in training and evaluation, whatever the length.
 
 Models go as far as the traced graphs of outputs and gradients, which takes seconds each. The mixer of Diff-Mamba also
-goes through the default compiler, which takes many seconds: all that is ours in a model is in its mixers.
+goes through the default compiler, which is slow. Of a model's parts, only mixers have operators of our own.
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""The adaptive embedding and softmax against its definition, PyTorch's own, and the paper's numbers of parameters."""
+"""The adaptive embedding and softmax against the definition, PyTorch's version, and published parameter counts."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -85,14 +85,14 @@ def test_nats_and_every_gradient_are_those_of_the_definition(cutoffs: Sequence[i
     parameters = dict(embedding.named_parameters())
     for hidden, targets in batches():
         hidden.requires_grad_()
-        weights = torch.rand(targets.shape, dtype=torch.float64)  # so that a position in another's place would show
+        weights = torch.rand(targets.shape, dtype=torch.float64)  # so that exchanged positions are noticed
         both = []
         for nats in (embedding.nats(hidden, targets), defined_nats(embedding, hidden, targets)):
             gradients = torch.autograd.grad((nats * weights).sum(), [hidden, *parameters.values()], allow_unused=True)
             both.append([nats, *gradients])
         assert not both[0][0][targets == -100].any()
         for name, one, other in zip(["nats", "hidden", *parameters], *both, strict=True):
-            assert (one is None) == (name == "projections.0"), name  # it is for the way in
+            assert (one is None) == (name == "projections.0"), name  # only the input uses it
             if one is not None:
                 torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
@@ -128,7 +128,7 @@ def test_embed_is_vector_times_projection_times_root_d_model(cutoffs: Sequence[i
             if other is not None:
                 torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
             else:
-                assert one is None or not one.any()  # None: what only the way out has
+                assert one is None or not one.any()  # None: only the output uses it
 
 
 @EVERY_SHAPE
@@ -150,23 +150,6 @@ def test_without_tail_biases_it_is_pytorchs_adaptive_softmax(cutoffs: Sequence[i
         torch.testing.assert_close(embedding.logits(rows), theirs.log_prob(rows), rtol=1e-11, atol=0)
 
 
-def test_clusters_of_one_symbol_are_an_ordinary_tied_softmax() -> None:
-    """Then the cluster's logit is the symbol's."""
-    full = TiedEmbedding(VOCABULARY, D_MODEL).double()
-    adaptive = AdaptiveEmbedding(VOCABULARY, D_MODEL, [10, 11, 12], div_val=1).double()
-    with torch.no_grad():
-        for projection in (*adaptive.projections, adaptive.head_projection):
-            projection.copy_(torch.eye(D_MODEL))
-        for vectors, weight in zip(adaptive.vectors, full.weight.split([10, 1, 1, 1]), strict=True):
-            vectors.copy_(weight)
-        adaptive.clusters.weight.copy_(full.weight[10:])
-    for hidden, targets in batches():
-        torch.testing.assert_close(adaptive.nats(hidden, targets), full.nats(hidden, targets), rtol=1e-11, atol=1e-13)
-        torch.testing.assert_close(adaptive.logits(hidden), full.logits(hidden).log_softmax(-1), rtol=1e-11, atol=0)
-        symbols = targets.clamp(min=0)
-        torch.testing.assert_close(adaptive.embed(symbols), full.embed(symbols), rtol=1e-12, atol=0)
-
-
 def test_nats_of_a_full_softmax_leave_ignored_targets_out() -> None:
     embedding = TiedEmbedding(VOCABULARY, D_MODEL).double()
     for hidden, targets in batches():
@@ -178,7 +161,7 @@ def test_nats_of_a_full_softmax_leave_ignored_targets_out() -> None:
 @pytest.mark.parametrize("symbols", [[0, 3], [5, 6], [12, 12]], ids=["first", "second", "third"])
 @pytest.mark.parametrize("ignored", [False, True], ids=["predicted", "ignored"])
 def test_every_parameter_receives_a_gradient_whatever_the_batch(symbols: list[int], ignored: bool) -> None:
-    """Ranks that train together wait for each parameter's gradient."""
+    """In distributed training, ranks wait for the gradient of every parameter."""
     embedding = made([5, 9], 2)
     inputs = torch.tensor([symbols])
     targets = torch.full_like(inputs, -100) if ignored else inputs
@@ -190,7 +173,7 @@ def test_every_parameter_receives_a_gradient_whatever_the_batch(symbols: list[in
 
 
 class Largest(TorchDispatchMode):
-    """Notes the most elements of any tensor that an operation returns, backward operations too."""
+    """Records the size of the largest tensor that any operation returns, in forward and backward."""
 
     elements = 0
 
@@ -314,7 +297,7 @@ def test_biases_do_not_decay_and_all_else_does() -> None:
 @pytest.mark.parametrize("model", ["mamba", "diff_mamba"])
 @pytest.mark.parametrize("row", TABLE1, ids=lambda row: f"{row['data']}-{row['layers']}")
 def test_parameters_are_those_of_table_1(resolve: Resolve, row: dict[str, Any], model: str) -> None:
-    """But for WikiText-103 with 12 layers, where the paper prints Text8's: 40M of embedding are missing."""
+    """Except WikiText-103 with 12 layers, where the paper prints the counts of Text8, 40M of embedding too low."""
     config = resolve("scale=paper", f"experiments=table1/{row['data']}_{row['layers']}l", f"model={model}")
     vocabulary_size = {"text8": 27, "enwik8": 205, "wikitext103": 267_735}[row["data"]]
     with torch.device("meta"):
@@ -333,7 +316,7 @@ def test_parameters_are_those_of_table_1(resolve: Resolve, row: dict[str, Any], 
     [
         (
             {"cutoffs": []},
-            r"cutoffs=\[\] must be .* the corpus's 7 symbols; .*cutoffs=\[1,5\] would do, and model/embedding=full has",
+            r"cutoffs=\[\] must be .* the corpus's 7 symbols; for example .*cutoffs=\[1,5\]; model/embedding=full .*",
         ),
         ({"cutoffs": [4, 2]}, r"cutoffs=\[4, 2\] must be whole numbers that ascend"),
         ({"cutoffs": [2, 2]}, r"cutoffs=\[2, 2\] must be whole numbers that ascend"),

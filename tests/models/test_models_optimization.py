@@ -46,21 +46,6 @@ def test_biases_gains_and_the_scan_are_not_decayed(build: Build, model: str, ssm
     assert sorted(listed) == sorted(names)
 
 
-def test_the_groups_of_a_differential_model_by_name(build: Build) -> None:
-    network = build("model=diff_mamba", layer=["mixer", "ffn"])
-    names = {id(parameter): name for name, parameter in network.named_parameters()}
-    decayed = {names[id(parameter)] for parameter in parameter_groups(network, 0.1)[0]["params"]}
-    assert decayed == {
-        "embedding.weight",
-        "backbone.blocks.0.layer.in_proj.weight",
-        "backbone.blocks.0.layer.conv1d.weight",
-        "backbone.blocks.0.layer.out_proj.weight",
-        "backbone.blocks.0.layer.combine.weight.bar",
-        "backbone.blocks.1.layer.0.weight",
-        "backbone.blocks.1.layer.3.weight",
-    }
-
-
 def test_groups_are_the_same_inside_a_task(build: Build) -> None:
     network = build("model=diff_mamba")
     inside = parameter_groups(nn.ModuleDict({"network": network}), 0.1)

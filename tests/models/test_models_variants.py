@@ -247,11 +247,11 @@ def test_two_networks_of_one_seed_are_the_same(build: Build) -> None:
     [
         (
             ["model=mamba", "scale.headdim=24"],
-            r"headdim=24 must divide .* = 64; these would do: 1, 2, 4, 8, 16, 32, 64$",
+            r"headdim=24 must divide .* = 64; valid values: 1, 2, 4, 8, 16, 32, 64$",
         ),
         (["model=diff_mamba", "model.headdim=5"], r"model\.headdim=5 must divide .*1, 2, 4, 8, 16, 32$"),
         (["model=mamba_grouped", "model.headdim=64"], r"groups=2 must divide the number of heads = 1; .*: 1$"),
-        (["model=mamba_grouped", "model.ssm=mamba1"], r"^model\.groups=2 needs heads .*; use 1, or ssm=mamba2$"),
+        (["model=mamba_grouped", "model.ssm=mamba1"], r"^model\.groups=2 needs heads, .*; use 1, or ssm=mamba2$"),
         (["model=mamba", "model.ssm=mamba3"], r"^model\.d_state: model\.ssm=mamba3 .*; use one of mamba2, mamba1$"),
         (
             ["model=mamba", "model.ssm=mamba3", "model.d_state=4"],

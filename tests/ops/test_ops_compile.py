@@ -1,4 +1,4 @@
-"""Under `torch.compile` the operators are what they are without: one graph, the same numbers, the same gradients."""
+"""Under `torch.compile` an operator is one graph, with the same outputs and gradients as without."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -23,7 +23,7 @@ def norm_arguments(length: int = 45) -> list[Tensor]:
 
 
 def transposed(tensor: Tensor) -> Tensor:
-    """The same numbers, the first two dimensions the other way round in memory."""
+    """The same numbers, with the first two dimensions exchanged in memory."""
     return tensor.transpose(0, 1).contiguous().transpose(0, 1)
 
 
@@ -32,7 +32,7 @@ def last_first(tensor: Tensor) -> Tensor:
 
 
 def sliced(tensor: Tensor) -> Tensor:
-    """A part of a wider tensor, as x, B and C of a mixer are."""
+    """A slice of a wider tensor, as x, B and C of a mixer are."""
     return torch.cat([tensor, tensor], dim=-1)[..., : tensor.shape[-1]]
 
 
@@ -44,7 +44,7 @@ def prepared(arguments: list[Tensor], layout: Callable[[Tensor], Tensor], gradie
 
 
 def assert_told(operator: Any, *arguments: Any, thoroughly: bool = False) -> None:
-    """Sizes, types and memory order of what comes out, no alias of what went in, nothing changed in place."""
+    """Checks sizes, types and memory order of the outputs, and that no input is returned or changed."""
     tests = {} if thoroughly else {"test_utils": ("test_schema", "test_faketensor")}
     torch.library.opcheck(operator, arguments, **tests)
 
@@ -52,7 +52,7 @@ def assert_told(operator: Any, *arguments: Any, thoroughly: bool = False) -> Non
 @LAYOUTS
 @pytest.mark.parametrize("gradients", [True, False])
 def test_what_the_operators_tell_the_compiler_is_so(layout: Callable[[Tensor], Tensor], gradients: bool) -> None:
-    thoroughly = layout is sliced and gradients  # then traced and differentiated, too, which takes a while
+    thoroughly = layout is sliced and gradients  # then also traced and differentiated, which is slow
     for operator, arguments in (
         (ssd_chunked._chunked, (*prepared(ssd_arguments(45), layout, gradients), 16, gradients)),
         (SCAN._chunked, prepared(selective_arguments(45), layout, gradients)),

@@ -1,8 +1,8 @@
-"""What the operators hand to the CUDA kernels of mamba-ssm and causal-conv1d, with references in the kernels' place.
+"""The arguments that operators give to the CUDA kernels of mamba-ssm and causal-conv1d, tested without a GPU.
 
-Each stand-in has its kernel's signature and demands of types, shapes and memory what the kernel demands, then calls
-mamba-ssm's own reference. So where operators and mixers agree with PyTorch's path here, only the kernels themselves are
-left to a GPU.
+A stand-in replaces each kernel. It has the kernel's signature, checks types, shapes and memory as the kernel does, and
+then calls mamba-ssm's own reference. If operators and mixers give the same results with stand-ins as with PyTorch, only
+the kernels themselves are left to test on a GPU.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ NARROW = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class StandIns:
-    """The kernels by the names `backend` gives them; `calls` holds who was called."""
+    """Stand-ins by the kernels' names in `backend`; `calls` lists the names of those called."""
 
     def __init__(self, references: Any):
         self.references = references
@@ -118,7 +118,7 @@ class StandIns:
         assert A.dtype == D.dtype == torch.float32
         assert all(t.stride(-1) == 1 or length == 1 for t in (u, delta, B, C))
         y, final = self.references.selective_scan_ref(u, delta, A, B, C, D, return_last_state=True)
-        return y, final.detach()  # whose gradient the kernel leaves out
+        return y, final.detach()  # the kernel gives no gradient for it
 
     def conv(
         self, x, weight, bias=None, seq_idx=None, initial_states=None, return_final_states=False,
@@ -256,7 +256,7 @@ def test_conv_without_a_fitting_kernel(kernels: StandIns, channels: int, width: 
     ("width", "part"), [(16, slice(0, 8)), (16, slice(3, 11)), (16, slice(0, 16, 2)), (19, slice(8, 16))], ids=str
 )
 def test_conv_of_a_slice(kernels: StandIns, width: int, part: slice) -> None:
-    """The stand-in refuses addresses and strides that eight numbers at a time cannot be loaded from."""
+    """The stand-in refuses addresses and strides that do not allow loads of eight numbers at a time."""
     arguments = [draw(2, 9, width, seed=0), draw(8, 4, seed=1), draw(8, seed=2)]
     function = lambda wide, *rest: causal_conv(wide[..., part], *rest)[0]  # noqa: E731
     assert_kernel_is_path(kernels, ["conv"], function, arguments)
@@ -277,7 +277,7 @@ D_MODEL = 16
 
 
 def built(name: str, **changes: Any) -> Mixer:
-    """With every parameter away from where it starts."""
+    """A mixer with every parameter moved away from its initial value."""
     torch.manual_seed(0)
     mixer = MIXERS[name](d_model=D_MODEL, depth=2, **changes)
     with torch.no_grad():
@@ -287,7 +287,7 @@ def built(name: str, **changes: Any) -> Mixer:
 
 
 def by_parameters(mixer: Mixer, call: Callable[[Tensor], Any]) -> tuple[Callable[..., Any], list[Tensor]]:
-    """The mixer as a function of x and of its parameters, too, and arguments for it."""
+    """The mixer as a function of x and its parameters, and the values of its parameters."""
     names = [name for name, _ in mixer.named_parameters()]
 
     class Called(torch.nn.Module):
@@ -318,7 +318,7 @@ def test_forward(kernels: StandIns, length: int, name: str) -> None:
 
 @EVERY_MIXER
 def test_extend(kernels: StandIns, name: str) -> None:
-    """From a state on: kernels one by one."""
+    """From a state on, the kernels of the parts are called one by one."""
     mixer = built(name)
 
     def twice(x: Tensor) -> Tensor:
@@ -342,7 +342,7 @@ def test_a_prompt_is_read_and_gone_on_with(kernels: StandIns, name: str) -> None
         steps.append(step)
     prompt = ["conv", "chunk_scan", "gated_norm"] if isinstance(mixer, Mamba2) else ["conv", "selective_scan"]
     assert kernels.calls[: len(prompt)] == prompt
-    assert set(kernels.calls[len(prompt) :]) <= {"gated_norm"}  # which a step takes, too
+    assert set(kernels.calls[len(prompt) :]) <= {"gated_norm"}  # a step uses it, too
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(backend, "kernel", lambda name, tensor: None)
         expected = mixer(x)

@@ -30,6 +30,6 @@ def mamba(ssm: str, headdim: int, groups: int = 1, **settings: Any) -> Any:
     if ssm not in SSMS:
         raise SettingError(f"model.ssm={ssm} is not known; use one of {', '.join(SSMS)}")
     if ssm == "mamba1" and groups != 1:
-        raise SettingError(f"model.groups={groups} needs heads to share out, which Mamba-1 lacks; use 1, or ssm=mamba2")
+        raise SettingError(f"model.groups={groups} needs heads, which Mamba-1 does not have; use 1, or ssm=mamba2")
     mixer = partial(Mamba1) if ssm == "mamba1" else partial(Mamba2, headdim=headdim, groups=groups)
     return mixer(**settings) if "d_model" in settings else partial(mixer, **settings)
