@@ -271,13 +271,6 @@ def test_no_attention_matrix_is_made(combine: Combine) -> None:
         mixer(inputs(9, dtype=torch.float32)).sum().backward()
 
 
-def test_forward_is_one_graph_whatever_the_length() -> None:
-    mixer = attention(MapDifference)
-    compiled = torch.compile(mixer, backend="eager", fullgraph=True)
-    for length in (9, 12):
-        torch.testing.assert_close(compiled(inputs(length)), mixer(inputs(length)))
-
-
 @BOTH
 def test_it_can_be_built_and_run_without_memory(combine: Combine) -> None:
     with torch.device("meta"):

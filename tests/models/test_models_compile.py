@@ -1,12 +1,10 @@
 """`network.compile()`: the same logits and gradients, in training and evaluation, whatever the length.
 
-Models go as far as the traced graphs of outputs and gradients, which takes seconds each. The mixer of Diff-Mamba also
-goes through the default compiler, which is slow. Of a model's parts, only mixers have operators of our own.
+The graphs of outputs and gradients are traced, but run without code generation, which is slow. `test_ops_compile.py`
+has a test of our own operators with code generation.
 """
 
-import shutil
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffmamba.mixers import Difference, Mamba2
 from diffmamba.models import LanguageModel
 
 Build = Callable[..., LanguageModel]
@@ -62,22 +59,3 @@ def test_lengths_evaluation_and_decoding_of_a_compiled_model(build: Build) -> No
         pieces, _ = network.extend(SYMBOLS[:, :-1], network.allocate_state(2))  # which is not compiled
     for one in (logits, pieces):
         assert_same([one], expected[0][:1])
-
-
-@pytest.mark.skipif(
-    not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile on a CPU needs a C++ compiler"
-)
-def test_a_compiled_mixer_is_the_eager_one() -> None:
-    torch.compiler.reset()
-    torch.manual_seed(0)
-    mixer = Mamba2(16, 1, headdim=8, d_state=4, expand=1, combine=partial(Difference, scope="block"))
-    x, towards = torch.randn(2, 41, 16, requires_grad=True), torch.randn(2, 41, 16)
-
-    def output_and_gradients() -> list[Tensor]:
-        y = mixer(x)
-        return [y.detach(), *torch.autograd.grad((y * towards).sum(), [x, *mixer.parameters()])]
-
-    expected = output_and_gradients()
-    unoptimised = {"aot_inductor.debug_compile": True}  # by the C++ compiler, which takes half the time then
-    mixer.compile(fullgraph=True, options=unoptimised)
-    assert_same(output_and_gradients(), expected)

@@ -1,5 +1,6 @@
 """Under `torch.compile` an operator is one graph, with the same outputs and gradients as without."""
 
+import shutil
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -106,3 +107,23 @@ def test_each_is_one_graph_whatever_the_length(
         assert_close(outputs_and_gradients(compiled, inputs), outputs_and_gradients(operator, inputs), 1e-12)
     with torch.no_grad():
         assert_close(compiled(*inputs), operator(*inputs), 1e-12)
+
+
+@pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile on a CPU needs a C++ compiler"
+)
+def test_the_default_compiler_gives_the_same() -> None:
+    """With code generation, for the operators that have no code of PyTorch around them: it takes many seconds."""
+
+    def both_scans(*leaves: Tensor) -> tuple[Tensor, ...]:
+        x, weight, bias, state, dt, A, B, C, D = leaves
+        x, _ = causal_conv(x, weight, bias, state)
+        y, h = ssd(x.unflatten(-1, (4, 2)), dt, A, B, C, D)
+        z, g = selective_scan(y.flatten(-2)[..., :4], dt, A[:, None].expand(4, 5), B, C, D)
+        return z, h, g
+
+    arguments = [t.float() for t in (*conv_arguments(), *ssd_arguments(45)[1:6])]
+    torch.compiler.reset()
+    unoptimised = {"aot_inductor.debug_compile": True}  # the C++ compiler then takes half the time
+    compiled = torch.compile(both_scans, fullgraph=True, options=unoptimised)
+    assert_close(outputs_and_gradients(compiled, arguments), outputs_and_gradients(both_scans, arguments), 1e-5)
