@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from diffmamba import configuration
 from diffmamba.build import build_network
 
-README = (configuration.ROOT / "README.md").read_text()
+README = (configuration.CHECKOUT / "README.md").read_text()
 
 
 def block(language: str) -> str:
@@ -63,7 +63,7 @@ def test_example_mixer_trains(network: torch.nn.Module) -> None:
 
 
 def test_commands_the_readme_names_exist() -> None:
-    makefile = (configuration.ROOT / "Makefile").read_text()
+    makefile = (configuration.CHECKOUT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     assert set(re.findall(r"`make ([a-z-]+)", README)) <= targets
     models = {path.stem for path in Path(configuration.CONF, "model").glob("*.yaml")}
