@@ -28,6 +28,7 @@ from diffmamba.errors import SettingError
 FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--resolve", "--package", "-p")
 TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 INTERRUPTED = 130
+PATHS = ("runs", "data.path", "data.directory", "weights.run", "weights.path")
 
 
 def application(
@@ -39,11 +40,13 @@ def application(
         root: the root configuration.
         function: gets the settings as plain data, returns an exit status.
         texts: settings that are taken as they are written: no sign in a path or a prompt has a meaning of its own.
+            In a multirun they are Hydra's, so that they may have several values.
         typed: every setting of the root must have the type of its default.
 
     Hydra's own flags work: `--help`, `--cfg job`, `-m`.
     """
-    words = [sys.argv[0], *(_quoted(word, texts) for word in sys.argv[1:])]
+    multirun = any(word in ("-m", "--multirun") or word.startswith("sweeps=") for word in sys.argv[1:])
+    words = [sys.argv[0], *(_quoted(word, () if multirun else texts) for word in sys.argv[1:])]
     statuses: list[int] = []
 
     def entry(config: DictConfig) -> None:
