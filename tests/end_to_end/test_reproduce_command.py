@@ -106,14 +106,14 @@ def test_second_call_trains_nothing(
 
 
 def test_figure_and_table_share_their_runs(world: Any, command: Callable[..., Any]) -> None:
-    row = world.words("published.depth=shallow", "data.stands_for=text8", "seed=0", reports(world))
+    row = world.words("published.depth=shallow", "data.stands_for=text8", "seed=0")
     planned = expand("table1", row)
     assert [train(item)["status"] for item in planned] == ["finished"] * 2
     before = checkpoints(world.store)
-    figure = command("reproduce", ["figure=figure2", *row])
+    figure = command("reproduce", ["figure=figure2", *row, reports(world)])
     assert (figure.status, figure.err) == (0, "")
     assert figure.out.splitlines()[-1] == f"written to {world.folder}/reports/figure2-smoke/index.html"
-    assert command("report", ["table=table1", *row]).status == 0
+    assert command("report", ["table=table1", *row, reports(world)]).status == 0
     assert checkpoints(world.store) == before
     rows = table(world, "table1")["rows"]
     assert [(row["data"], row["trained_on"], row["trained_layers"]) for row in rows] == [("text8", "text", 1)] * 2
