@@ -23,7 +23,7 @@ from diffmamba.runs.execution import execute
 from diffmamba.runs.work import Work, work_of
 from diffmamba.tasks import LanguageModelling
 
-WORDS = "the quick brown fox jumps over a lazy dog and runs away from a wolf".split()
+WORDS = "the quick brown fox jumps over a lazy dog and runs away from a wolf"
 SMALL = (
     *("model.layer=[mixer,ffn]", "scale.n_layers=1", "scale.d_model=32", "scale.headdim=32", "scale.d_state=8"),
     *("scale.batch_size=8", "scale.length=16", "scale.eval_batch_size=3", "scale.eval_windows=4"),
@@ -34,8 +34,7 @@ NOISE = ("Traceback", "Error executing", "Warning", "WARNING", "HYDRA_FULL_ERROR
 
 def english(words: int) -> str:
     """A text of our few words in random order: the same text each time, and a shorter one is the start of a longer."""
-    choice = random.Random(0)
-    return " ".join(choice.choice(WORDS) for _ in range(words))
+    return " ".join(random.Random(0).choices(WORDS.split(), k=words))
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -144,7 +142,7 @@ WRONG = {
 
 
 @pytest.fixture(scope="module")
-def places(story: Story) -> dict[str, Path]:
+def places(story):
     world, record = story
     run = world.run(record)
     contents = {"empty": b"", "latin": b"caf\xe9 " * 400, "short": b"a b" * 40}
@@ -160,9 +158,7 @@ def places(story: Story) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize(("name", "words", "says"), [(name, *case) for name, cases in WRONG.items() for case in cases])
-def test_a_wrong_word_is_one_line_and_nothing_is_written(
-    story: Story, places: dict[str, Path], command: Callable[..., Any], name: str, words: str, says: tuple[str, ...]
-) -> None:
+def test_a_wrong_word_is_one_line_and_nothing_is_written(story, places, command, name, words, says):
     world, _ = story
     given = [word.partition("=") for word in words.split()]
     changed = [f"{key}{equals}{_placed(value, places)}" for key, equals, value in given]
@@ -178,18 +174,18 @@ def test_a_wrong_word_is_one_line_and_nothing_is_written(
     assert _written(world) == before
 
 
-def _written(world: Any) -> set[Path]:
+def _written(world):
     """All files but prepared corpora."""
     return {path for path in world.folder.rglob("*") if path.is_file() and "data" not in path.parts}
 
 
-def _placed(value: str, places: dict[str, Path]) -> str:
+def _placed(value, places):
     name, slash, rest = value.partition("/")
     return f"{places[name]}{slash}{rest}" if name in places else value
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "audit"])
-def test_help_names_every_setting(name: str, command: Callable[..., Any]) -> None:
+def test_help_names_every_setting(name, command):
     with initialize_config_dir(CONF, version_base="1.3"):
         settings = [str(key) for key in compose(name)]
     for flag in ("--help", "-h"):
@@ -199,7 +195,7 @@ def test_help_names_every_setting(name: str, command: Callable[..., Any]) -> Non
         assert all(setting in outcome.out for setting in settings)
 
 
-def test_an_unknown_command_is_one_line_and_no_command_is_help(command: Callable[..., Any]) -> None:
+def test_an_unknown_command_is_one_line_and_no_command_is_help(command):
     assert "trian is not a command; use one of train, sweep" in command("trian", []).refusal()
     for asked in ("", "--help"):
         outcome = command(asked, [])
@@ -207,9 +203,7 @@ def test_an_unknown_command_is_one_line_and_no_command_is_help(command: Callable
         assert all(f"\n  {name} " in outcome.out for name in COMMANDS)
 
 
-def test_paths_and_prompts_arrive_as_they_are_written(
-    story: Story, command: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_paths_and_prompts_arrive_as_they_are_written(story, command, tmp_path):
     world, record = story
     folder = tmp_path / ODD
     shutil.copytree(world.directory(record), folder / record["id"])
@@ -227,7 +221,7 @@ def test_paths_and_prompts_arrive_as_they_are_written(
     assert len(json.loads((folder / "figures.json").read_text())["rows"]) > 2 * 16
 
 
-def test_the_module_and_the_command_are_one() -> None:
+def test_the_module_and_the_command_are_one():
     """In processes of their own, as a user starts them; for this much, without PyTorch."""
     words = ["--cfg", "job", "seed=3", "data=text", f"data.path={ODD}"]
     said = [
@@ -240,7 +234,7 @@ def test_the_module_and_the_command_are_one() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_device_that_is_not_there_is_named(story: Story, command: Callable[..., Any]) -> None:
+def test_a_device_that_is_not_there_is_named(story, command):
     world, record = story
     line = command("evaluate", [f"run={world.directory(record)}", "device=cuda"]).refusal()
     assert "finds no CUDA device here; use" in line

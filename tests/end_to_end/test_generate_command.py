@@ -1,8 +1,6 @@
 """`diffmamba generate`: a run's own voice, in its corpus's alphabet."""
 
 import random
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -17,17 +15,17 @@ LANGUAGES = {
 }
 
 
-def story_of(words: list[str]) -> str:
+def story_of(words):
     choice = random.Random(0)
     return "\n".join(" ".join(choice.choice(words) for _ in range(8)) for _ in range(80)) + "\n"
 
 
 @pytest.fixture(scope="module")
-def work(new_world: Callable[[str], Any]) -> Callable[[str], Measurement]:
+def work(new_world):
     """A run for each symbol system, trained when first asked for: as a measurement, with its network and data."""
     known: dict[str, Measurement] = {}
 
-    def look_up(symbols: str) -> Measurement:
+    def look_up(symbols):
         if symbols not in known:
             world = new_world(symbols)
             world.write_text(story_of(LANGUAGES[symbols].split()))
@@ -39,8 +37,8 @@ def work(new_world: Callable[[str], Any]) -> Callable[[str], Measurement]:
 
 
 @pytest.fixture
-def said(work: Callable[[str], Measurement], command: Callable[..., Any]) -> Callable[..., str]:
-    def generated(symbols: str, *words: str) -> str:
+def said(work, command):
+    def generated(symbols, *words):
         outcome = command("generate", [f"run={work(symbols).weights.run}", *words])
         assert (outcome.status, outcome.err) == (0, "")
         assert outcome.out.endswith("\n")
@@ -49,7 +47,7 @@ def said(work: Callable[[str], Measurement], command: Callable[..., Any]) -> Cal
     return generated
 
 
-def test_several_samples_grow_together_and_are_shown_in_turn(said: Callable[..., str]) -> None:
+def test_several_samples_grow_together_and_are_shown_in_turn(said):
     texts = said("text8", "prompt=the fox", "length=40", "samples=3").split("\n")
     assert [len(text) for text in texts] == 3 * [len("the fox") + 40]
     assert all(text.startswith("the fox") for text in texts)
@@ -59,7 +57,7 @@ def test_several_samples_grow_together_and_are_shown_in_turn(said: Callable[...,
     assert said("text8", "prompt=the fox", "length=0", "samples=2") == "the fox\nthe fox"
 
 
-def test_prompt_is_put_into_the_alphabet_and_continued(said: Callable[..., str]) -> None:
+def test_prompt_is_put_into_the_alphabet_and_continued(said):
     text = said("text8", "prompt=The Fox, 7 dogs!", "length=50")
     assert text.startswith("the fox seven dogs ")
     assert len(text) == len("the fox seven dogs ") + 50
@@ -67,11 +65,11 @@ def test_prompt_is_put_into_the_alphabet_and_continued(said: Callable[..., str])
 
 
 @pytest.mark.parametrize("length", [0, 1, 33])
-def test_length_counts_symbols_beyond_the_prompt(said: Callable[..., str], length: int) -> None:
+def test_length_counts_symbols_beyond_the_prompt(said, length):
     assert len(said("text8", "prompt=fox", f"length={length}")) == 3 + length
 
 
-def test_seed_determines_the_text_unless_temperature_0_leaves_nothing_to_chance(said: Callable[..., str]) -> None:
+def test_seed_determines_the_text_unless_temperature_0_leaves_nothing_to_chance(said):
     first, again, other = (said("text8", f"seed={seed}", "length=60") for seed in (1, 1, 2))
     assert first == again != other
     likeliest = said("text8", "temperature=0", "seed=1", "length=60")
@@ -81,9 +79,7 @@ def test_seed_determines_the_text_unless_temperature_0_leaves_nothing_to_chance(
 
 @pytest.mark.parametrize(("symbols", "prompt"), [("bytes", "für 漢"), ("words", "the lazy"), ("text8", "the l")])
 @pytest.mark.parametrize("temperature", [0.0, 0.3, 3.0])
-def test_text_is_that_of_all_symbols_together(
-    said: Callable[..., str], work: Callable[[str], Measurement], symbols: str, prompt: str, temperature: float
-) -> None:
+def test_text_is_that_of_all_symbols_together(said, work, symbols, prompt, temperature):
     """It is written symbol by symbol, yet characters of several bytes and blanks between words come out whole."""
     text = said(symbols, f"prompt={prompt}", "length=120", f"temperature={temperature}", "seed=1")
     network, vocabulary = work(symbols).network().eval(), work(symbols).data.corpus.vocabulary
@@ -100,9 +96,9 @@ def test_text_is_that_of_all_symbols_together(
         assert any(ord(character) > 127 for character in text[len(prompt) :].replace("\ufffd", ""))
 
 
-def test_best_checkpoint_speaks_too(said: Callable[..., str]) -> None:
+def test_best_checkpoint_speaks_too(said):
     assert len(said("text8", "checkpoint=best", "length=9")) == 10
 
 
-def test_byte_that_never_occurs_is_named(work: Callable[[str], Measurement], command: Callable[..., Any]) -> None:
+def test_byte_that_never_occurs_is_named(work, command):
     assert "'Ž'" in command("generate", [f"run={work('bytes').weights.run}", "prompt=für Žofie"]).refusal()

@@ -2,8 +2,6 @@
 
 import json
 import math
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,8 +11,7 @@ from safetensors.torch import save_file
 
 from diffmamba import evaluate
 from diffmamba.data import CorpusChoice
-from diffmamba.models import LanguageModel
-from diffmamba.runs import Record, RunStore
+from diffmamba.runs import Record
 from diffmamba.runs.measurement import read_rows
 from diffmamba.runs.plan import expand
 from diffmamba.runs.provenance import git_state
@@ -31,17 +28,17 @@ KEYS = {
 
 
 @pytest.fixture(scope="module")
-def runs(new_world: Callable[[str], Any], story: Story) -> dict[str, Story]:
+def runs(new_world, story):
     """A run of characters, one of words with an adaptive softmax, and one in half precision, with their worlds."""
     settings = {"words": (WHOLE, *ADAPTIVE), "half": ("trainer.precision=bf16-mixed",)}
     return {"characters": story} | {name: (w := new_world(name), w.train(*words)) for name, words in settings.items()}
 
 
 @pytest.fixture
-def evaluated(runs: dict[str, Story], tmp_path: Path, command: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+def evaluated(runs, tmp_path, command):
     """What `diffmamba evaluate` says of one of the runs, and writes."""
 
-    def call(name: str, *words: str) -> dict[str, Any]:
+    def call(name, *words):
         world, record = runs[name]
         out = tmp_path / "figures.json"
         outcome = command("evaluate", [f"run={world.directory(record)}", f"out={out}", "device=cpu", *words])
@@ -52,15 +49,13 @@ def evaluated(runs: dict[str, Story], tmp_path: Path, command: Callable[..., Any
     return call
 
 
-def by_position(found: dict[str, Any]) -> list[float]:
+def by_position(found):
     return [row["value"] for row in found["rows"] if row["position"] and row["measure"] == "nats"]
 
 
 @pytest.mark.parametrize("name", ["characters", "words"])
 @pytest.mark.parametrize("split", ["test", "val"])
-def test_by_default_it_is_what_the_run_recorded(
-    runs: dict[str, Story], evaluated: Callable[..., dict[str, Any]], name: str, split: str
-) -> None:
+def test_by_default_it_is_what_the_run_recorded(runs, evaluated, name, split):
     _, record = runs[name]
     found, last = evaluated(name, f"split={split}"), record["evaluations"][-1]
     expected = {"nats": last[f"{split}/loss"], "ppl": last[f"{split}/ppl"], "bits": last[f"{split}/bpc"]}
@@ -69,25 +64,21 @@ def test_by_default_it_is_what_the_run_recorded(
     assert found["weights"] == {"kind": "OfRun", "run": record["id"], "checkpoint": "last", "step": 12}
 
 
-def test_best_checkpoint_is_the_one_of_the_lowest_validation_loss(
-    runs: dict[str, Story], evaluated: Callable[..., dict[str, Any]]
-) -> None:
+def test_best_checkpoint_is_the_one_of_the_lowest_validation_loss(runs, evaluated):
     best = min(runs["characters"][1]["evaluations"], key=lambda evaluation: evaluation["val/loss"])
     found = evaluated("characters", "checkpoint=best")
     assert (found["weights"]["checkpoint"], found["weights"]["step"]) == ("best", best["step"])
     assert found["values"]["nats"] == pytest.approx(best["test/loss"], rel=1e-6)
 
 
-def test_a_few_windows_in_bfloat16_are_those_of_the_run(
-    runs: dict[str, Story], evaluated: Callable[..., dict[str, Any]]
-) -> None:
+def test_a_few_windows_in_bfloat16_are_those_of_the_run(runs, evaluated):
     """The run's precision, and the four windows that the run itself evaluates."""
     found = evaluated("half", "limit=4", "batch=3")
     assert found["values"]["windows"] == 4
     assert found["values"]["nats"] == pytest.approx(runs["half"][1]["evaluations"][-1]["test/loss"], rel=1e-6)
 
 
-def brute_force(network: LanguageModel, symbols: list[int], window: int, stride: int) -> tuple[float, list[float]]:
+def brute_force(network, symbols, window, stride):
     """All windows one after the other, all logits, and each symbol where it is met first."""
     counted: dict[int, float] = {}
     positions: list[list[float]] = [[] for _ in range(window)]
@@ -103,7 +94,7 @@ def brute_force(network: LanguageModel, symbols: list[int], window: int, stride:
     return sum(counted.values()) / len(counted), [sum(costs) / len(costs) for costs in positions]
 
 
-def opened(world: Any, record: Record) -> Measurement:
+def opened(world, record):
     """The measurement of a run, for its network and data."""
     work = world.work("weights=run", f"weights.run={world.directory(record)}", root="measure")
     assert isinstance(work, Measurement)
@@ -113,9 +104,7 @@ def opened(world: Any, record: Record) -> Measurement:
 @pytest.mark.parametrize("name", ["characters", "words"])
 @pytest.mark.parametrize(("window", "stride"), [(9, 2), (7, 7), (13, 1)])
 @torch.no_grad()
-def test_sliding_windows_are_the_loop_over_them(
-    runs: dict[str, Story], evaluated: Callable[..., dict[str, Any]], name: str, window: int, stride: int
-) -> None:
+def test_sliding_windows_are_the_loop_over_them(runs, evaluated, name, window, stride):
     work = opened(*runs[name])
     symbols = work.data.corpus.split("test").tolist()
     nats, positions = brute_force(work.network().eval(), symbols, window, stride)
@@ -125,9 +114,7 @@ def test_sliding_windows_are_the_loop_over_them(
     assert found["values"]["symbols"] == len(symbols) - 1
 
 
-def test_the_record_says_what_was_measured_and_the_table_shows_it(
-    runs: dict[str, Story], evaluated: Callable[..., dict[str, Any]]
-) -> None:
+def test_the_record_says_what_was_measured_and_the_table_shows_it(runs, evaluated):
     world, record = runs["characters"]
     found = evaluated("characters", "window=12", "stride=5")
     kept = world.store.run(found["id"])
@@ -150,15 +137,13 @@ def test_the_record_says_what_was_measured_and_the_table_shows_it(
         assert text in found["said"]
 
 
-def contents(store: RunStore) -> dict[str, int]:
+def contents(store):
     """Every file of a store but the locks, with the time of its last change."""
     files = [path for path in store.directory.rglob("*") if path.is_file() and path.name != "lock"]
     return {str(path): path.stat().st_mtime_ns for path in files}
 
 
-def test_one_measurement_is_taken_once_whichever_way_it_is_asked_for(
-    world: Any, command: Callable[..., Any], interrupt_at: Callable[[int | None], None]
-) -> None:
+def test_one_measurement_is_taken_once_whichever_way_it_is_asked_for(world, command, interrupt_at):
     """`measure` trains first; then `measure` of the run, and `evaluate` by directory and by id find what is there."""
     first = command("measure", world.words("weights=trained"))
     assert (first.status, first.err) == (0, "")
@@ -182,7 +167,7 @@ def test_one_measurement_is_taken_once_whichever_way_it_is_asked_for(
     assert len(ids) == 1 + len(others)
 
 
-def test_measurements_of_a_sweep_come_after_their_trainings(world: Any, command: Callable[..., Any]) -> None:
+def test_measurements_of_a_sweep_come_after_their_trainings(world, command):
     settings = ("model=mamba,diff_mamba", "model.outer_norm=false", "model.lambda_form=scalar", "seed=0")
     words = world.words("measure=perplexity", "weights=trained", *settings)
     planned = expand("table2", words)
@@ -209,7 +194,7 @@ def test_measurements_of_a_sweep_come_after_their_trainings(world: Any, command:
 
 
 @pytest.mark.parametrize("suffix", ["ckpt", "pt", "safetensors"])
-def test_weights_in_a_file(story: Story, world: Any, tmp_path: Path, suffix: str) -> None:
+def test_weights_in_a_file(story, world, tmp_path, suffix):
     there, record = story
     checkpoint = torch.load(there.run(record).last_checkpoint, weights_only=True)
     plain = {name.removeprefix("network."): weight.clone() for name, weight in checkpoint["state_dict"].items()}
@@ -225,7 +210,7 @@ def test_weights_in_a_file(story: Story, world: Any, tmp_path: Path, suffix: str
     assert begun["evaluations"][0]["test/loss"] == pytest.approx(found["values"]["nats"], rel=1e-4)
 
 
-def test_fresh_weights_are_those_that_a_training_starts_from(world: Any) -> None:
+def test_fresh_weights_are_those_that_a_training_starts_from(world):
     one, other = world.measure("weights=fresh"), world.measure("weights=fresh", "seed=1")
     assert set(world.store.records()) == {one["id"], other["id"]}
     still = world.train(WHOLE, "scale.learning_rate=0", "scale.steps=1")
@@ -233,9 +218,7 @@ def test_fresh_weights_are_those_that_a_training_starts_from(world: Any) -> None
     assert one["values"] != other["values"]
 
 
-def test_a_checkpoint_of_an_unfinished_run_is_another_measurement(
-    world: Any, interrupt_at: Callable[[int | None], None]
-) -> None:
+def test_a_checkpoint_of_an_unfinished_run_is_another_measurement(world, interrupt_at):
     found = []
     for strike in (5, 9, None):
         interrupt_at(strike)
@@ -251,9 +234,7 @@ def test_a_checkpoint_of_an_unfinished_run_is_another_measurement(
     assert found[2] == world.measure("weights=trained")
 
 
-def test_another_text_of_the_same_symbols(
-    story: Story, evaluated: Callable[..., dict[str, Any]], tmp_path: Path
-) -> None:
+def test_another_text_of_the_same_symbols(story, evaluated, tmp_path):
     world, record = story
     (tmp_path / "other.txt").write_text("a wolf jumps over the moon " * 20)
     words = ("data=text", f"data.path={tmp_path / 'other.txt'}", f"data.directory={tmp_path}", "scale=smoke")
@@ -266,9 +247,7 @@ def test_another_text_of_the_same_symbols(
     assert found["values"]["nats"] == pytest.approx(nats, rel=1e-5)
 
 
-def test_a_text_that_changed_is_told_unless_the_old_one_is_given(
-    world: Any, command: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_a_text_that_changed_is_told_unless_the_old_one_is_given(world, command, tmp_path):
     record = world.train()
     old = world.text.rename(tmp_path / "old.txt")
     run, directory = f"run={world.directory(record)}", f"data.directory={tmp_path}"
@@ -286,7 +265,7 @@ def test_a_text_that_changed_is_told_unless_the_old_one_is_given(
     assert (outcome.status, outcome.err) == (0, "")
 
 
-def test_symbols_in_another_order_are_named(world: Any, command: Callable[..., Any], tmp_path: Path) -> None:
+def test_symbols_in_another_order_are_named(world, command, tmp_path):
     """As many words, but the most frequent ones are others."""
     world.write_text("one two two three three three\n" * 60)
     record = world.train("data.symbols=words", "scale.batch_size=2", "scale.length=4")
@@ -298,13 +277,13 @@ def test_symbols_in_another_order_are_named(world: Any, command: Callable[..., A
     assert set(world.store.records()) == {record["id"]}
 
 
-def test_weights_that_do_not_fit_or_are_damaged_are_told(world: Any, command: Callable[..., Any]) -> None:
+def test_weights_that_do_not_fit_or_are_damaged_are_told(world, command):
     run = world.run(world.train())
     words = [f"run={run.directory}", "device=cpu"]
     checkpoint = torch.load(run.last_checkpoint, weights_only=True)
     weight = checkpoint["state_dict"]["network.embedding.weight"]
 
-    def refused(says: str) -> None:
+    def refused(says):
         for name in ("evaluate", "generate"):
             line = command(name, words if name == "evaluate" else words[:1]).refusal()
             assert says in line
@@ -336,14 +315,14 @@ def test_weights_that_do_not_fit_or_are_damaged_are_told(world: Any, command: Ca
     assert command("evaluate", words).status == 0  # which tries again
 
 
-def test_a_training_that_failed_has_no_measurement(world: Any, command: Callable[..., Any]) -> None:
+def test_a_training_that_failed_has_no_measurement(world, command):
     line = command("measure", world.words("scale.learning_rate=1e30", "scale.warmup_steps=0")).err.splitlines()[-1]
     (record,) = world.store.records().values()
     assert f"the training {record['id']} that this needs is failed" in line
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 100, 512, 2048, 2049, 65_536])
-def test_stretches_of_the_table_hold_every_position_once_and_grow(length: int) -> None:
+def test_stretches_of_the_table_hold_every_position_once_and_grow(length):
     positions = range(1, length + 1)
     windows = [1 + place % 3 for place in positions]
     table = pd.DataFrame({"nats": [place / length for place in positions], "windows": windows}, index=positions)

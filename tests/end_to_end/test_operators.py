@@ -1,8 +1,6 @@
 """The settings of scans, kernels and compilation, from the command line to the record."""
 
 import shutil
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -17,7 +15,7 @@ SHORT = ("scale.steps=2", "scale.evaluate_every=2", "scale.warmup_steps=0")
 
 
 @pytest.mark.parametrize("model", SSM_MODELS)
-def test_mamba1_trains_and_generates(world: Any, command: Callable[..., Any], model: str) -> None:
+def test_mamba1_trains_and_generates(world, command, model):
     record = world.train(f"model={model}", "model.ssm=mamba1", *SHORT)
     assert record["status"] == "finished"
     assert record["config"]["model"]["mixers"][0]["ssm"] == "mamba1"
@@ -28,15 +26,15 @@ def test_mamba1_trains_and_generates(world: Any, command: Callable[..., Any], mo
     assert len(outcome.out.rstrip("\n")) == len("the fox ") + 20
 
 
-def losses(record: dict[str, Any]) -> list[float]:
+def losses(record):
     return [entry[f"{split}/loss"] for entry in record["evaluations"] for split in ("val", "test")]
 
 
-def test_a_compiled_run_has_the_losses_of_the_other(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiled_run_has_the_losses_of_the_other(world, monkeypatch):
     """As far as the traced graphs; `tests/models` takes a model through the compiler itself."""
     asked = []
 
-    def compile_(network: LanguageModel) -> None:
+    def compile_(network):
         asked.append(network)
         torch.nn.Module.compile(network, backend="aot_eager")
 
@@ -69,9 +67,7 @@ def test_a_compiled_run_has_the_losses_of_the_other(world: Any, monkeypatch: pyt
         ),
     ],
 )
-def test_what_this_machine_lacks_is_one_line(
-    world: Any, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, settings: list[str], says: str
-) -> None:
+def test_what_this_machine_lacks_is_one_line(world, command, monkeypatch, settings, says):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert command("train", world.words(*settings)).refusal() == f"error: {says}\n"
@@ -79,7 +75,7 @@ def test_what_this_machine_lacks_is_one_line(
     assert backend._requested == "auto"
 
 
-def test_kernels_that_are_not_installed_are_told_with_the_remedy(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_that_are_not_installed_are_told_with_the_remedy(world, monkeypatch):
     """On a machine with a GPU, which this one pretends to be."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(backend, "missing", lambda: "mamba-ssm is not installed")
@@ -90,7 +86,7 @@ def test_kernels_that_are_not_installed_are_told_with_the_remedy(world: Any, mon
 
 
 @pytest.mark.parametrize("requested", ["auto", "torch"])
-def test_the_backend_of_a_run_is_set_and_recorded(world: Any, requested: str) -> None:
+def test_the_backend_of_a_run_is_set_and_recorded(world, requested):
     record = world.train(f"model.backend={requested}", *SHORT)
     assert record["status"] == "finished"
     assert record["operators"] == {"backend": "torch", "compiled": False}

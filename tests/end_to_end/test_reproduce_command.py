@@ -5,16 +5,15 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import pytest
 
-from diffmamba.runs import RunStore, RunTakenError
+from diffmamba.runs import RunTakenError
 from diffmamba.runs.execution import execute
-from diffmamba.runs.plan import Planned, expand
+from diffmamba.runs.plan import expand
 from diffmamba.runs.work import work_of
 from diffmamba.tasks import LanguageModelling
 
@@ -23,32 +22,32 @@ TINY = ("scale.steps=8", "model=mamba,diff_mamba", "model.lambda_form=scalar", "
 ONE_NORM = ("model=mamba,diff_mamba", "model.outer_norm=false", "model.lambda_form=scalar", "seed=0")
 
 
-def checkpoints(store: RunStore) -> dict[str, tuple[int, int]]:
+def checkpoints(store):
     """Every checkpoint and record with its inode and the time of its last change."""
     files = [*store.directory.glob("*/checkpoints/*"), *store.directory.glob("*/result.json")]
     return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
 
-def reports(world: Any) -> str:
+def reports(world):
     return f"reports={world.folder / 'reports'}"
 
 
 @pytest.fixture(scope="module")
-def reproduction(new_world: Callable[[str], Any], command: Callable[..., Any]) -> tuple[Any, Any]:
+def reproduction(new_world, command):
     """A world in which table 2 was reproduced by two worker processes, and the outcome of that command."""
     world = new_world("reproduction")
     return world, command("reproduce", ["table=table2", *world.words(*TINY, reports(world), "workers=2")])
 
 
-def table(world: Any, name: str = "table2") -> dict[str, Any]:
+def table(world, name="table2"):
     return json.loads((world.folder / "reports" / f"{name}-smoke" / "table.json").read_text())
 
 
-def train(planned: Planned) -> dict[str, Any]:
+def train(planned):
     return execute(planned.work, progress_bar=False)
 
 
-def test_reproduction_trains_every_run_of_the_grid_once_and_says_where_it_is(reproduction: tuple[Any, Any]) -> None:
+def test_reproduction_trains_every_run_of_the_grid_once_and_says_where_it_is(reproduction):
     world, outcome = reproduction
     assert (outcome.status, outcome.err, outcome.quiet) == (0, "", True)
     assert outcome.out.splitlines()[-1] == f"written to {world.folder}/reports/table2-smoke/index.html"
@@ -60,7 +59,7 @@ def test_reproduction_trains_every_run_of_the_grid_once_and_says_where_it_is(rep
     assert {(r["status"], r["config"]["group"]) for r in records.values()} == {("finished", "table2")}
 
 
-def test_table_equals_its_runs(reproduction: tuple[Any, Any]) -> None:
+def test_table_equals_its_runs(reproduction):
     world, _ = reproduction
     runs: dict[tuple[str, bool, str | None], dict[int, dict[str, Any]]] = {}
     for record in world.store.records().values():
@@ -81,7 +80,7 @@ def test_table_equals_its_runs(reproduction: tuple[Any, Any]) -> None:
     assert len({tuple(values) for values in ppl.values()}) == CELLS  # no cell is another in disguise
 
 
-def test_spreadsheet_and_page_hold_the_table(reproduction: tuple[Any, Any]) -> None:
+def test_spreadsheet_and_page_hold_the_table(reproduction):
     world, _ = reproduction
     folder, rows = world.folder / "reports" / "table2-smoke", table(world)["rows"]
     spreadsheet = csv.DictReader((folder / "table.csv").read_text().splitlines())
@@ -92,9 +91,7 @@ def test_spreadsheet_and_page_hold_the_table(reproduction: tuple[Any, Any]) -> N
 
 
 @pytest.mark.parametrize("name", ["reproduce", "report"])
-def test_second_call_trains_nothing(
-    reproduction: tuple[Any, Any], command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_second_call_trains_nothing(reproduction, command, monkeypatch, name):
     world, first = reproduction
     before, said = checkpoints(world.store), table(world)
     monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a process was started"))
@@ -105,7 +102,7 @@ def test_second_call_trains_nothing(
     assert again.out.splitlines()[-8:] == first.out.splitlines()[-8:]  # the same table, without the way to it
 
 
-def test_figure_and_table_share_their_runs(world: Any, command: Callable[..., Any]) -> None:
+def test_figure_and_table_share_their_runs(world, command):
     row = world.words("published.depth=shallow", "data.stands_for=text8", "seed=0")
     planned = expand("table1", row)
     assert [train(item)["status"] for item in planned] == ["finished"] * 2
@@ -123,9 +120,7 @@ def test_figure_and_table_share_their_runs(world: Any, command: Callable[..., An
     }
 
 
-def test_table_is_shown_without_training(
-    world: Any, command: Callable[..., Any], interrupt_at: Callable[[int | None], None]
-) -> None:
+def test_table_is_shown_without_training(world, command, interrupt_at):
     """A store with a finished, an interrupted and a failed run; one never started."""
     words = world.words(*ONE_NORM, "seed=0,1")
     planned = expand("table2", words)
@@ -151,18 +146,16 @@ def test_table_is_shown_without_training(
     assert "3 of 4 runs missing" in printed
 
 
-def evaluated(store: RunStore) -> dict[str, Any] | None:
+def evaluated(store):
     """A run that is being trained and has been evaluated."""
     records = store.records().values()
     return next((record for record in records if record["status"] == "running" and record["evaluations"]), None)
 
 
-def test_ctrl_c_stops_a_sweep_and_loses_nothing(
-    world: Any, command: Callable[..., Any], until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_stops_a_sweep_and_loses_nothing(world, command, until, monkeypatch):
     seen: dict[str, Any] = {}
 
-    def strike() -> None:
+    def strike():
         """Waits for the worker to be well on its way, wants the same run, and presses Ctrl-C in the sweep's process."""
         try:
             record = seen["record"] = until(lambda: evaluated(world.store))
@@ -188,7 +181,7 @@ def test_ctrl_c_stops_a_sweep_and_loses_nothing(
     evaluated_at = [entry["step"] for entry in records[run_id]["evaluations"]]
     steps: list[int] = []
 
-    def training_step(task: LanguageModelling, batch: Any, index: int) -> None:
+    def training_step(task, batch, index):
         steps.append(task.global_step)
         raise KeyboardInterrupt
 

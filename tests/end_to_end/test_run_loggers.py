@@ -4,16 +4,13 @@ import csv
 import json
 import netrc
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 from wandb.proto.wandb_internal_pb2 import Record as WandbRecord
 
 from diffmamba import configuration
-from diffmamba.runs import Record
 from diffmamba.runs.loggers import PARTS
 
 HEADER_BYTES = 7  # of a .wandb file: ":W&B", a magic number, the version
@@ -34,7 +31,7 @@ class WandbRun:
     exit_code: int | None = None
 
 
-def messages(file: Path) -> Iterator[bytes]:
+def messages(file):
     """The entries of a .wandb file, in LevelDB's log format: blocks of pieces, each with checksum, length and kind."""
     content, position, pending = file.read_bytes(), HEADER_BYTES, b""
     while position < len(content):
@@ -51,11 +48,11 @@ def messages(file: Path) -> Iterator[bytes]:
             pending = b""
 
 
-def key(item: Any) -> str:
+def key(item):
     return item.key or "/".join(item.nested_key)
 
 
-def read(file: Path, found: WandbRun) -> bool:
+def read(file, found):
     """Adds what a file says; returns whether the file is complete."""
     complete = False
     for message in messages(file):
@@ -76,7 +73,7 @@ def read(file: Path, found: WandbRun) -> bool:
     return complete
 
 
-def wandb_run(directory: Path) -> WandbRun:
+def wandb_run(directory):
     """The run's sessions together, once W&B's own process, which is a little late, has written their last words."""
     for _ in range(100):
         found = WandbRun()
@@ -88,7 +85,7 @@ def wandb_run(directory: Path) -> WandbRun:
 
 
 @pytest.fixture(scope="module")
-def logged(new_world: Callable[[str], Any]) -> tuple[Any, Record]:
+def logged(new_world):
     world = new_world("logged")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("WANDB_MODE", "offline")
@@ -96,7 +93,7 @@ def logged(new_world: Callable[[str], Any]) -> tuple[Any, Record]:
         return world, world.train(*settings)
 
 
-def test_wandb_run_says_what_it_is(logged: tuple[Any, Record]) -> None:
+def test_wandb_run_says_what_it_is(logged):
     world, record = logged
     found = wandb_run(world.run(record).directory)
     assert found.name == "diff_mamba-text-smoke-seed3"
@@ -111,7 +108,7 @@ def test_wandb_run_says_what_it_is(logged: tuple[Any, Record]) -> None:
     assert found.exit_code == 0
 
 
-def test_wandb_history_is_that_of_the_record(logged: tuple[Any, Record]) -> None:
+def test_wandb_history_is_that_of_the_record(logged):
     world, record = logged
     history = wandb_run(world.run(record).directory).history
     evaluations = [entry for entry in history if "test/ppl" in entry]
@@ -125,7 +122,7 @@ def test_wandb_history_is_that_of_the_record(logged: tuple[Any, Record]) -> None
     assert all(entry["trainer/global_step"] > 0 for entry in history if "epoch" in entry)
 
 
-def test_wandb_summary_is_the_final_state(logged: tuple[Any, Record]) -> None:
+def test_wandb_summary_is_the_final_state(logged):
     world, record = logged
     summary = wandb_run(world.run(record).directory).summary
     assert {key: summary[key] for key in EVALUATED} == {key: record["evaluations"][-1][key] for key in EVALUATED}
@@ -136,7 +133,7 @@ def test_wandb_summary_is_the_final_state(logged: tuple[Any, Record]) -> None:
     assert summary["git"] == record["git"]
 
 
-def test_csv_holds_the_same_figures(logged: tuple[Any, Record]) -> None:
+def test_csv_holds_the_same_figures(logged):
     world, record = logged
     (file,) = world.run(record).directory.glob("csv/*/metrics.csv")
     rows = list(csv.DictReader(file.open()))
@@ -149,7 +146,7 @@ def test_csv_holds_the_same_figures(logged: tuple[Any, Record]) -> None:
     assert all(float(row["train/tokens_per_second"]) > 0 for row in training)
 
 
-def test_resumed_run_logs_every_evaluation(world: Any, interrupt_at: Callable[[int | None], None]) -> None:
+def test_resumed_run_logs_every_evaluation(world, interrupt_at):
     interrupt_at(10)
     with pytest.raises(KeyboardInterrupt):
         world.train("logger=default")
@@ -165,7 +162,7 @@ def test_resumed_run_logs_every_evaluation(world: Any, interrupt_at: Callable[[i
     assert found.exit_code == 0
 
 
-def test_failed_run_is_a_failed_wandb_run(world: Any) -> None:
+def test_failed_run_is_a_failed_wandb_run(world):
     record = world.train("logger=default", "scale.learning_rate=1e30", "scale.warmup_steps=0")
     assert record["status"] == "failed"
     found = wandb_run(world.run(record).directory)
@@ -174,7 +171,7 @@ def test_failed_run_is_a_failed_wandb_run(world: Any) -> None:
 
 
 @pytest.fixture
-def without_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def without_credentials(tmp_path, monkeypatch):
     """A user without W&B credentials; returns where the netrc would be."""
     for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL", "NETRC"):
         monkeypatch.delenv(name, raising=False)
@@ -182,13 +179,13 @@ def without_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path / ".netrc"
 
 
-def write_netrc(path: Path, host: str) -> None:
+def write_netrc(path, host):
     path.write_text(f"machine {host}\n login user\n password {'0' * 40}\n")
     path.chmod(0o600)
     assert netrc.netrc(str(path)).authenticators(host) is not None
 
 
-def test_wandb_is_offline_without_credentials(without_credentials: Path) -> None:
+def test_wandb_is_offline_without_credentials(without_credentials):
     assert configuration.wandb_offline()
     write_netrc(without_credentials, "example.org")
     assert configuration.wandb_offline()
@@ -196,14 +193,14 @@ def test_wandb_is_offline_without_credentials(without_credentials: Path) -> None
     assert configuration.wandb_offline()
 
 
-def test_wandb_is_online_with_a_key(without_credentials: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_is_online_with_a_key(without_credentials, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     assert not configuration.wandb_offline()
     monkeypatch.setenv("WANDB_API_KEY", "")
     assert configuration.wandb_offline()
 
 
-def test_wandb_is_online_after_a_login(without_credentials: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_is_online_after_a_login(without_credentials, monkeypatch):
     write_netrc(without_credentials, "api.wandb.ai")
     assert not configuration.wandb_offline()
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org:8080/")
@@ -213,8 +210,6 @@ def test_wandb_is_online_after_a_login(without_credentials: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(("mode", "offline"), [("offline", True), ("online", False), ("disabled", False)])
-def test_wandb_mode_decides_if_set(
-    without_credentials: Path, monkeypatch: pytest.MonkeyPatch, mode: str, offline: bool
-) -> None:
+def test_wandb_mode_decides_if_set(without_credentials, monkeypatch, mode, offline):
     monkeypatch.setenv("WANDB_MODE", mode)
     assert configuration.wandb_offline() == offline

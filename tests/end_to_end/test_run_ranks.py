@@ -6,15 +6,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from diffmamba.data.streams import IGNORED
 from diffmamba.errors import SettingError
-from diffmamba.runs import Record, RunStore, processes
+from diffmamba.runs import RunStore, processes
 from diffmamba.runs.processes import Devices
 from diffmamba.tasks import LanguageModelling
 
@@ -22,18 +20,18 @@ TWO = ("trainer.devices=2", "trainer.strategy=ddp")
 LOGGED = "trainer.log_every_n_steps=1"
 
 
-def losses(world: Any, record: Record) -> list[float]:
+def losses(world, record):
     """The training loss of every step, as the run has logged it, in one session or more."""
     logs = sorted(world.run(record).directory.glob("csv/*/metrics.csv"))
     rows = [row for log in logs for row in csv.DictReader(log.read_text().splitlines()) if row["train/loss"]]
     return list({int(row["step"]): float(row["train/loss"]) for row in rows}.values())
 
 
-def weights(world: Any, record: Record) -> dict[str, torch.Tensor]:
+def weights(world, record):
     return torch.load(world.run(record).last_checkpoint, weights_only=True)["state_dict"]
 
 
-def assert_same_run(world: Any, one: Record, other: Record) -> None:
+def assert_same_run(world, one, other):
     assert other["status"] == one["status"] == "finished", other["error"]
     assert len(losses(world, one)) == 12
     assert losses(world, other) == pytest.approx(losses(world, one), rel=1e-5)
@@ -46,19 +44,19 @@ def assert_same_run(world: Any, one: Record, other: Record) -> None:
 
 
 @pytest.fixture(scope="module")
-def alone(new_world: Any) -> tuple[Any, Record]:
+def alone(new_world):
     world = new_world("alone")
     return world, world.train(LOGGED, "scale.eval_windows=5")
 
 
-def again(world: Any, name: str, *settings: str) -> Record:
+def again(world, name, *settings):
     return world.train(LOGGED, "scale.eval_windows=5", f"runs={world.folder / name}", *settings)
 
 
 class SomeTargets(LanguageModelling):
     """Trains on the windows that begin with every second symbol of the alphabet, so ranks have unequal targets."""
 
-    def loss(self, batch: tuple[Tensor, Tensor], split: str) -> tuple[Tensor, Tensor]:
+    def loss(self, batch, split):
         inputs, targets = batch
         left_out = (inputs[:, :1] % 2 == 0) if split == "train" else torch.tensor(False)
         return super().loss((inputs, targets.masked_fill(left_out, IGNORED)), split)
@@ -68,11 +66,11 @@ MASKED = f"task._target_={__name__}.SomeTargets"
 
 
 @pytest.fixture(scope="module")
-def masked(alone: tuple[Any, Record]) -> Record:
+def masked(alone):
     return again(alone[0], "masked", MASKED)
 
 
-def test_weights_divided_among_two_processes_train_as_whole_ones(alone: tuple[Any, Record], masked: Record) -> None:
+def test_weights_divided_among_two_processes_train_as_whole_ones(alone, masked):
     """Also with unequal numbers of targets, and of windows to evaluate: of 5, one rank has one more than the other."""
     divided = again(alone[0], "fsdp", MASKED, TWO[0], "trainer.strategy=fsdp")
     assert_same_run(alone[0], masked, divided)
@@ -81,14 +79,12 @@ def test_weights_divided_among_two_processes_train_as_whole_ones(alone: tuple[An
 
 
 @pytest.mark.parametrize("parts", [2, 4])
-def test_accumulated_parts_train_as_the_whole_batch(alone: tuple[Any, Record], parts: int) -> None:
+def test_accumulated_parts_train_as_the_whole_batch(alone, parts):
     world, record = alone
     assert_same_run(world, record, again(world, f"parts{parts}", f"trainer.accumulate_grad_batches={parts}"))
 
 
-def test_two_ranks_of_torchrun_go_on_with_a_run_of_one_process(
-    alone: tuple[Any, Record], masked: Record, interrupt_at: Any
-) -> None:
+def test_two_ranks_of_torchrun_go_on_with_a_run_of_one_process(alone, masked, interrupt_at):
     """They take the steps that one process would have taken."""
     world, _ = alone
     interrupt_at(5)
@@ -108,7 +104,7 @@ def test_two_ranks_of_torchrun_go_on_with_a_run_of_one_process(
     assert moved["id"] == masked["id"]
 
 
-def test_a_rank_that_torchrun_starts_waits_for_the_first_one(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_that_torchrun_starts_waits_for_the_first_one(world, monkeypatch):
     """What the first rank decides, without a second process: that it is asked, and that its answer is taken."""
     asked: list[int] = []
     monkeypatch.setenv("LOCAL_RANK", "1")
@@ -121,14 +117,14 @@ def test_a_rank_that_torchrun_starts_waits_for_the_first_one(world: Any, monkeyp
     assert not world.store.directory.exists()
 
 
-def test_failing_rank_is_recorded_and_ends_the_others(world: Any) -> None:
+def test_failing_rank_is_recorded_and_ends_the_others(world):
     record = world.train(*TWO, "optimizer.learning_rate=1e30", "optimizer.warmup_steps=0")
     assert record["status"] == "failed"
     assert record["error"]["type"] == "NonFiniteLossError"
     assert record["error"]["step"] > 0
 
 
-def test_ctrl_c_ends_all_ranks_which_drew_different_dropout(world: Any, until: Any) -> None:
+def test_ctrl_c_ends_all_ranks_which_drew_different_dropout(world, until):
     endless = world.words(*TWO, "scale.steps=100000", "scale.dropout=0.5")
     command = [sys.executable, "-m", "diffmamba.train", *endless]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -145,7 +141,7 @@ def test_ctrl_c_ends_all_ranks_which_drew_different_dropout(world: Any, until: A
     assert not torch.equal(states[0]["cpu"], states[1]["cpu"])
 
 
-def test_ranks_of_torchrun_and_srun_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_of_torchrun_and_srun_are_known(monkeypatch):
     monkeypatch.setenv("SLURM_PROCID", "3")
     monkeypatch.setenv("SLURM_NTASKS", "1")  # a job of one task: it starts its own
     assert (processes.started_elsewhere(), processes.rank()) == (False, 0)

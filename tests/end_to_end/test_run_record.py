@@ -3,9 +3,6 @@
 import json
 import math
 import random
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,7 +12,7 @@ from diffmamba.data import prepare
 from diffmamba.data.sources import TextFile
 from diffmamba.data.streams import IGNORED, EvalWindows
 from diffmamba.errors import SettingError
-from diffmamba.runs import Record, RunTakenError
+from diffmamba.runs import RunTakenError
 from diffmamba.tasks import LanguageModelling
 
 METRICS = {f"{split}/{name}" for split in ("val", "test") for name in ("loss", "ppl", "bpc")}
@@ -37,12 +34,12 @@ KEYS = {
 
 
 @pytest.fixture(scope="module")
-def finished(new_world: Callable[[str], Any]) -> tuple[Any, Record]:
+def finished(new_world):
     world = new_world("finished")
     return world, world.train(*SETTINGS)
 
 
-def test_record_holds_all_that_a_table_needs(finished: tuple[Any, Record]) -> None:
+def test_record_holds_all_that_a_table_needs(finished):
     world, record = finished
     assert record.keys() == KEYS
     assert json.loads((world.run(record).directory / "result.json").read_text()) == record
@@ -68,7 +65,7 @@ def test_record_holds_all_that_a_table_needs(finished: tuple[Any, Record]) -> No
     assert record["started"] <= record["finished"]
 
 
-def test_evaluations_count_steps_epochs_and_symbols(finished: tuple[Any, Record]) -> None:
+def test_evaluations_count_steps_epochs_and_symbols(finished):
     _, record = finished
     counts = [{key: entry[key] for key in ("step", "epoch", "tokens")} for entry in record["evaluations"]]
     assert counts == [{"step": k, "epoch": k / 10, "tokens": k * 8 * 16} for k in (4, 8, 12, 16, 20, 24)]
@@ -80,7 +77,7 @@ def test_evaluations_count_steps_epochs_and_symbols(finished: tuple[Any, Record]
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
-def test_final_evaluation_is_that_of_the_saved_weights(finished: tuple[Any, Record], split: str) -> None:
+def test_final_evaluation_is_that_of_the_saved_weights(finished, split):
     """Read with one window at a time."""
     world, record = finished
     work = world.work("weights=run", f"weights.run={record['id']}", root="measure")
@@ -106,7 +103,7 @@ def test_final_evaluation_is_that_of_the_saved_weights(finished: tuple[Any, Reco
         (["scale.evaluate_every=2", "scale.steps=3", "trainer.accumulate_grad_batches=2"], [2, 3]),
     ],
 )
-def test_last_evaluation_is_at_the_last_step(world: Any, settings: list[str], steps: list[int]) -> None:
+def test_last_evaluation_is_at_the_last_step(world, settings, steps):
     record = world.train(*settings)
     assert [entry["step"] for entry in record["evaluations"]] == steps
     assert record["progress"] == {"step": steps[-1], "steps": steps[-1]}
@@ -114,7 +111,7 @@ def test_last_evaluation_is_at_the_last_step(world: Any, settings: list[str], st
     assert torch.load(world.run(record).last_checkpoint, weights_only=True)["global_step"] == steps[-1]
 
 
-def test_last_checkpoint_is_the_last_even_where_the_validation_loss_rises(world: Any) -> None:
+def test_last_checkpoint_is_the_last_even_where_the_validation_loss_rises(world):
     letters = random.Random(0)
     start, end = ("".join(letters.choices(alphabet, k=k)) for alphabet, k in (("abcdef", 1350), ("uvwxyz", 150)))
     world.write_text(start + end)  # the more it learns, the less it expects val
@@ -127,13 +124,13 @@ def test_last_checkpoint_is_the_last_even_where_the_validation_loss_rises(world:
     assert torch.load(checkpoints / "best.ckpt", weights_only=True)["global_step"] == best
 
 
-def contents(directory: Path) -> dict[str, tuple[int, bytes]]:
+def contents(directory):
     """Every file of a run but its lock, with the time of its last change."""
     files = [path for path in directory.rglob("*") if path.is_file() and path.name != "lock"]
     return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
-def test_finished_run_is_never_trained_again(world: Any, interrupt_at: Callable[[int | None], None]) -> None:
+def test_finished_run_is_never_trained_again(world, interrupt_at):
     first = world.train("model=diff_s6", "model.outer_norm=false")
     before = contents(world.run(first).directory)
     interrupt_at(0)  # would strike if anything were trained
@@ -143,11 +140,11 @@ def test_finished_run_is_never_trained_again(world: Any, interrupt_at: Callable[
     assert len(world.store.records()) == 1
 
 
-def exploding(at: int) -> Callable[..., torch.Tensor]:
+def exploding(at):
     """A training step whose weights are NaN from a step on."""
     original = LanguageModelling.training_step
 
-    def training_step(task: LanguageModelling, batch: Any, index: int) -> torch.Tensor:
+    def training_step(task, batch, index):
         if task.global_step >= at:
             task.network.embedding.weight.data.fill_(math.nan)
         return original(task, batch, index)
@@ -155,7 +152,7 @@ def exploding(at: int) -> Callable[..., torch.Tensor]:
     return training_step
 
 
-def test_failed_run_says_why_and_is_trained_again_only_on_demand(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_run_says_why_and_is_trained_again_only_on_demand(world, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(LanguageModelling, "training_step", exploding(at=9))
         record = world.train()
@@ -175,7 +172,7 @@ def test_failed_run_says_why_and_is_trained_again_only_on_demand(world: Any, mon
     assert [entry["step"] for entry in again["evaluations"]] == [4, 8, 12]
 
 
-def test_taken_run_is_left_alone(world: Any, interrupt_at: Callable[[int | None], None]) -> None:
+def test_taken_run_is_left_alone(world, interrupt_at):
     interrupt_at(6)
     with pytest.raises(KeyboardInterrupt):
         world.train()
@@ -186,7 +183,7 @@ def test_taken_run_is_left_alone(world: Any, interrupt_at: Callable[[int | None]
     assert contents(world.run(record).directory) == before
 
 
-def shrink(checkpoint: Path) -> None:
+def shrink(checkpoint):
     """Makes the checkpoint one of a narrower network."""
     content = torch.load(checkpoint, weights_only=True)
     content["state_dict"] = {
@@ -195,14 +192,12 @@ def shrink(checkpoint: Path) -> None:
     torch.save(content, checkpoint)
 
 
-def truncate(checkpoint: Path) -> None:
+def truncate(checkpoint):
     checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
 
 
 @pytest.mark.parametrize(("damage", "says"), [(shrink, "another architecture"), (truncate, "readable checkpoint")])
-def test_checkpoint_that_does_not_fit_is_named_and_nothing_is_lost(
-    world: Any, damage: Callable[[Path], None], says: str, interrupt_at: Callable[[int | None], None]
-) -> None:
+def test_checkpoint_that_does_not_fit_is_named_and_nothing_is_lost(world, damage, says, interrupt_at):
     interrupt_at(9)
     with pytest.raises(KeyboardInterrupt):
         world.train()
@@ -226,9 +221,7 @@ def test_checkpoint_that_does_not_fit_is_named_and_nothing_is_lost(
         ("tiny story", ["scale.batch_size=1", "scale.length=4"], "data"),  # val and test have nothing to predict
     ],
 )
-def test_a_text_that_is_too_short_is_told_before_anything_is_written(
-    world: Any, text: str, settings: list[str], says: str
-) -> None:
+def test_a_text_that_is_too_short_is_told_before_anything_is_written(world, text, settings, says):
     world.write_text(text)
     with pytest.raises(SettingError, match=says):
         world.train(*settings)

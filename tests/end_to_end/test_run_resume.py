@@ -3,8 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -32,7 +30,7 @@ STRIKES = [
 DROPOUT = "scale.dropout=0.3"
 
 
-def trained(world: Any, record: dict[str, Any]) -> dict[str, Any]:
+def trained(world, record):
     """All that a finished run leaves behind and that no clock has written."""
     checkpoint = torch.load(world.run(record).last_checkpoint, weights_only=True)
     kept = {key: checkpoint[key] for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch")}
@@ -44,7 +42,7 @@ def trained(world: Any, record: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def differences(one: Any, other: Any, place: str = "") -> list[str]:
+def differences(one, other, place=""):
     """Where two nested structures of tensors, numbers and texts differ, if only in one bit."""
     if isinstance(one, dict):
         if one.keys() != other.keys():
@@ -59,11 +57,11 @@ def differences(one: Any, other: Any, place: str = "") -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(new_world: Callable[[str], Any]) -> Callable[[str], dict[str, Any]]:
+def uninterrupted(new_world):
     """What each of the settings leaves behind if nothing happens."""
     world, known = new_world("uninterrupted"), {}
 
-    def look_up(name: str) -> dict[str, Any]:
+    def look_up(name):
         if name not in known:
             known[name] = trained(world, world.train(DROPOUT, *SETTINGS[name]))
         return known[name]
@@ -73,12 +71,12 @@ def uninterrupted(new_world: Callable[[str], Any]) -> Callable[[str], dict[str, 
 
 @pytest.mark.parametrize(("name", "strikes"), STRIKES)
 def test_interrupted_run_ends_as_if_nothing_had_happened(
-    world: Any,
-    name: str,
-    strikes: tuple[int, ...],
-    uninterrupted: Callable[[str], dict[str, Any]],
-    interrupt_at: Callable[[int | None], None],
-) -> None:
+    world,
+    name,
+    strikes,
+    uninterrupted,
+    interrupt_at,
+):
     for step in strikes:
         interrupt_at(step)
         with pytest.raises(KeyboardInterrupt):
@@ -94,7 +92,7 @@ def test_interrupted_run_ends_as_if_nothing_had_happened(
     assert differences(resumed, uninterrupted(name)) == []
 
 
-def test_resumed_run_trains_only_what_is_left(world: Any, interrupt_at: Callable[[int | None], None]) -> None:
+def test_resumed_run_trains_only_what_is_left(world, interrupt_at):
     interrupt_at(10)
     with pytest.raises(KeyboardInterrupt):
         world.train()
@@ -102,12 +100,10 @@ def test_resumed_run_trains_only_what_is_left(world: Any, interrupt_at: Callable
     assert world.train()["status"] == "finished"
 
 
-def test_interruption_while_evaluating_loses_only_that_evaluation(
-    world: Any, uninterrupted: Callable[[str], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interruption_while_evaluating_loses_only_that_evaluation(world, uninterrupted, monkeypatch):
     from diffmamba.tasks import LanguageModelling
 
-    def interrupted(task: LanguageModelling, *_: Any) -> None:
+    def interrupted(task, *_):
         if task.global_step == 12:
             raise KeyboardInterrupt
         original(task, *_)
@@ -139,9 +135,7 @@ runpy.run_module("diffmamba.train", run_name="__main__", alter_sys=True)
 """
 
 
-def test_killed_process_leaves_a_run_that_ends_as_if_nothing_had_happened(
-    world: Any, uninterrupted: Callable[[str], dict[str, Any]]
-) -> None:
+def test_killed_process_leaves_a_run_that_ends_as_if_nothing_had_happened(world, uninterrupted):
     words = world.words(DROPOUT, *SETTINGS[BESIDE], "logger=default")
     process = subprocess.run([sys.executable, "-c", KILLED, *words], capture_output=True, text=True, cwd=world.folder)
     assert process.returncode == 9
@@ -153,8 +147,8 @@ def test_killed_process_leaves_a_run_that_ends_as_if_nothing_had_happened(
     assert differences(resumed, uninterrupted(BESIDE)) == []
 
 
-def test_seed_determines_the_result(world: Any) -> None:
-    def result(*settings: str) -> dict[str, Any]:
+def test_seed_determines_the_result(world):
+    def result(*settings):
         return trained(world, world.train(DROPOUT, *settings))
 
     first, again, other = result(), result(f"runs={world.folder}/again"), result("seed=1")

@@ -1,9 +1,7 @@
 """`diffmamba train`, as a user meets it: what it says of runs that end well, fail, are interrupted or taken."""
 
 import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,7 +9,7 @@ from diffmamba.runs import RunStore
 from diffmamba.tasks import LanguageModelling
 
 
-def test_run_ends_with_its_figures_and_is_not_trained_twice(world: Any, command: Callable[..., Any]) -> None:
+def test_run_ends_with_its_figures_and_is_not_trained_twice(world, command):
     first = command("train", world.words())
     assert (first.status, first.quiet) == (0, True)
     (record,) = world.store.records().values()
@@ -23,10 +21,10 @@ def test_run_ends_with_its_figures_and_is_not_trained_twice(world: Any, command:
     assert again.out.splitlines() == [f"finished at {record['finished']}, not trained again", line]
 
 
-def test_ctrl_c_says_how_to_go_on(world: Any, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_says_how_to_go_on(world, command, monkeypatch):
     original = LanguageModelling.training_step
 
-    def struck(task: LanguageModelling, batch: Any, index: int) -> Any:
+    def struck(task, batch, index):
         if task.global_step == 6:
             signal.raise_signal(signal.SIGINT)
         return original(task, batch, index)
@@ -43,7 +41,7 @@ def test_ctrl_c_says_how_to_go_on(world: Any, command: Callable[..., Any], monke
     assert world.run(record).read()["status"] == "finished"
 
 
-def test_taken_run_is_told_so(world: Any, command: Callable[..., Any]) -> None:
+def test_taken_run_is_told_so(world, command):
     record = world.train()
     world.run(record).write(record | {"status": "running"})
     with world.run(record).claim():
@@ -54,7 +52,7 @@ def test_taken_run_is_told_so(world: Any, command: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("steps", [8, 1])
-def test_diverged_run_is_one_line(world: Any, command: Callable[..., Any], steps: int) -> None:
+def test_diverged_run_is_one_line(world, command, steps):
     """After one step only the evaluation sees what became of the weights."""
     words = world.words(
         "scale.learning_rate=1e30", "scale.warmup_steps=0", f"scale.steps={steps}", "scale.evaluate_every=1"
@@ -66,7 +64,7 @@ def test_diverged_run_is_one_line(world: Any, command: Callable[..., Any], steps
     assert "retry_failed=true" in outcome.err
 
 
-def test_multirun_goes_on_after_a_failed_cell_and_ends_with_status_1(world: Any, command: Callable[..., Any]) -> None:
+def test_multirun_goes_on_after_a_failed_cell_and_ends_with_status_1(world, command):
     words = world.words("optimizer.learning_rate=1e30,1e-2", "optimizer.warmup_steps=0", "scale.length=16,0", "seed=5")
     outcome = command("train", ["-m", *words])
     assert (outcome.status, outcome.quiet) == (1, True)
@@ -79,9 +77,7 @@ def test_multirun_goes_on_after_a_failed_cell_and_ends_with_status_1(world: Any,
     assert "test PPL" in outcome.out
 
 
-def test_run_store_and_paths_are_where_the_user_stands(
-    world: Any, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_store_and_paths_are_where_the_user_stands(world, command, monkeypatch):
     place: Path = world.folder / "elsewhere"
     place.mkdir()
     monkeypatch.chdir(place)

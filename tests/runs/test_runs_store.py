@@ -2,7 +2,6 @@
 
 import json
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -12,17 +11,17 @@ from diffmamba.runs import RunStore, RunTakenError
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> RunStore:
+def store(tmp_path):
     return RunStore(tmp_path)
 
 
-def test_run_that_never_started_has_no_record(store: RunStore) -> None:
+def test_run_that_never_started_has_no_record(store):
     assert store.run("a").read() is None
     assert store.records() == {}
     assert not (store.directory / "a").exists()
 
 
-def test_run_is_held_by_one_at_a_time(store: RunStore) -> None:
+def test_run_is_held_by_one_at_a_time(store):
     run = store.run("a")
     with run.claim():
         assert run.is_taken()
@@ -35,17 +34,17 @@ def test_run_is_held_by_one_at_a_time(store: RunStore) -> None:
         pass
 
 
-def test_claim_ends_with_an_exception(store: RunStore) -> None:
+def test_claim_ends_with_an_exception(store):
     with pytest.raises(KeyboardInterrupt), store.run("a").claim():
         raise KeyboardInterrupt
     assert not store.run("a").is_taken()
 
 
-def test_looking_whether_a_run_is_taken_keeps_nobody_from_it(store: RunStore) -> None:
+def test_looking_whether_a_run_is_taken_keeps_nobody_from_it(store):
     run, over = store.run("a"), threading.Event()
     run.directory.mkdir()
 
-    def look() -> None:
+    def look():
         while not over.is_set():
             run.is_taken()
 
@@ -61,7 +60,7 @@ def test_looking_whether_a_run_is_taken_keeps_nobody_from_it(store: RunStore) ->
 
 
 @pytest.mark.parametrize("status", ["running", "finished", "failed", "interrupted"])
-def test_running_without_a_process_means_interrupted(store: RunStore, status: str) -> None:
+def test_running_without_a_process_means_interrupted(store, status):
     run = store.run("a")
     with run.claim():
         run.write({"status": status, "kind": "measurement"})
@@ -70,7 +69,7 @@ def test_running_without_a_process_means_interrupted(store: RunStore, status: st
     assert run.read() == {"status": status, "kind": "measurement"}  # records() only looks
 
 
-def test_other_folders_are_no_runs(store: RunStore) -> None:
+def test_other_folders_are_no_runs(store):
     (store.directory / ".sweep").mkdir()
     (store.directory / "empty").mkdir()
     (store.directory / "file").write_text("")
@@ -79,13 +78,13 @@ def test_other_folders_are_no_runs(store: RunStore) -> None:
     assert list(store.records()) == ["a"]
 
 
-def test_a_record_of_schema_1_is_one_of_a_training(store: RunStore) -> None:
+def test_a_record_of_schema_1_is_one_of_a_training(store):
     with store.run("a").claim():
         store.run("a").write({"status": "finished"})
     assert store.records()["a"]["kind"] == "training"
 
 
-def test_damaged_record_names_its_file_and_hides_no_other(store: RunStore, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_record_names_its_file_and_hides_no_other(store, caplog):
     for name, content in (("a", '{"status": "fin'), ("b", '{"status": "finished"}')):
         (store.directory / name).mkdir()
         (store.directory / name / "result.json").write_text(content)
@@ -95,7 +94,7 @@ def test_damaged_record_names_its_file_and_hides_no_other(store: RunStore, caplo
     assert "result.json is damaged" in caplog.text
 
 
-def test_share_done(store: RunStore) -> None:
+def test_share_done(store):
     run = store.run("a")
     assert run.share_done() == 0.0
     run.directory.mkdir()
@@ -105,7 +104,7 @@ def test_share_done(store: RunStore) -> None:
     assert run.share_done() == 0.0
 
 
-def test_writing_replaces_all_or_nothing(tmp_path: Path) -> None:
+def test_writing_replaces_all_or_nothing(tmp_path):
     path = tmp_path / "result.json"
     write_json(path, {"step": 1})
     for impossible in ({"loss": float("nan")}, {"loss": object()}):

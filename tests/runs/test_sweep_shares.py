@@ -1,7 +1,5 @@
 """What each process of a local sweep has of the machine."""
 
-from typing import Any
-
 import pytest
 import torch
 
@@ -9,13 +7,13 @@ from diffmamba.runs import worker
 from diffmamba.runs.processes import Devices
 
 
-def shares(workers: int, runs: int, batch_size: int = 16, accelerator: str = "auto", **more: Any) -> Any:
+def shares(workers, runs, batch_size=16, accelerator="auto", **more):
     return worker.worker_shares(Devices(accelerator, batch_size=batch_size, **more), workers, runs)
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def build(cores: int, gpus: int, visible: str | None = None) -> None:
+def machine(monkeypatch):
+    def build(cores, gpus, visible=None):
         monkeypatch.setattr(worker, "_cores", lambda: cores)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
@@ -26,11 +24,11 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
     return build
 
 
-def gpus(given: list[dict[str, str]]) -> list[str]:
+def gpus(given):
     return [share["CUDA_VISIBLE_DEVICES"] for share in given]
 
 
-def test_cores_are_divided_where_there_is_no_gpu(machine: Any) -> None:
+def test_cores_are_divided_where_there_is_no_gpu(machine):
     machine(cores=8, gpus=0)
     assert shares(0, 100) == [{"OMP_NUM_THREADS": "1"}] * 8
     assert shares(0, 3) == [{"OMP_NUM_THREADS": "2"}] * 3
@@ -38,7 +36,7 @@ def test_cores_are_divided_where_there_is_no_gpu(machine: Any) -> None:
     assert shares(0, 100, devices=4) == [{"OMP_NUM_THREADS": "4"}] * 2
 
 
-def test_each_run_has_gpus_of_its_own(machine: Any) -> None:
+def test_each_run_has_gpus_of_its_own(machine):
     machine(cores=64, gpus=4)
     assert gpus(shares(0, 100)) == ["0", "1", "2", "3"]
     assert gpus(shares(0, 2)) == ["0", "1"]
@@ -50,7 +48,7 @@ def test_each_run_has_gpus_of_its_own(machine: Any) -> None:
     assert "OMP_NUM_THREADS" in shares(0, 100, accelerator="cpu")[0]
 
 
-def test_only_visible_gpus_count(machine: Any) -> None:
+def test_only_visible_gpus_count(machine):
     machine(cores=64, gpus=2, visible="5,GPU-abc")
     assert gpus(shares(0, 100)) == ["5", "GPU-abc"]
     assert Devices("auto", "auto", batch_size=16).here() == 2
