@@ -88,6 +88,26 @@ class World:
     def measure(self, *settings: str) -> Record:
         return execute(self.work(*settings, root="measure"), progress_bar=False)
 
+    def interrupted(self, step: int, *settings: str) -> Record:
+        """A training that Ctrl-C strikes at the beginning of a step."""
+        work, training_step = self.work(*settings), LanguageModelling.training_step
+
+        def struck(task: LanguageModelling, batch: Any, index: int) -> torch.Tensor:
+            if task.global_step == step:
+                raise KeyboardInterrupt
+            return training_step(task, batch, index)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(LanguageModelling, "training_step", struck)
+            with pytest.raises(KeyboardInterrupt):
+                execute(work, progress_bar=False)
+        return RunStore(work.settings["runs"]).records()[work.identity()]
+
+    def contents(self) -> dict[str, tuple[int, int]]:
+        """Every file of the store but the locks, with its inode and the time of its last change."""
+        files = [path for path in self.store.directory.rglob("*") if path.is_file() and path.name != "lock"]
+        return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
     def run(self, record: Record) -> Run:
         return RunStore(record["config"]["runs"]).run(record["id"])
 
@@ -106,9 +126,11 @@ def _apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("DIFFMAMBA_RUNS", "DIFFMAMBA_DATA", "DIFFMAMBA_CONF"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(backend, "_requested", "auto")
-    handler, threads = signal.getsignal(signal.SIGINT), torch.get_num_threads()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    threads = torch.get_num_threads()
     yield
-    signal.signal(signal.SIGINT, handler)  # Lightning ignores SIGINT after an interruption
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     torch.set_num_threads(threads)
 
 
@@ -136,55 +158,31 @@ def story(new_world: Callable[[str], World]) -> tuple[World, Record]:
     return world, world.train("scale.eval_windows=null")
 
 
-@pytest.fixture
-def interrupt_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
-    """Lets Ctrl-C strike at the beginning of a training step; None lets training pass again."""
-    training_step = LanguageModelling.training_step
-
-    def arrange(step: int | None) -> None:
-        def interrupted(task: LanguageModelling, batch: Any, index: int) -> torch.Tensor:
-            if task.global_step == step:
-                raise KeyboardInterrupt
-            return training_step(task, batch, index)
-
-        monkeypatch.setattr(LanguageModelling, "training_step", interrupted)
-
-    return arrange
-
-
 @pytest.fixture(scope="session")
 def command() -> Callable[..., Outcome]:
     """Runs `diffmamba NAME WORDS...` in this process."""
 
     def call(name: str, words: list[str]) -> Outcome:
         out, err = StringIO(), StringIO()
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
         with pytest.MonkeyPatch.context() as patched, redirect_stdout(out), redirect_stderr(err):
             patched.setattr(sys, "argv", ["diffmamba", name, *words])
             patched.setattr(sys, "path", [*sys.path])
-            try:
+            with pytest.raises(SystemExit) as ended:
                 main()
-                status = 0
-            except SystemExit as exit_:
-                status = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
-            finally:
-                for number, handler in handlers.items():
-                    signal.signal(number, handler)
-        return Outcome(status, out.getvalue(), err.getvalue())
+        status = ended.value.code
+        return Outcome(status if isinstance(status, int) else int(status is not None), out.getvalue(), err.getvalue())
 
     return call
 
 
 @pytest.fixture
-def until() -> Callable[..., Any]:
+def until() -> Callable[..., None]:
     """Waits for something that another process does."""
 
-    def wait(happened: Callable[[], Any], seconds: float = 120) -> Any:
+    def wait(happened: Callable[[], Any], seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if result := happened():
-                return result
+        while not happened():
+            assert time.monotonic() < deadline, "it did not happen in time"
             time.sleep(0.05)
-        raise AssertionError("it did not happen in time")
 
     return wait

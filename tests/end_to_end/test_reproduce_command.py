@@ -22,12 +22,6 @@ TINY = ("scale.steps=8", "model=mamba,diff_mamba", "model.lambda_form=scalar", "
 ONE_NORM = ("model=mamba,diff_mamba", "model.outer_norm=false", "model.lambda_form=scalar", "seed=0")
 
 
-def checkpoints(store):
-    """Every checkpoint and record with its inode and the time of its last change."""
-    files = [*store.directory.glob("*/checkpoints/*"), *store.directory.glob("*/result.json")]
-    return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
-
-
 def reports(world):
     return f"reports={world.folder / 'reports'}"
 
@@ -93,11 +87,11 @@ def test_spreadsheet_and_page_hold_the_table(reproduction):
 @pytest.mark.parametrize("name", ["reproduce", "report"])
 def test_second_call_trains_nothing(reproduction, command, monkeypatch, name):
     world, first = reproduction
-    before, said = checkpoints(world.store), table(world)
+    before, said = world.contents(), table(world)
     monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a process was started"))
     again = command(name, ["table=table2", *world.words(*TINY, reports(world))])
     assert (again.status, again.err) == (0, "")
-    assert checkpoints(world.store) == before
+    assert world.contents() == before
     assert table(world) == said
     assert again.out.splitlines()[-8:] == first.out.splitlines()[-8:]  # the same table, without the way to it
 
@@ -106,12 +100,12 @@ def test_figure_and_table_share_their_runs(world, command):
     row = world.words("published.depth=shallow", "data.stands_for=text8", "seed=0")
     planned = expand("table1", row)
     assert [train(item)["status"] for item in planned] == ["finished"] * 2
-    before = checkpoints(world.store)
+    before = world.contents()
     figure = command("reproduce", ["figure=figure2", *row, reports(world)])
     assert (figure.status, figure.err) == (0, "")
     assert figure.out.splitlines()[-1] == f"written to {world.folder}/reports/figure2-smoke/index.html"
     assert command("report", ["table=table1", *row, reports(world)]).status == 0
-    assert checkpoints(world.store) == before
+    assert world.contents() == before
     rows = table(world, "table1")["rows"]
     assert [(row["data"], row["trained_on"], row["trained_layers"]) for row in rows] == [("text8", "text", 1)] * 2
     points = csv.DictReader((world.folder / "reports" / "figure2-smoke" / "figure2.csv").read_text().splitlines())
@@ -120,22 +114,20 @@ def test_figure_and_table_share_their_runs(world, command):
     }
 
 
-def test_table_is_shown_without_training(world, command, interrupt_at):
+def test_table_is_shown_without_training(world, command):
     """A store with a finished, an interrupted and a failed run; one never started."""
     words = world.words(*ONE_NORM, "seed=0,1")
     planned = expand("table2", words)
     assert len(planned) == 4
     finished = train(planned[0])
-    interrupt_at(6)
-    with pytest.raises(KeyboardInterrupt):
-        train(planned[1])
+    world.interrupted(6, "experiments=table2", "model=mamba", "model.lambda_form=scalar", "seed=1")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(LanguageModelling, "training_step", lambda *_: 1 / 0)
         assert train(planned[2])["status"] == "failed"
-    before = checkpoints(world.store)
+    before = world.contents()
     outcome = command("report", ["table=table2", *words, reports(world)])
     assert (outcome.status, outcome.err) == (1, "")
-    assert checkpoints(world.store) == before
+    assert world.contents() == before
     mamba, diff_mamba = table(world)["rows"]
     assert (mamba["status"], mamba["seeds"], mamba["ppl_std"]) == ("partial", [0], None)
     assert mamba["ppl_mean"] == finished["evaluations"][-1]["test/ppl"]
@@ -158,7 +150,8 @@ def test_ctrl_c_stops_a_sweep_and_loses_nothing(world, command, until, monkeypat
     def strike():
         """Waits for the worker to be well on its way, wants the same run, and presses Ctrl-C in the sweep's process."""
         try:
-            record = seen["record"] = until(lambda: evaluated(world.store))
+            until(lambda: evaluated(world.store))
+            record = seen["record"] = evaluated(world.store)
             with pytest.raises(RunTakenError, match=record["id"]):
                 execute(work_of(record["config"]), progress_bar=False)
             seen["status"] = world.store.records()[record["id"]]["status"]

@@ -2,10 +2,8 @@
 
 import csv
 import json
-import netrc
 import time
-from dataclasses import dataclass, field
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 from wandb.proto.wandb_internal_pb2 import Record as WandbRecord
@@ -15,20 +13,10 @@ from diffmamba.runs.loggers import PARTS
 
 HEADER_BYTES = 7  # of a .wandb file: ":W&B", a magic number, the version
 BLOCK_BYTES = 32768
-EVALUATED = {f"{split}/{name}" for split in ("val", "test") for name in ("loss", "ppl", "bpc")}
 
 
-@dataclass
-class WandbRun:
-    """What a .wandb file says, the last word on each key."""
-
-    name: str = ""
-    group: str = ""
-    tags: list[str] = field(default_factory=list)
-    config: dict[str, Any] = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
-    summary: dict[str, Any] = field(default_factory=dict)
-    exit_code: int | None = None
+def figures(entry):
+    return {f"{split}/{name}": entry[f"{split}/{name}"] for split in ("val", "test") for name in ("loss", "ppl", "bpc")}
 
 
 def messages(file):
@@ -44,30 +32,28 @@ def messages(file):
         pending += content[position + 7 : position + 7 + size]
         position += 7 + size
         if kind in (1, 4):
-            yield pending
+            yield WandbRecord.FromString(pending)
             pending = b""
 
 
-def key(item):
-    return item.key or "/".join(item.nested_key)
+def values(items):
+    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
 
 
 def read(file, found):
-    """Adds what a file says; returns whether the file is complete."""
+    """Adds what a file says, the last word on each key; returns whether the file is complete."""
     complete = False
-    for message in messages(file):
-        record = WandbRecord.FromString(message)
+    for record in messages(file):
         kind = record.WhichOneof("record_type")
         if kind == "run":
-            found.name, found.group = record.run.display_name, record.run.run_group
-            found.tags = list(record.run.tags)
-            found.config |= {key(item): json.loads(item.value_json) for item in record.run.config.update}
+            found.name, found.group, found.tags = record.run.display_name, record.run.run_group, list(record.run.tags)
+            found.config |= values(record.run.config.update)
         elif kind == "config":
-            found.config |= {key(item): json.loads(item.value_json) for item in record.config.update}
+            found.config |= values(record.config.update)
         elif kind == "history":
-            found.history.append({key(item): json.loads(item.value_json) for item in record.history.item})
+            found.history.append(values(record.history.item))
         elif kind == "summary":
-            found.summary |= {key(item): json.loads(item.value_json) for item in record.summary.update}
+            found.summary |= values(record.summary.update)
         elif kind == "exit":
             found.exit_code, complete = record.exit.exit_code, True
     return complete
@@ -76,7 +62,7 @@ def read(file, found):
 def wandb_run(directory):
     """The run's sessions together, once W&B's own process, which is a little late, has written their last words."""
     for _ in range(100):
-        found = WandbRun()
+        found = SimpleNamespace(config={}, history=[], summary={}, exit_code=None)
         complete = [read(file, found) for file in sorted(directory.glob("wandb/offline-run-*/*.wandb"))]
         if all(complete):
             return found
@@ -108,49 +94,27 @@ def test_wandb_run_says_what_it_is(logged):
     assert found.exit_code == 0
 
 
-def test_wandb_history_is_that_of_the_record(logged):
+def test_wandb_and_csv_hold_the_figures_of_the_record(logged):
     world, record = logged
-    history = wandb_run(world.run(record).directory).history
-    evaluations = [entry for entry in history if "test/ppl" in entry]
-    assert [{key: entry[key] for key in EVALUATED} for entry in evaluations] == [
-        {key: entry[key] for key in EVALUATED} for entry in record["evaluations"]
-    ]
-    training = [entry for entry in history if "train/loss" in entry]
-    assert len(training) == 24 // 2
-    assert training[-1]["train/loss"] < training[0]["train/loss"]
-    assert all(entry["train/tokens_per_second"] > 0 for entry in training)
-    assert all(entry["trainer/global_step"] > 0 for entry in history if "epoch" in entry)
-
-
-def test_wandb_summary_is_the_final_state(logged):
-    world, record = logged
-    summary = wandb_run(world.run(record).directory).summary
-    assert {key: summary[key] for key in EVALUATED} == {key: record["evaluations"][-1][key] for key in EVALUATED}
-    assert summary["status"] == "finished"
-    assert summary["total"] == record["parameters"]["total"]
-    assert summary["tokens_per_second"] == record["tokens_per_second"]
-    assert summary["corpus"] == record["corpus"]
-    assert summary["git"] == record["git"]
-
-
-def test_csv_holds_the_same_figures(logged):
-    world, record = logged
+    found = wandb_run(world.run(record).directory)
     (file,) = world.run(record).directory.glob("csv/*/metrics.csv")
-    rows = list(csv.DictReader(file.open()))
-    evaluations = [row for row in rows if row["test/ppl"]]
-    assert [{key: float(row[key]) for key in EVALUATED} for row in evaluations] == [
-        {key: entry[key] for key in EVALUATED} for entry in record["evaluations"]
-    ]
-    training = [row for row in rows if row["train/loss"]]
-    assert len(training) == 24 // 2
-    assert all(float(row["train/tokens_per_second"]) > 0 for row in training)
+    rows = [{key: float(text) for key, text in row.items() if text} for row in csv.DictReader(file.open())]
+    for history in (found.history, rows):
+        evaluations = [entry for entry in history if "test/ppl" in entry]
+        assert [figures(entry) for entry in evaluations] == [figures(entry) for entry in record["evaluations"]]
+        training = [entry for entry in history if "train/loss" in entry]
+        assert len(training) == 24 // 2
+        assert training[-1]["train/loss"] < training[0]["train/loss"]
+        assert all(entry["train/tokens_per_second"] > 0 for entry in training)
+    assert all(entry["trainer/global_step"] > 0 for entry in found.history if "epoch" in entry)
+    assert figures(found.summary) == figures(record["evaluations"][-1])
+    assert found.summary["total"] == record["parameters"]["total"]
+    for key in ("status", "tokens_per_second", "corpus", "git"):
+        assert found.summary[key] == record[key]
 
 
-def test_resumed_run_logs_every_evaluation(world, interrupt_at):
-    interrupt_at(10)
-    with pytest.raises(KeyboardInterrupt):
-        world.train("logger=default")
-    interrupt_at(None)
+def test_resumed_run_logs_every_evaluation(world):
+    world.interrupted(10, "logger=default")
     record = world.train("logger=default")
     directory = world.run(record).directory
     steps = {entry["step"] - 1 for entry in record["evaluations"]}  # loggers count from 0
@@ -170,46 +134,28 @@ def test_failed_run_is_a_failed_wandb_run(world):
     assert found.exit_code == 1
 
 
-@pytest.fixture
-def without_credentials(tmp_path, monkeypatch):
-    """A user without W&B credentials; returns where the netrc would be."""
+@pytest.mark.parametrize(
+    ("variables", "host", "offline"),
+    [
+        ({}, None, True),
+        ({}, "example.org", True),
+        ({}, "damaged", True),
+        ({}, "api.wandb.ai", False),  # after a login
+        ({"WANDB_BASE_URL": "https://wandb.example.org:8080/"}, "api.wandb.ai", True),
+        ({"WANDB_BASE_URL": "https://wandb.example.org:8080/"}, "wandb.example.org", False),
+        ({"WANDB_API_KEY": "0" * 40}, None, False),
+        ({"WANDB_API_KEY": ""}, None, True),
+        ({"WANDB_MODE": "offline"}, "api.wandb.ai", True),
+        *(({"WANDB_MODE": mode}, None, False) for mode in ("online", "disabled")),
+    ],
+)
+def test_wandb_is_offline_without_credentials(tmp_path, monkeypatch, variables, host, offline):
     for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL", "NETRC"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return tmp_path / ".netrc"
-
-
-def write_netrc(path, host):
-    path.write_text(f"machine {host}\n login user\n password {'0' * 40}\n")
-    path.chmod(0o600)
-    assert netrc.netrc(str(path)).authenticators(host) is not None
-
-
-def test_wandb_is_offline_without_credentials(without_credentials):
-    assert configuration.wandb_offline()
-    write_netrc(without_credentials, "example.org")
-    assert configuration.wandb_offline()
-    without_credentials.write_text("machine")  # damaged
-    assert configuration.wandb_offline()
-
-
-def test_wandb_is_online_with_a_key(without_credentials, monkeypatch):
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    assert not configuration.wandb_offline()
-    monkeypatch.setenv("WANDB_API_KEY", "")
-    assert configuration.wandb_offline()
-
-
-def test_wandb_is_online_after_a_login(without_credentials, monkeypatch):
-    write_netrc(without_credentials, "api.wandb.ai")
-    assert not configuration.wandb_offline()
-    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org:8080/")
-    assert configuration.wandb_offline()
-    write_netrc(without_credentials, "wandb.example.org")
-    assert not configuration.wandb_offline()
-
-
-@pytest.mark.parametrize(("mode", "offline"), [("offline", True), ("online", False), ("disabled", False)])
-def test_wandb_mode_decides_if_set(without_credentials, monkeypatch, mode, offline):
-    monkeypatch.setenv("WANDB_MODE", mode)
+    for name, value in {"HOME": str(tmp_path), **variables}.items():
+        monkeypatch.setenv(name, value)
+    if host:
+        entry = "machine" if host == "damaged" else f"machine {host}\n login user\n password {'0' * 40}\n"
+        (tmp_path / ".netrc").write_text(entry)
+        (tmp_path / ".netrc").chmod(0o600)
     assert configuration.wandb_offline() == offline

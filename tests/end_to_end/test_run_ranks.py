@@ -27,10 +27,6 @@ def losses(world, record):
     return list({int(row["step"]): float(row["train/loss"]) for row in rows}.values())
 
 
-def weights(world, record):
-    return torch.load(world.run(record).last_checkpoint, weights_only=True)["state_dict"]
-
-
 def assert_same_run(world, one, other):
     assert other["status"] == one["status"] == "finished", other["error"]
     assert len(losses(world, one)) == 12
@@ -38,9 +34,8 @@ def assert_same_run(world, one, other):
     for mine, its in zip(other["evaluations"], one["evaluations"], strict=True):
         assert mine == pytest.approx(its, rel=1e-5)
     assert other["parameters"] == one["parameters"]
-    theirs = weights(world, one)
-    for name, weight in weights(world, other).items():
-        torch.testing.assert_close(weight, theirs[name], rtol=1e-4, atol=1e-5, msg=name)
+    weights = [torch.load(world.run(run).last_checkpoint, weights_only=True)["state_dict"] for run in (other, one)]
+    torch.testing.assert_close(*map(dict, weights), rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +79,13 @@ def test_accumulated_parts_train_as_the_whole_batch(alone, parts):
     assert_same_run(world, record, again(world, f"parts{parts}", f"trainer.accumulate_grad_batches={parts}"))
 
 
-def test_two_ranks_of_torchrun_go_on_with_a_run_of_one_process(alone, masked, interrupt_at):
+def test_two_ranks_of_torchrun_go_on_with_a_run_of_one_process(alone, masked):
     """They take the steps that one process would have taken."""
     world, _ = alone
-    interrupt_at(5)
-    with pytest.raises(KeyboardInterrupt):
-        again(world, "moved", MASKED)
-    words = world.words(LOGGED, "scale.eval_windows=5", f"runs={world.folder / 'moved'}", MASKED, *TWO)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "diffmamba.train", *words]
+    settings = (LOGGED, "scale.eval_windows=5", f"runs={world.folder / 'moved'}", MASKED)
+    world.interrupted(5, *settings)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "diffmamba.train"]
+    command = [*torchrun, *world.words(*settings, *TWO)]
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
@@ -106,7 +100,7 @@ def test_two_ranks_of_torchrun_go_on_with_a_run_of_one_process(alone, masked, in
 
 def test_a_rank_that_torchrun_starts_waits_for_the_first_one(world, monkeypatch):
     """What the first rank decides, without a second process: that it is asked, and that its answer is taken."""
-    asked: list[int] = []
+    asked = []
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setattr(processes, "_connect", lambda: asked.append(processes.rank()))
@@ -119,8 +113,7 @@ def test_a_rank_that_torchrun_starts_waits_for_the_first_one(world, monkeypatch)
 
 def test_failing_rank_is_recorded_and_ends_the_others(world):
     record = world.train(*TWO, "optimizer.learning_rate=1e30", "optimizer.warmup_steps=0")
-    assert record["status"] == "failed"
-    assert record["error"]["type"] == "NonFiniteLossError"
+    assert (record["status"], record["error"]["type"]) == ("failed", "NonFiniteLossError")
     assert record["error"]["step"] > 0
 
 

@@ -3,9 +3,12 @@
 import json
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 import torch
+
+from diffmamba.tasks import LanguageModelling
 
 TIMED = ("training_seconds", "seconds_before")
 
@@ -30,93 +33,62 @@ STRIKES = [
 DROPOUT = "scale.dropout=0.3"
 
 
-def trained(world, record):
-    """All that a finished run leaves behind and that no clock has written."""
+def trained(world, *settings):
+    """All that a finished run leaves behind and that no clock has written, to the last bit."""
+    record = world.train(DROPOUT, *settings)
     checkpoint = torch.load(world.run(record).last_checkpoint, weights_only=True)
     kept = {key: checkpoint[key] for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch")}
     for name, state in checkpoint["callbacks"].items():
         if "ModelCheckpoint" not in name:  # holds the store's path
             kept[name] = {key: value for key, value in state.items() if key not in TIMED}
     kept["data"] = checkpoint["LanguageModellingData"]
-    kept["record"] = {key: record[key] for key in ("status", "error", "progress", "parameters", "evaluations")}
-    return kept
-
-
-def differences(one, other, place=""):
-    """Where two nested structures of tensors, numbers and texts differ, if only in one bit."""
-    if isinstance(one, dict):
-        if one.keys() != other.keys():
-            return [f"{place}: {sorted(map(str, one.keys() ^ other.keys()))}"]
-        return [found for key in one for found in differences(one[key], other[key], f"{place}/{key}")]
-    if isinstance(one, list | tuple):
-        if len(one) != len(other):
-            return [f"{place}: {len(one)} and {len(other)} entries"]
-        return [found for i in range(len(one)) for found in differences(one[i], other[i], f"{place}/{i}")]
-    same = torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
-    return [] if same else [f"{place}: {one} and {other}" if not isinstance(one, torch.Tensor) else place]
+    kept |= {key: record[key] for key in ("status", "error", "progress", "parameters", "evaluations")}
+    return json.loads(json.dumps(kept, default=lambda tensor: tensor.numpy().tobytes().hex()))
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(new_world):
     """What each of the settings leaves behind if nothing happens."""
-    world, known = new_world("uninterrupted"), {}
-
-    def look_up(name):
-        if name not in known:
-            known[name] = trained(world, world.train(DROPOUT, *SETTINGS[name]))
-        return known[name]
-
-    return look_up
+    world = new_world("uninterrupted")
+    return cache(lambda name: trained(world, *SETTINGS[name]))
 
 
 @pytest.mark.parametrize(("name", "strikes"), STRIKES)
-def test_interrupted_run_ends_as_if_nothing_had_happened(
-    world,
-    name,
-    strikes,
-    uninterrupted,
-    interrupt_at,
-):
+def test_interrupted_run_ends_as_if_nothing_had_happened(world, name, strikes, uninterrupted):
     for step in strikes:
-        interrupt_at(step)
-        with pytest.raises(KeyboardInterrupt):
-            world.train(DROPOUT, *SETTINGS[name])
-        (record,) = world.store.records().values()
-        assert record["status"] == "interrupted"
-        assert record["error"] is None
-        assert json.loads((world.run(record).directory / "result.json").read_text())["status"] == "interrupted"
+        record = world.interrupted(step, DROPOUT, *SETTINGS[name])
+        assert (record["status"], record["error"]) == ("interrupted", None)
+        assert world.run(record).read()["status"] == "interrupted"
         assert all(evaluation["step"] <= step for evaluation in record["evaluations"])
-    interrupt_at(None)
-    resumed = trained(world, world.train(DROPOUT, *SETTINGS[name]))
-    assert resumed["record"]["status"] == "finished"
-    assert differences(resumed, uninterrupted(name)) == []
+    resumed = trained(world, *SETTINGS[name])
+    assert resumed["status"] == "finished"
+    assert resumed == uninterrupted(name)
 
 
-def test_resumed_run_trains_only_what_is_left(world, interrupt_at):
-    interrupt_at(10)
-    with pytest.raises(KeyboardInterrupt):
-        world.train()
-    interrupt_at(7)  # the checkpoint is at 8, so this never strikes
+def test_resumed_run_trains_only_what_is_left(world, monkeypatch):
+    world.interrupted(10)
+    steps, training_step = [], LanguageModelling.training_step
+    noted = lambda task, *batch: steps.append(task.global_step) or training_step(task, *batch)  # noqa: E731
+    monkeypatch.setattr(LanguageModelling, "training_step", noted)
     assert world.train()["status"] == "finished"
+    assert steps == [8, 9, 10, 11]
 
 
 def test_interruption_while_evaluating_loses_only_that_evaluation(world, uninterrupted, monkeypatch):
-    from diffmamba.tasks import LanguageModelling
+    original = LanguageModelling.validation_step
 
-    def interrupted(task, *_):
+    def interrupted(task, *batch):
         if task.global_step == 12:
             raise KeyboardInterrupt
-        original(task, *_)
+        original(task, *batch)
 
-    original = LanguageModelling.validation_step
     with monkeypatch.context() as patched:
         patched.setattr(LanguageModelling, "validation_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
             world.train(DROPOUT, *SETTINGS[BESIDE])
     (record,) = world.store.records().values()
     assert [evaluation["step"] for evaluation in record["evaluations"]] == [4, 8]
-    resumed = trained(world, world.train(DROPOUT, *SETTINGS[BESIDE]))
-    assert differences(resumed, uninterrupted(BESIDE)) == []
+    assert trained(world, *SETTINGS[BESIDE]) == uninterrupted(BESIDE)
 
 
 KILLED = """
@@ -143,15 +115,11 @@ def test_killed_process_leaves_a_run_that_ends_as_if_nothing_had_happened(world,
     (record,) = world.store.records().values()
     assert record["status"] == "interrupted"
     assert [evaluation["step"] for evaluation in record["evaluations"]] == [4, 8, 12, 16]
-    resumed = trained(world, world.train(DROPOUT, *SETTINGS[BESIDE]))
-    assert differences(resumed, uninterrupted(BESIDE)) == []
+    assert trained(world, *SETTINGS[BESIDE]) == uninterrupted(BESIDE)
 
 
 def test_seed_determines_the_result(world):
-    def result(*settings):
-        return trained(world, world.train(DROPOUT, *settings))
-
-    first, again, other = result(), result(f"runs={world.folder}/again"), result("seed=1")
-    assert differences(first, again) == []
-    assert differences(first["state_dict"], other["state_dict"]) != []
-    assert first["record"]["evaluations"] != other["record"]["evaluations"]
+    first, again, other = trained(world), trained(world, f"runs={world.folder}/again"), trained(world, "seed=1")
+    assert first == again
+    assert first["state_dict"] != other["state_dict"]
+    assert first["evaluations"] != other["evaluations"]
