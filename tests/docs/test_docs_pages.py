@@ -1,0 +1,51 @@
+"""What the pages say of the repository is so: links, models, targets of make."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pages
+import pytest
+
+from diffmamba.configuration import ROOT
+
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.M)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in HEADING.findall(page.read_text())}
+
+
+@pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(page.read_text()):
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    linked = {link.partition("#")[0] for link in LINK.findall(pages.PAGES[0].read_text())}
+    assert {f"docs/{page.name}" for page in pages.PAGES[1:]} <= linked
+
+
+def test_every_model_stands_in_the_table_of_models() -> None:
+    """The models of this repository. One that a user adds need not be there."""
+    listed = subprocess.run(
+        ["git", "ls-files", "conf/model/*.yaml"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    paths = [Path(line) for line in listed.stdout.splitlines()]
+    tracked = {path.stem for path in paths if path.parent.name == "model"}
+    text = (ROOT / "docs" / "models.md").read_text()
+    assert tracked <= set(re.findall(r"^\| `(\w+)` \|", text, re.M))
+
+
+def test_targets_of_make_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = {name for page in pages.PAGES for name in re.findall(r"`make ([a-z-]+)", page.read_text())}
+    assert named <= targets
