@@ -47,7 +47,7 @@ audit: $(READY)  ## Without training: counts, steps, rates, costs of tables 1 an
 	$(BIN)/python -m diffmamba.audit $(ARGS)
 
 report: $(READY)  ## Show a table again from the runs there are, without training
-	$(BIN)/python -m diffmamba.reproduce table=$(TABLE) scale=$(SCALE) train=false $(ARGS)
+	$(BIN)/python -m diffmamba.report table=$(TABLE) scale=$(SCALE) $(ARGS)
 
 sweep: $(READY)  ## Train every run of a grid of sweeps/
 	$(BIN)/python -m diffmamba.sweep sweep=$(SWEEP) scale=$(SCALE) launcher=$(LAUNCHER) $(ARGS)

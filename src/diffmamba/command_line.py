@@ -7,6 +7,7 @@ configuration. Commands for a whole sweep (`sweep`, `reproduce`, `report`) keep 
 words on to the grid: `own_settings`.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -136,6 +137,9 @@ def guarded(function: Callable[[], int]) -> int:
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has had enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def tell(line: str) -> None:

@@ -21,9 +21,10 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from diffmamba.errors import SettingError
 
 PACKAGE = Path(__file__).resolve().parent
-ROOT = PACKAGE.parents[1]  # of a checkout
-CONF = str(PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else ROOT / "conf")
-"""The configuration: in an installed package inside of it, in a checkout beside `src`."""
+CHECKOUT = None if (PACKAGE / "conf").is_dir() else PACKAGE.parents[1]
+"""The root of the checkout that this package is in; None for an installed package."""
+CONF = str((CHECKOUT or PACKAGE) / "conf")
+"""The configuration: inside an installed package, beside `src` in a checkout."""
 
 
 class UserConfiguration(SearchPathPlugin):

@@ -18,7 +18,10 @@ def main() -> None:
 
 def run(settings: dict[str, Any]) -> int:
     """Does one work and says how it ended. In a sweep, a failure does not keep the others from being done."""
-    from diffmamba.runs import RunTakenError, processes  # here: --help, and a sweep that runs elsewhere, need none of it
+    from diffmamba.runs import (  # here: --help, and a sweep that runs elsewhere, need none of it
+        RunTakenError,
+        processes,
+    )
     from diffmamba.runs.execution import execute
     from diffmamba.runs.summary import summary
     from diffmamba.runs.work import work_of

@@ -1,169 +1,228 @@
 """What a reader gets, in the terminal, as files and as a page, holds the numbers of the table and nothing unsafe."""
 
-import io
 import json
 import re
 
+import matplotlib as mpl
 import pandas as pd
 import pytest
+from by_hand import VARIANTS, failed, table1, table2
+from matplotlib.figure import Figure
 from rich.console import Console
-from test_reports_table2 import fail, make_cells, make_records
 
-from diffmamba.reports import Cell, build, show, write
-from diffmamba.reports.columns import delta, params
-from diffmamba.reports.table2 import Variant
+from diffmamba import reports
+from diffmamba.document import Bullets, Chart, Document, Facts, Folded, Grid, Panel, Paragraph, Section, Series
+from diffmamba.reports import pictures, render
+from diffmamba.reports.columns import parameters
+from diffmamba.reports.records import Headline
 
-ROW_KEYS = [
-    "model",
-    "outer_norm",
-    "lambda_form",
-    "status",
-    "seeds",
-    "params",
-    "ppl_mean",
-    "ppl_std",
-    "delta",
-    "paper_ppl",
-    "paper_delta",
-]
+MEASURED = ["status", "seeds", "params", "ppl_mean", "ppl_std", "delta", "paper_ppl", "paper_delta"]
+BITS = ["paper_params_m", "bits_per_symbol", "bits_delta", "paper_bits_per_symbol", "paper_bits_delta"]
+ROW_KEYS = {
+    "table1": ["data", "layers", "trained_on", "trained_layers", "model", *MEASURED, *BITS],
+    "table2": ["model", "outer_norm", "lambda_form", *MEASURED],
+}
 INJECTION = "<script>alert('x')</script> | [red]not markup[/red]\nsecond line"
 
 
-@pytest.fixture(scope="module")
-def table():
-    """A grid with one run failed, with a hostile message, and one not started."""
-    cells = make_cells()
-    records = make_records(cells)
-    records[cells[9].runs[42]].update(fail(INJECTION))
-    del records[cells[5].runs[42]]
-    return build("table2", cells, records, "smoke")
+def gaps():
+    """Table 2 with one run failed, with a hostile message, and one not started."""
+    sweep = table2()
+    sweep.records["09-42"].update(failed(INJECTION))
+    sweep.lose("05-42")
+    return sweep
 
 
 @pytest.fixture(scope="module")
-def folder(table, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("reports") / "table2"
-    write(table, directory)
-    return directory
+def sweep():
+    return gaps()
 
 
-def printed(table, width):
-    console = Console(file=io.StringIO(), width=width)
-    show(table, console)
-    return console.file.getvalue()
+def shown(document, width=80):
+    console = Console(width=width)
+    with console.capture() as captured:
+        reports.show(document, console)
+    return captured.get()
+
+
+def printed(sweep, width):
+    return shown(reports.document(sweep.design, sweep.results()), width)
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
-def test_the_terminal_shows_every_number(table, width):
-    text = printed(table, width)
+@pytest.mark.parametrize("make", [table1, gaps])
+def test_the_terminal_shows_every_number_and_the_name_of_each_group_once(make, width):
+    sweep = make()
+    sweep.records["03-42"].update(failed())
+    text, results = printed(sweep, width), sweep.results()
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
+    assert all(text.splitlines().count(group) == 1 for group in results.groups if group)
     lines = [line.split() for line in text.splitlines()]
-    for line in table.lines:
-        numbers = " ".join(column.text(line) for column in table.design.columns[3:]).split()
-        assert any(words[-len(numbers) :] == numbers for words in lines), numbers
+    for cell in results.cells:
+        words = " ".join(column.text(cell) for column in sweep.design.columns[1:]).split()
+        assert any(line[-len(words) :] == words for line in lines), words
 
 
-def test_the_terminal_names_what_is_missing_and_takes_messages_literally(table):
-    text = printed(table, 160)
+def test_the_terminal_names_what_is_missing_and_takes_messages_literally(sweep):
+    text = printed(sweep, 160)
     assert "2 of 20 runs missing" in text
     assert "diff_s6, outer norm, reparam: seed 42 not started" in text
     assert "seed 42 failed at step 120: <script>alert('x')</script> | [red]not markup[/red]" in text
     assert "\x1b" not in text
 
 
-def test_a_row_without_a_result_shows_its_status():
-    cells = make_cells()
-    text = printed(build("table2", cells, {}, "smoke"), 80)
-    assert text.count(" missing ") == len(cells)
+def test_an_empty_sweep_shows_each_status_and_has_a_page(tmp_path):
+    sweep = table2()
+    sweep.records.clear()
+    text = printed(sweep, 80)
+    assert text.count(" missing ") == len(VARIANTS)
     assert "20 of 20 runs missing" in text
-
-
-def test_json_has_exactly_the_promised_keys_and_no_nan(table, folder):
-    text = (folder / "table.json").read_text()
-    content = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in table.json"))
-    assert (content["table"], content["scale"]) == ("table2", "smoke")
-    assert all(list(row) == ROW_KEYS for row in content["rows"])
-    assert content["rows"] == table.content()
-
-
-def test_csv_round_trip(table, folder):
-    frame = pd.read_csv(folder / "table.csv", dtype={"seeds": str})
-    assert list(frame.columns) == ROW_KEYS
-    for (_, read), row in zip(frame.iterrows(), table.content(), strict=True):
-        assert read["seeds"].split() == [str(seed) for seed in row["seeds"]]
-        for key in ("ppl_mean", "ppl_std", "delta", "paper_ppl", "paper_delta", "lambda_form"):
-            assert row[key] is None if pd.isna(read[key]) else read[key] == row[key]
-        assert (read["outer_norm"], read["params"]) == (row["outer_norm"], row["params"])
-
-
-def test_markdown_rows_keep_their_columns(table, folder):
-    rows = [line for line in (folder / "table.md").read_text().splitlines() if line.startswith("|")]
-    assert len(rows) == 2 + len(table.rows)
-    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
-
-
-def test_page_needs_nothing_but_itself(folder):
-    page = (folder / "index.html").read_text()
-    assert re.findall(r"<(?:link|script|iframe|object|embed)\b", page) == []
-    assert "@import" not in page
-    assert "url(" not in page
-    sources = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", page)
-    assert len(sources) == 2
-    assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
-    assert all(re.findall(r'<img [^>]*alt="([^"]+)"', page))
-
-
-def test_page_escapes_what_runs_say(folder):
-    page = (folder / "index.html").read_text()
-    assert "<script" not in page
-    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;" in page
-
-
-def test_page_warns_of_mixed_and_dirty_revisions_and_of_other_corpora(tmp_path):
-    cells = make_cells()
-    records = make_records(cells)
-    records[cells[0].runs[0]]["git"] = {"revision": "beef" * 10, "dirty": True}
-    records[cells[1].runs[0]]["corpus"] = {"name": "text8", "fingerprint": "0000"}
-    write(build("table2", cells, records, "smoke"), tmp_path)
-    page = (tmp_path / "index.html").read_text()
-    for warning in ("Rows mix git revisions", "1 of 20 runs were made with uncommitted changes", "different corpora"):
-        assert warning in page
-        assert warning in (tmp_path / "table.md").read_text()
-
-
-def test_page_of_an_empty_grid(tmp_path):
-    write(build("table2", make_cells(), {}, "smoke"), tmp_path)
+    assert "PPL minus that of plain mamba, negative is better" in text
+    reports.write(sweep.design, sweep.results(), tmp_path)
     assert "No run has finished yet" in (tmp_path / "index.html").read_text()
 
 
-def test_writing_replaces_and_leaves_no_other_files(table, folder):
-    paths = write(table, folder)
-    assert sorted(path.name for path in paths) == sorted(path.name for path in folder.iterdir())
-    assert paths[-1].name == "index.html"
+def test_settings_of_the_command_line_are_told(sweep):
+    document = reports.document(sweep.design, sweep.results(settings=("data=pysrc8", "seed=0,42")))
+    assert "All runs with data=pysrc8 seed=0,42." in shown(document)
+    assert document.data["notes"][0] == "All runs with data=pysrc8 seed=0,42."
 
 
-def test_pictures_are_a_function_of_the_records(table):
-    first, again = table.design.pictures(table), table.design.pictures(table)
-    assert len(first) == 2
-    assert first == again
-    assert all(b"<svg" in picture.svg for picture in first)
+@pytest.mark.parametrize("make", [table1, gaps])
+def test_json_and_csv_have_exactly_the_promised_fields(make, tmp_path):
+    sweep = make()
+    name, keys = sweep.design.name, ROW_KEYS[sweep.design.name]
+    paths = [path.name for path in reports.write(sweep.design, sweep.results(), tmp_path)]
+    assert paths == ["table.json", "table.csv", "table.md", "index.html"]
+    assert sorted(paths) == sorted(path.name for path in tmp_path.iterdir())
+    text = (tmp_path / "table.json").read_text()
+    content = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} in table.json"))
+    assert list(content) == ["table", "scale", "metric", "data", "git", "notes", "missing", "rows"]
+    assert (content["table"], content["scale"], content["metric"]) == (name, "smoke", "test/ppl")
+    assert all(list(row) == keys for row in content["rows"])
+    assert [row["ppl_mean"] for row in content["rows"]] == [cell.mean for cell in sweep.results().cells]
+    frame = pd.read_csv(tmp_path / "table.csv", dtype={"seeds": str})
+    assert list(frame.columns) == keys
+    for (_, read), row in zip(frame.iterrows(), content["rows"], strict=True):
+        assert read["seeds"].split() == [str(seed) for seed in row["seeds"]]
+        for key in set(keys) - {"seeds"}:
+            assert row[key] is None if pd.isna(read[key]) else read[key] == row[key], key
 
 
-def test_pictures_draw_models_they_have_no_hue_for():
-    cells = [*make_cells(), Cell(Variant("mamba_grouped", True, None), {0: "other-0"})]
-    table = build("table2", cells, make_records(cells), "smoke")
-    assert b"#009e73" in table.design.pictures(table)[0].svg
+@pytest.mark.parametrize("make", [table1, gaps])
+def test_markdown_and_page_hold_every_number_and_markdown_rows_keep_their_columns(make, tmp_path):
+    sweep = make()
+    reports.write(sweep.design, sweep.results(), tmp_path)
+    for name in ("table.md", "index.html"):
+        text = (tmp_path / name).read_text().replace("\\", "")  # Markdown escapes the underscore of a name
+        assert all(f"{cell.mean:.3f}" in text for cell in sweep.results().cells)
+        assert all(group in text for group in sweep.results().groups)
+    table = (tmp_path / "table.md").read_text().split("<details>")[0]
+    rows = [line for line in table.splitlines() if line.startswith("|")]
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
+    titles = [group for group in sweep.results().groups if group]
+    assert len(rows) == 2 + len(sweep.results().cells) + len(titles)
+
+
+@pytest.mark.parametrize(("design", "pictures"), [("table2", 2), ("figure2", 1)])
+def test_the_page_needs_nothing_but_itself_and_escapes_what_runs_say(design, pictures):
+    sweep = gaps() if design == "table2" else table1("figure", "figure2")
+    sweep.records["09-42"].update(failed(INJECTION))
+    page = render.html(reports.document(sweep.design, sweep.results()))
+    assert re.findall(r"<(?:link|script|iframe|object|embed)\b", page) == []
+    assert not any(word in page for word in ("@import", "url("))
+    sources = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", page)
+    assert [source[:26] for source in sources] == ["data:image/svg+xml;base64,"] * pictures
+    assert all(re.findall(r'<img [^>]*alt="([^"]+)"', page))
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;" in page
+
+
+def test_mixed_and_dirty_revisions_and_other_corpora_are_warned_of(tmp_path):
+    sweep = table2()
+    sweep.records["00-0"]["git"] = {"revision": "beef" * 10, "dirty": True}
+    sweep.records["01-0"]["corpus"] = {"name": "text8", "fingerprint": "0000"}
+    reports.write(sweep.design, sweep.results(), tmp_path)
+    for warning in ("Rows mix git revisions", "1 of 20 runs were made with uncommitted changes", "different corpora"):
+        assert all(warning in (tmp_path / name).read_text() for name in ("index.html", "table.md", "table.json"))
+
+
+def test_models_without_a_colour_of_their_own_are_drawn_in_another():
+    sweep = table2([*VARIANTS, ("mamba_grouped", True, None)])
+    curves, deltas = sweep.design.charts(sweep.results())
+    drawn = {series.label: series.colour for series in curves.panels[0][0].series}
+    assert drawn["mamba_grouped, outer norm"] == "#009e73"
+    assert drawn["diff_mamba, scalar"] == "#0072b2"
+    assert len(deltas.panels[0][0].y_names) == 10
 
 
 @pytest.mark.parametrize(
     ("number", "text"), [(-0.0841, "−0.084"), (0.1, "+0.100"), (0.0, "0.000"), (-0.0001, "0.000"), (None, "–")]
 )
 def test_differences_print_with_their_sign(number, text):
-    assert delta(number) == text
+    assert Headline("test/ppl", "PPL").difference(number) == text
 
 
 @pytest.mark.parametrize(
     ("number", "text"), [(201234, "201k"), (99_960, "100k"), (1234567, "1.23M"), (127_345_678, "127M"), (None, "–")]
 )
 def test_parameters_print_with_three_digits(number, text):
-    assert params(number) == text
+    assert parameters(number) == text
+
+
+SERIES = Series("a", (1.0, 2.0), (1e-3, 1e-5), "#0072b2", line="dotted", low=(1e-4, 1e-6), high=(1e-2, 1e-4))
+CHART = Chart("rates", "Rates", ((Panel("log", (SERIES,), y_scale="log"), Panel("none", ())), (None, None)), alt="two")
+LONG = "A reason of many words that has to take several lines in a table, on a page and in the terminal, to be read."
+ANY = Document(
+    title="Any <document>",
+    blocks=(
+        Bullets(("first", "second"), tone="strong"),
+        Section(
+            "Outer",
+            (
+                Paragraph("small print", tone="note"),
+                Section("Inner", (Grid.of(("what", "why"), (("x", LONG), ("y", "–")), words=2, title="Grid & co."),)),
+                CHART,
+            ),
+        ),
+        Section("Left out", (Facts({"torch": "2.13"}),), terminal=False),
+        Folded("To open", (Paragraph("folded words"),)),
+    ),
+    data={"found": [1, None]},
+)
+
+
+def test_any_document_is_drawn_everywhere():
+    text, page, marked_down = shown(ANY), render.html(ANY), render.markdown(ANY)
+    for told in ("first", "Outer", "small print", "Inner", "Grid & co."):
+        assert all(
+            told.replace("&", mark) in drawn for drawn, mark in ((text, "&"), (page, "&amp;"), (marked_down, "&"))
+        )
+    for detail in ("torch", "Left out", "To open", "folded words"):
+        assert detail not in text
+        assert detail in page
+        assert detail in marked_down
+    assert LONG in " ".join(line.removeprefix("x").strip() for line in text.splitlines())
+    assert max(map(len, text.splitlines())) <= 80
+    assert "<h2>Outer</h2>" in page
+    assert "<h3>Inner</h3>" in page
+    assert page.count("<img ") == 1
+    assert json.loads(render.json(ANY)) == ANY.data
+
+
+def test_a_panel_is_drawn_as_it_says():
+    with mpl.rc_context(pictures.STYLE):
+        axes, other = Figure().subplots(1, 2)
+        pictures._draw_panel(axes, CHART.panels[0][0])
+        pictures._draw_panel(other, CHART.panels[0][1])
+    (line,) = axes.get_lines()
+    assert (axes.get_yscale(), line.get_linestyle(), line.get_color()) == ("log", ":", SERIES.colour)
+    assert (tuple(line.get_xdata()), tuple(line.get_ydata())) == (SERIES.x, SERIES.y)
+    assert len(axes.collections) == 1  # the band
+    assert [text.get_text() for text in other.texts] == ["no run yet"]
+
+
+def test_the_same_chart_gives_the_same_bytes_without_a_date():
+    first, again = (pictures.drawn(CHART, ("svg", "png", "pdf")) for _ in range(2))
+    assert first == again
+    assert first["svg"].count(b"<dc:date>") == first["pdf"].count(b"CreationDate") == 0

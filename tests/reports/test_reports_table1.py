@@ -1,133 +1,85 @@
-"""Table 1 equals its runs, compares within a row of the paper, and never passes a stand-in off as the original."""
+"""Table 1 and figure 2 compare within a row of the paper, and never pass a stand-in off as the original."""
 
-import io
-import json
-import math
 from itertools import product
 from statistics import mean, stdev
 
 import pandas as pd
 import pytest
+from by_hand import LAYERS, SEEDS, STAND_INS, setting, table1
 from rich.console import Console
-from test_reports_table2 import fail, make_record
 
-from diffmamba.errors import SettingError
-from diffmamba.paper import published
-from diffmamba.reports import build, cells, show, write
-from diffmamba.reports.contradictions import of_table1
-from diffmamba.reports.setting import Setting
-from diffmamba.reports.table import missing
+from diffmamba import reports
+from diffmamba.paper.remarks import on_table1
 
-STAND_INS = {"wikitext103": "pydoc_words", "text8": "pydoc8", "enwik8": "pysrc8"}
-LAYERS = {6: 1, 12: 2}
 MODELS = ("mamba", "diff_mamba")
-SEEDS = (0, 42)
-
-
-def make_config(data, layers, model, seed, embedded=True):
-    """What a table reads of a resolved configuration of sweeps/table1."""
-    return {
-        "published": {"data": data, "layers": layers},
-        "data": {"name": STAND_INS[data] if embedded else data},
-        "model": {"name": model, "n_layers": LAYERS[layers] if embedded else layers},
-        "seed": seed,
-    }
-
-
-def make_grid(embedded=True):
-    """The cells of table 1 in the order of its sweep."""
-    grid = product(STAND_INS, LAYERS, MODELS, SEEDS)
-    return cells("table1", [("-".join(map(str, run)), make_config(*run, embedded)) for run in grid])
-
-
-def make_records(grid, epoch=0.1):
-    """Every run finished; PPL differ by cell and by seed, and are of another size for each corpus."""
-    records = {}
-    for place, cell in enumerate(grid):
-        size = {"wikitext103": 300, "text8": 8, "enwik8": 12}[cell.key.data]
-        corpus = {"name": cell.key.trained_on, "fingerprint": f"of {cell.key.trained_on}"}
-        for seed, run_id in cell.runs.items():
-            record = make_record(run_id, size * (1 - 0.01 * place + 0.003 * math.sin(7 * place + seed)), corpus=corpus)
-            for k, evaluation in enumerate(record["evaluations"], start=1):
-                evaluation["epoch"] = epoch * k
-            records[run_id] = record
-    return records
-
-
-def final(records, run_id):
-    return records[run_id]["evaluations"][-1]["test/ppl"]
-
-
-def printed(table, width):
-    console = Console(file=io.StringIO(), width=width)
-    show(table, console)
-    return console.file.getvalue()
+FILES = ["figure2.svg", "figure2.png", "figure2.pdf", "figure2.csv", "index.html"]
 
 
 @pytest.fixture
-def grid():
-    return make_grid()
+def sweep():
+    return table1()
 
 
-@pytest.fixture
-def records(grid):
-    return make_records(grid)
+@pytest.fixture(scope="module")
+def gaps():
+    """Figure 2 with all runs but those of WikiText-103 with 12 layers and one of Enwik8."""
+    sweep = table1("figure", "figure2")
+    sweep.lose("02-0", "02-42", "03-0", "03-42", "08-42")
+    return sweep
 
 
-def test_lines_have_the_order_of_the_grid_and_name_what_was_trained(grid, records):
-    content = build("table1", grid, records, "smoke").content()
-    expected = [
-        {
-            "data": data,
-            "layers": layers,
-            "trained_on": STAND_INS[data],
-            "trained_layers": LAYERS[layers],
-            "model": model,
-        }
+@pytest.fixture(scope="module")
+def folder(gaps, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("figure2")
+    assert [path.name for path in reports.write(gaps.design, gaps.results(), directory)] == FILES
+    return directory
+
+
+def printed(sweep, width=80):
+    console = Console(width=width)
+    with console.capture() as captured:
+        reports.show(reports.document(sweep.design, sweep.results()), console)
+    return captured.get()
+
+
+def panels(sweep, scale="smoke"):
+    """The panels of figure 2 by title."""
+    chart = sweep.design.charts(sweep.results(scale))[0]
+    return {panel.title: panel for row in chart.panels for panel in row}
+
+
+def test_rows_have_the_order_of_the_sweep_and_name_what_was_trained(sweep):
+    rows = reports.document(sweep.design, sweep.results()).data["rows"]
+    assert [tuple(row.values())[:5] for row in rows] == [
+        (data, layers, STAND_INS[data], LAYERS[layers], model)
         for data, layers, model in product(STAND_INS, LAYERS, MODELS)
     ]
-    assert [{key: row[key] for key in list(row)[:5]} for row in content] == expected
+    assert list(rows[0])[:5] == ["data", "layers", "trained_on", "trained_layers", "model"]
+    key = sweep.design.key(setting("enwik8", 12, "diff_mamba", 0, embedded=False))
+    assert key.label == "enwik8, 12 layers, diff_mamba"
 
 
-def test_delta_is_to_the_mamba_of_the_same_row(grid, records):
-    table = build("table1", grid, records, "smoke")
-    for mamba, diff_mamba in zip(table.lines[::2], table.lines[1::2], strict=True):
-        ours = [final(records, run_id) for run_id in diff_mamba.cell.runs.values()]
-        theirs = [final(records, run_id) for run_id in mamba.cell.runs.values()]
-        assert diff_mamba.row.ppl_mean == pytest.approx(mean(ours), abs=1e-12)
-        assert diff_mamba.row.delta == pytest.approx(mean(ours) - mean(theirs), abs=1e-12)
-        assert diff_mamba.spread == pytest.approx(stdev([a - b for a, b in zip(ours, theirs, strict=True)]), abs=1e-9)
-        assert (mamba.row.delta, mamba.spread, mamba.sign) == (0.0, None, "–")
+def test_delta_is_to_the_mamba_of_the_same_row(sweep):
+    cells = sweep.results().cells
+    for place in range(0, len(cells), 2):
+        mamba, diff_mamba = sweep.final(place), sweep.final(place + 1)
+        pairs = [ours - theirs for ours, theirs in zip(diff_mamba, mamba, strict=True)]
+        assert cells[place + 1].delta == pytest.approx(mean(diff_mamba) - mean(mamba), abs=1e-12)
+        assert cells[place + 1].spread == pytest.approx(stdev(pairs), abs=1e-9)
+        assert (cells[place].delta, cells[place].spread, cells[place].sign) == (0.0, None, "–")
 
 
-def test_a_row_without_its_mamba_has_no_delta_and_the_others_keep_theirs(grid, records):
-    before = build("table1", grid, records, "smoke")
-    for run_id in grid[4].runs.values():
-        del records[run_id]
-    after = build("table1", grid, records, "smoke")
-    assert after.rows[5].delta is None
-    assert [row for place, row in enumerate(after.rows) if place not in (4, 5)] == [
-        row for place, row in enumerate(before.rows) if place not in (4, 5)
-    ]
-    assert missing(after) == ["text8, 6 layers (here pydoc8, 1 layer), mamba: seeds 0, 42 not started"]
+def test_a_row_without_its_mamba_has_no_delta_and_the_others_keep_theirs(sweep):
+    before = [cell.fields() for cell in sweep.results().cells]
+    sweep.lose("04-0", "04-42")
+    after = sweep.results()
+    assert after.cells[5].delta is None
+    assert [c.fields() for i, c in enumerate(after.cells) if i not in (4, 5)] == [*before[:4], *before[6:]]
+    assert after.missing == ["text8, 6 layers (here pydoc8, 1 layer), mamba: seeds 0, 42 not started"]
 
 
-@pytest.mark.parametrize(
-    ("cell", "expected"),
-    [
-        (("text8", 12, "diff_mamba"), (2.479, -0.046, 259)),
-        (("wikitext103", 6, "mamba"), (22.357, 0.0, 167)),
-        (("enwik8", 6, "diff_s6"), (None, None, None)),
-        (("pydoc8", 6, "mamba"), (None, None, None)),
-    ],
-)
-def test_published_numbers(cell, expected):
-    paper = published.table1(*cell)
-    assert (paper.ppl, paper.delta, paper.params_m) == expected
-
-
-def test_bits_are_those_of_the_ppl_and_words_have_none(grid, records):
-    for row in build("table1", grid, records, "smoke").content():
+def test_bits_are_those_of_the_ppl_and_words_have_none(sweep):
+    for row in reports.document(sweep.design, sweep.results()).data["rows"]:
         if row["data"] == "wikitext103":
             assert row["bits_per_symbol"] is row["bits_delta"] is row["paper_bits_delta"] is None
             continue
@@ -136,84 +88,102 @@ def test_bits_are_those_of_the_ppl_and_words_have_none(grid, records):
         assert 2 ** row["paper_bits_per_symbol"] == pytest.approx(row["paper_ppl"])
 
 
-def test_only_the_published_setting_needs_no_caveat(grid, records):
-    as_published = make_grid(embedded=False)
-    assert build("table1", as_published, {}, "paper").caveats == ()
-    for table in (build("table1", as_published, {}, "small"), build("table1", grid, records, "paper")):
-        assert len(table.caveats) == 1
-    assert as_published[0].label == "wikitext103, 6 layers, mamba"
+def test_only_the_published_setting_needs_no_caveat(sweep):
+    as_published = table1(embedded=False)
+    assert as_published.design.caveats(as_published.results("paper")) == ()
+    for results in (as_published.results("small"), sweep.results("paper")):
+        assert len(sweep.design.caveats(results)) == 1
 
 
-@pytest.mark.parametrize("width", [80, 100, 160])
-def test_the_terminal_shows_every_number_and_each_name_once(grid, records, width):
-    del records[grid[0].runs[0]]
-    records[grid[3].runs[42]].update(fail())
-    table = build("table1", grid, records, "smoke")
-    text = printed(table, width)
-    assert max(map(len, text.splitlines())) <= width
-    assert "…" not in text
-    lines = text.splitlines()
-    for name in table.groups:
-        assert lines.count(name) == 1
-    for line in table.lines:
-        numbers = " ".join(column.text(line) for column in table.design.columns[1:]).split()
-        assert any(words.split() == numbers for words in lines), numbers
-
-
-def test_files_and_page_hold_the_table(grid, records, tmp_path):
-    table = build("table1", grid, records, "smoke")
-    write(table, tmp_path)
-    assert json.loads((tmp_path / "table.json").read_text())["rows"] == table.content()
-    frame = pd.read_csv(tmp_path / "table.csv")
-    assert list(frame.columns) == list(table.content()[0])
-    assert list(frame["ppl_mean"]) == [row.ppl_mean for row in table.rows]
-    for name in ("table.md", "index.html"):
-        text = (tmp_path / name).read_text().replace("\\", "")  # Markdown escapes the underscore of a name
-        assert all(f"{row.ppl_mean:.3f}" in text for row in table.rows)
-        assert all(f"{data}, 6 layers (here {trained}, 1 layer)" in text for data, trained in STAND_INS.items())
-    assert (tmp_path / "index.html").read_text().count("<img ") == 2
-
-
-def test_only_corpora_that_differ_within_a_row_are_warned_of(grid, records, tmp_path):
-    assert "different corpora" not in printed(build("table1", grid, records, "smoke"), 160)
-    records[grid[5].runs[0]]["corpus"] = {"name": "pydoc8", "fingerprint": "another"}
-    text = printed(build("table1", grid, records, "smoke"), 250)
-    assert "text8, 6 layers (here pydoc8, 1 layer): runs were trained on different corpora" in text
+def test_only_corpora_that_differ_within_a_row_are_warned_of(sweep):
+    assert "different corpora" not in printed(sweep, 160)
+    sweep.records["05-0"]["corpus"] = {"name": "pydoc8", "fingerprint": "another"}
+    text = printed(sweep, 250)
+    assert "text8, 6 layers (here pydoc8, 1 layer): runs were made on different corpora" in text
     assert text.count("different corpora") == 1
 
 
-def test_seeds_are_compared_within_a_row(grid, records):
-    del records[grid[1].runs[42]]
-    text = printed(build("table1", grid, records, "smoke"), 250)
-    assert (
-        "Δ is taken over other seeds than mamba's in: wikitext103, 6 layers (here pydoc_words, 1 layer), diff_mamba."
-        in text
-    )
+def test_seeds_are_compared_within_a_row(sweep):
+    sweep.lose("01-42")
+    told = "Δ is taken over other seeds than the baseline has in: wikitext103, 6 layers (here pydoc_words, 1 layer), "
+    assert f"{told}diff_mamba." in printed(sweep, 250)
 
 
-def test_two_runs_for_one_place_are_refused_and_so_is_a_run_of_no_row():
-    run = make_config("text8", 6, "mamba", 0)
-    with pytest.raises(SettingError, match=r"table1 has one run for text8, 6 layers .*mamba, seed 0"):
-        cells("table1", [("a", run), ("b", run)])
-    with pytest.raises(SettingError, match="published is not set"):
-        cells("table1", [("a", run | {"published": None})])
-
-
-def test_the_key_of_a_cell_is_read_from_its_configuration():
-    key = Setting.of(make_config("enwik8", 12, "diff_mamba", 0, embedded=False))
-    assert key == Setting("enwik8", 12, "enwik8", 12, "diff_mamba")
-    assert key.is_as_published
-
-
-def test_contradictions_are_computed_from_the_published_numbers():
-    text = " ".join(of_table1())
-    for told in (
-        "295M and 299M",
-        "0.046 bits",
-        "in bits it is 0.027",
-        "0.041 bits",
-        "in bits it is 0.025",
-        "129M parameters here and 128M in",
-    ):
+def test_remarks_are_computed_from_the_published_numbers():
+    text = " ".join(on_table1())
+    for told in ("295M and 299M", "0.046 bits", "it is 0.027", "0.041 bits", "it is 0.025", "here and 128M in table 2"):
         assert told in text
     assert "On wikitext103" not in text  # there depth helps
+
+
+def test_points_of_figure_2_equal_the_records(gaps, folder):
+    points = pd.read_csv(folder / "figure2.csv", dtype={"seeds": str})
+    curves = dict(list(points.groupby(["data", "layers", "model"])))
+    drawn = {title.split("\n")[0]: panel for title, panel in panels(gaps).items()}
+    assert len(curves) == 10
+    for place, cell in enumerate(gaps.results().cells):
+        runs = [gaps.records[f"{place:02d}-{s}"] for s in SEEDS if f"{place:02d}-{s}" in gaps.records]
+        if not runs:
+            continue
+        data, layers, trained_on, _, model = cell.key.fields.values()
+        curve = curves[data, layers, model]
+        assert set(curve["trained_on"]) == {trained_on}
+        assert [len(seeds.split()) for seeds in curve["seeds"]] == [len(runs)] * 3
+        panel = drawn[f"{data}, {layers} layers"]
+        series = panel.series[MODELS.index(model)]
+        assert series.x == tuple(curve["symbols"])
+        assert series.y == pytest.approx(tuple(curve["ppl_mean"]), rel=1e-15)
+        assert panel.y_range[0] < series.y[-1] < panel.y_range[1]
+        for at, (_, point) in enumerate(curve.iterrows()):
+            evaluations = [run["evaluations"][at] for run in runs]
+            ppl = [evaluation["test/ppl"] for evaluation in evaluations]
+            assert (point["step"], point["symbols"]) == (evaluations[0]["step"], evaluations[0]["tokens"])
+            assert (point["ppl_low"], point["ppl_high"]) == (min(ppl), max(ppl))
+            assert point["ppl_mean"] == pytest.approx(mean(ppl), rel=1e-12)
+
+
+def test_a_panel_without_runs_is_empty(gaps):
+    found = panels(gaps)
+    empty = "wikitext103, 12 layers\n(here pydoc_words, 2 layers)"
+    assert {title for title, panel in found.items() if not panel.series} == {empty}
+    assert len(found) == 6
+
+
+def test_epochs_are_the_axis_once_training_lasted_one():
+    for epoch, label in ((0.1, "symbols seen"), (0.5, "training epochs")):
+        assert {panel.x_label for panel in panels(table1(epoch=epoch)).values()} == {label}
+
+
+def test_published_ends_are_drawn_at_the_published_setting_only():
+    for scale, embedded, ends in (("paper", False, [2.416, 2.396]), ("paper", True, []), ("small", False, [])):
+        found = panels(table1(embedded=embedded), scale)
+        panel = next(panel for title, panel in found.items() if title.startswith("text8, 6"))
+        assert [series.y[0] for series in panel.series if series.line == "dotted"] == ends
+
+
+def test_the_same_records_give_the_same_bytes(gaps, folder, tmp_path):
+    for path in reports.write(gaps.design, gaps.results(), tmp_path):
+        assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
+
+
+def test_the_figure_says_which_is_lowest_in_each_panel(gaps):
+    text, cells = printed(gaps), gaps.results().cells
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("no run yet") == 1
+    assert "5 of 24 runs missing" in text
+    for mamba, diff_mamba in zip(cells[::2], cells[1::2], strict=True):
+        if mamba.mean is not None:
+            lower = "diff_mamba" if diff_mamba.mean < mamba.mean else "mamba"
+            told = f"{mamba.mean:.3f} {diff_mamba.mean:.3f} {lower} by {abs(diff_mamba.delta):.3f}"
+            assert told in " ".join(text.split())
+
+
+def test_a_figure_of_an_empty_sweep(gaps, tmp_path):
+    empty = table1("figure", "figure2")
+    empty.records.clear()
+    reports.write(empty.design, empty.results(), tmp_path)
+    assert "No run has finished yet" in (tmp_path / "index.html").read_text()
+    points = pd.read_csv(tmp_path / "figure2.csv")
+    assert points.empty
+    assert list(points) == list(gaps.design.points(gaps.results()))
+    assert printed(empty).count("no run yet") == 6

@@ -1,20 +1,28 @@
-"""Two configurations are one run exactly if they give the same result."""
+"""Two configurations are one run exactly if the same things are handed to constructors."""
 
-from functools import cache
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from diffmamba import configuration
-from diffmamba.data import prepare
-from diffmamba.data.sources import TextFile
+from diffmamba.data import CorpusChoice
+from diffmamba.errors import SettingError
+from diffmamba.mixers import Mamba2
 from diffmamba.runs import identity
-from diffmamba.runs.grid import expand
+from diffmamba.runs.plan import configurations, expand
+from diffmamba.runs.work import Training, Work, build_network, work_of
 
-GROUPS = ("model=", "model/embedding=", "data=", "trainer=", "logger=")
+GROUPS = ("model=", "model/embedding=", "data=", "data@measured=", "trainer=", "logger=", "measure=", "weights=")
 TEXT = "the quick brown fox jumps over a lazy dog " * 20
+MODELS = sorted(path.stem for path in Path(configuration.CONF, "model").glob("*.yaml"))
 
 
 @cache
@@ -23,12 +31,30 @@ def composed(*choices: str) -> DictConfig:
         return compose("train", overrides=list(choices))
 
 
-def name(*settings: str, fingerprint: str = "0123456789abcdef") -> str:
-    """The identity of what these settings make of the default configuration."""
-    config = composed(*(word for word in settings if word.startswith(GROUPS))).copy()
+def changed(config: DictConfig, *settings: str) -> DictConfig:
+    config = config.copy()
     OmegaConf.set_struct(config, False)
-    config.merge_with_dotlist([word.removeprefix("+") for word in settings if not word.startswith(GROUPS)])
-    return identity(configuration.resolved(config), fingerprint)
+    config.merge_with_dotlist([word.removeprefix("+") for word in settings])
+    return config
+
+
+def work(*settings: str) -> Work:
+    """The work that these settings make of the default configuration."""
+    config = composed(*(word for word in settings if word.startswith(GROUPS)))
+    words = [word for word in settings if not word.startswith(GROUPS)]
+    return work_of(configuration.resolved(changed(config, *words)))
+
+
+def facts_of(work: Work) -> dict[str, Any]:
+    """As if every choice of a text had a content of its own."""
+    choice: CorpusChoice = work.module.keywords["corpus"]  # type: ignore[attr-defined]
+    content = json.dumps(choice.describe(), sort_keys=True, default=str)
+    fingerprint = hashlib.sha256(content.encode()).hexdigest()
+    return {"name": "a text", "fingerprint": fingerprint, "sizes": {"train": 90_000}, "vocabulary": 27}
+
+
+def name(*settings: str) -> str:
+    return work(*settings).identity(facts_of)
 
 
 @pytest.mark.parametrize(
@@ -41,77 +67,255 @@ def name(*settings: str, fingerprint: str = "0123456789abcdef") -> str:
         ("model=mamba_grouped", "model=mamba_grouped model.lambda_form=exp"),
         ("model=transformer", "model=transformer model.lambda_form=exp model.outer_norm=true scale.d_state=8"),
         ("model=transformer", "model=transformer model.ssm=mamba1"),
-        ("model.ssm=mamba1", "model.ssm=mamba1 scale.d_state=8"),
-        ("model.backend=auto", "model.backend=torch"),
-        ("model.backend=auto", "model.backend=cuda"),
-        ("compile=false", "compile=true"),
-        ("model.name=diff_mamba", "model.name=mine"),
-        ("data.name=pydoc8", "data.name=mine"),
-        ("scale.name=smoke", "scale.name=mine"),
-        ("data=pydoc8", "data=text data.path=elsewhere"),  # with the same symbols in them
-        ("data.directory=here", "data.directory=there"),
-        ("runs=runs", "runs=elsewhere"),
-        ("logger=csv", "logger=default"),
+        ("model.ssm=mamba1", "model.ssm=mamba1 scale.d_state=8 model.headdim=8"),
+        ("model/embedding=auto", "model/embedding=full"),
+        ("model/embedding=auto", "model.embedding.div_val=2"),
+        ("data=pydoc_words", "data=pydoc_words model/embedding=adaptive"),
         ("trainer=cpu", "trainer=auto"),
         ("trainer=cpu", "trainer=ddp"),
         ("trainer.devices=1", "trainer.devices=2 trainer.strategy=fsdp"),
         ("optimizer.schedule=published", "optimizer.schedule=to_end"),  # a scale without a published length
-        ("threads=1", "threads=2"),
-        ("group=null", "group=table2"),
-        ("retry_failed=false", "retry_failed=true"),
-        ("trainer.log_every_n_steps=1", "trainer.log_every_n_steps=50"),
-        ("scale.seeds=1", "scale.seeds=2"),
+        ("optimizer.schedule_steps=100", "optimizer.schedule=to_end"),  # of 100 steps
         ("scale.learning_rate=0.001", "optimizer.learning_rate=1e-3"),
-        ("data.eval_batch_size=4", "data.eval_batch_size=8"),
+        ("scale.dropout=0", "scale.dropout=0.0"),
+        ("optimizer.weight_decay=0", "optimizer.weight_decay=0.0"),
+        ("scale.steps=86", "scale.steps=null scale.epochs=2"),  # 43 steps an epoch
+        ("scale.evaluate_every=43", "scale.evaluate_every=null"),
+        ("scale.steps=20 scale.evaluate_every=20", "scale.steps=20 scale.evaluate_every=30"),
+        ("trainer.gradient_clip_val=null", "+trainer.gradient_clip_algorithm=null"),
     ],
 )
 def test_what_changes_no_result_changes_no_name(one: str, other: str) -> None:
     assert name(*one.split()) == name(*other.split())
 
 
+# settings that no leaf has by default, or that only together change something
 MATTERS = [
-    *("optimizer.learning_rate=1e-3", "optimizer.weight_decay=0", "optimizer.betas=[0.9,0.95]"),
-    *("optimizer.warmup_steps=5", "optimizer.schedule_steps=1000", "seed=1", "trainer.precision=bf16-mixed"),
-    *("trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=1.0", "scale.dropout=0.1", "scale.length=64"),
-    *("scale.schedule_steps=2000", "model/embedding=adaptive"),
-    *("model/embedding=adaptive model.embedding.div_val=2", "model/embedding=adaptive model.embedding.cutoffs=[9]"),
-    *("scale.batch_size=8", "scale.steps=90", "scale.steps=null scale.epochs=1", "scale.evaluate_every=20"),
-    *("scale.evaluate_every=null", "scale.eval_windows=null", "data.rotation_seed=1", "scale.d_model=128"),
-    *("scale.n_layers=1", "scale.headdim=16", "scale.d_state=8", "model.d_conv=2", "model.expand=2", "model.sign=1"),
-    *("model.outer_norm=false", "model.residual=pre_norm", "model.lambda_index=mixers", "model.layer=[mixer,ffn]"),
-    *("model.ssm=mamba1", "model.ssm=mamba1 model.d_state=8", "model=mamba model.ssm=mamba1"),
-    *("model.lambda_form=reparam", "model.lambda_form=channel", "model.lambda_form=exp", "model.lambda_form=fixed"),
-    *("data.symbols=bytes", "+trainer.gradient_clip_algorithm=value", "+trainer.limit_train_batches=3"),
     *("model=mamba", "model=naive_diff", "model=diff_s6", "model=diff_mamba_hybrid", "model=mamba_grouped"),
-    *("model=transformer", "model=diff_transformer", "model=transformer model.inner=32"),
+    *(
+        "model=transformer",
+        "model=diff_transformer",
+        "model=transformer model.inner=32",
+        "model=mamba model.ssm=mamba1",
+    ),
+    *(f"model.lambda_form={form}" for form in ("reparam", "channel", "exp", "exp_printed", "fixed")),
+    *("scale.steps=null scale.epochs=1", "data=pysrc8", "data=pydoc_words", "data.symbols=bytes"),
+    *("model/embedding=adaptive model.embedding.cutoffs=[9]", "optimizer.betas=[0.9,0.95]"),
+    *("+trainer.gradient_clip_algorithm=value", "+trainer.limit_train_batches=3", "model.ssm=mamba1 model.d_state=8"),
 ]
 
 
 def test_what_changes_a_result_changes_the_name() -> None:
     names = {settings: name(*settings.split()) for settings in ["", *MATTERS]}
-    alike = {names[one]: [other for other in names if names[other] == names[one]] for one in names}
-    assert [group for group in alike.values() if len(group) > 1] == []
+    assert len(set(names.values())) == len(names)
 
 
-@pytest.mark.parametrize(
-    "model",
-    ["diff_s6", "naive_diff", "diff_mamba", "diff_mamba_additive", "diff_mamba_hybrid", "diff_transformer"],
-)
+@pytest.mark.parametrize("model", [model for model in MODELS if "diff" in model])
 def test_lambda_form_names_every_differential_model(model: str) -> None:
     forms = ("scalar", "reparam", "channel", "exp", "fixed")
     assert len({name(f"model={model}", f"model.lambda_form={form}") for form in forms}) == len(forms)
 
 
+UNNAMED = {
+    "runs": "where results lie",
+    "retry_failed": "whether to go on with a failed run",
+    "compile": "the same arithmetic within rounding",
+    "threads": "the same",
+    "group": "a label",
+    "published": "which row of a table a run stands for",
+    "logger": "who is told",
+    "model.name": "a label",
+    "model.backend": "the same arithmetic within rounding",
+    "data.name": "a label",
+    "data.directory": "where prepared corpora lie",
+    "data.stands_for": "which row of a table a run stands for",
+    "scale.name": "a label",
+    "scale.seeds": "of a sweep",
+    "scale.corpora": "of a sweep",
+    "scale.hyper_parameters": "of an experiment",
+    "trainer.accelerator": identity.NEUTRAL["Trainer.accelerator"],
+    "trainer.devices": identity.NEUTRAL["Trainer.devices"],
+    "trainer.num_nodes": identity.NEUTRAL["Trainer.num_nodes"],
+    "trainer.strategy": identity.NEUTRAL["Trainer.strategy"],
+    "trainer.log_every_n_steps": identity.NEUTRAL["Trainer.log_every_n_steps"],
+    "data.eval_batch_size": identity.NEUTRAL["LanguageModellingData.eval_batch_size"],
+    "scale.eval_batch_size": identity.NEUTRAL["LanguageModellingData.eval_batch_size"],
+    "data.path": "where raw files lie; the content counts",
+    "data.source.path": "the same",
+    "data.source.url": "the same",
+    "data.source.repository": "the same",
+}
+"""The short list: settings that change no result, with the reason."""
+SHORTHAND = ("model.", "scale.", "data.", "budget.", "optimizer.")
+"""Groups whose settings reach constructors only where something refers to them, or in place of each other."""
+WORDS = {
+    "model.residual": ["pre_norm"],
+    "model.lambda_index": ["mixers"],
+    "model.lambda_form": ["exp", "scalar"],
+    "model.layer.0": ["ffn"],
+    "model.layer.1": ["ffn"],
+    "model.layer.2": ["mixer"],
+    "data.symbols": ["bytes"],
+    "optimizer.schedule": ["to_end"],
+    "trainer.precision": ["bf16-mixed"],
+    "trainer.strategy": ["ddp"],
+    "model.embedding.cutoffs": [[3]],
+    "data.cutoffs": [[3]],
+}
+"""Other values of settings that take words or lists."""
+
+
+def leaves(node: Any, path: str = "") -> Iterator[str]:
+    """The path of every setting below a node. What has a `_target_` is walked through as well."""
+    if isinstance(node, DictConfig | ListConfig) and not node._is_none() and not node._is_missing():
+        keys = range(len(node)) if isinstance(node, ListConfig) else list(node)
+        for key in keys:
+            if str(key) in ("_target_", "_partial_"):
+                continue
+            below = f"{path}.{key}" if path else str(key)
+            child = node._get_node(key)
+            yield from leaves(child, below)
+    else:
+        yield path
+
+
+def others(path: str, value: Any) -> list[Any]:
+    """Values to put in the place of a setting's."""
+    if path in WORDS:
+        return WORDS[path]
+    if path.endswith(".ssm"):
+        return ["mamba1"]
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int):
+        return [value + 1, value * 2, -value]
+    if isinstance(value, float):
+        return [value / 2, 0.25, 1]
+    return [7, "else", True] if value is None else [f"{value}x"]
+
+
+def handed(work: Work) -> str:
+    """Everything that constructors are given and the network they make, whatever the identity leaves out."""
+    assert isinstance(work, Training)
+    settings = {key: value for key, value in work.module.keywords.items() if key != "corpus"}
+    parts = [facts_of(work), settings, work.optimizer.over(100), work.budget.over(43), work.trainer.keywords, work.seed]
+    with torch.device("meta"):
+        network = build_network(work.network, 30_000)
+    weights = [(name, tuple(weight.shape)) for name, weight in network.named_parameters()]
+    return repr([parts, network, weights, work.network.keywords["embedding"]])
+
+
+def walked(choices: tuple[str, ...], groups: tuple[str, ...]) -> list[str]:
+    """The settings whose change is neither another identity, nor on the short list, nor without any effect."""
+    config = composed(*choices)
+    start = work_of(configuration.resolved(config))
+    own, given = start.identity(facts_of), handed(start)
+    wrong = []
+    for path in leaves(config):
+        value = OmegaConf.select(config, path)
+        if isinstance(value, DictConfig | ListConfig):
+            continue  # refers to what is walked elsewhere
+        if not path.startswith(groups) or path.startswith(("model.network", "data.module", "task", "weights")):
+            continue
+        if any(path == listed or path.startswith(f"{listed}.") for listed in UNNAMED):
+            continue
+        names, effects = set(), set()
+        for other in others(path, value):
+            new = config.copy()
+            OmegaConf.set_struct(new, False)
+            OmegaConf.update(new, path, other, merge=False)
+            try:
+                found = work_of(configuration.resolved(new))
+                names.add(found.identity(facts_of))
+                if names != {own}:
+                    break
+                effects.add(handed(found))
+            except (SettingError, ValueError, TypeError, RuntimeError):
+                continue  # refused
+        has_effect = effects - {given}
+        if (names and names <= {own}) and (has_effect or not path.startswith(SHORTHAND)):
+            wrong.append(path)
+        if not names:
+            wrong.append(f"{path} without an accepted value")
+    return wrong
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_setting_of_a_model_names_it_or_reaches_nothing(model: str) -> None:
+    assert walked((f"model={model}",), ("model", "scale")) == []
+
+
+@pytest.mark.parametrize("data", ["pydoc8", "pydoc_words", "text8"])
+def test_every_other_setting_names_a_run_or_is_on_the_short_list(data: str) -> None:
+    assert walked((f"data={data}",), ("",)) == []
+
+
+def test_a_setting_that_is_forgotten_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The walk itself: an argument that is left out of the identity by mistake."""
+    monkeypatch.setitem(identity.NEUTRAL, "Backbone.dropout", "a mistake")
+    monkeypatch.setitem(identity.NEUTRAL, "AdamW.weight_decay", "a mistake")
+    assert walked((), ("model", "optimizer", "scale")) == ["model.dropout", "optimizer.weight_decay", "scale.dropout"]
+
+
+def test_a_moved_class_keeps_its_name_and_a_renamed_one_its_old() -> None:
+    class Elsewhere:
+        def __init__(self, size: int, new: bool = False): ...
+
+    class Other(Elsewhere):
+        known_as = Elsewhere.__qualname__
+
+    class Third(Other): ...
+
+    names = [identity.canonical(partial(kind, size=1)) for kind in (Elsewhere, Other, Third)]
+    assert names[0] == names[1] != names[2]
+    assert identity.canonical(partial(Elsewhere, size=1.0, new=False)) == names[0]  # a neutral default
+    assert identity.canonical(partial(Elsewhere, size=1, new=True)) != names[0]
+    assert identity.canonical(Mamba2) == {"is": "Mamba2"}
+
+
+def test_what_has_no_identity_is_refused() -> None:
+    with pytest.raises(TypeError, match="object has no identity"):
+        identity.canonical({"a": object()})
+
+
+def test_versions_of_tasks_and_measures_name_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, measure = work(), work("measure=perplexity", "weights=trained")
+    before = task.identity(facts_of), measure.identity(facts_of)
+    monkeypatch.setattr("diffmamba.tasks.LanguageModelling.version", 2)
+    assert task.identity(facts_of) != before[0]
+    assert measure.identity(facts_of) != before[1]  # other weights
+    monkeypatch.undo()
+    monkeypatch.setattr("diffmamba.measures.Perplexity.version", 2)
+    assert (task.identity(facts_of), measure.identity(facts_of)) != before
+
+
+def test_what_names_a_measurement() -> None:
+    base = ("measure=perplexity", "weights=trained")
+    names = {
+        settings: name(*base, *settings.split())
+        for settings in (
+            *("", "measure.stride=64", "measure.split=val", "measure.limit=3", "weights.checkpoint=best", "seed=1"),
+            *("weights=fresh", "weights=fresh seed=1", "model=mamba", "trainer.precision=bf16-mixed"),
+            "data@measured=pysrc8",
+        )
+    }
+    assert len(set(names.values())) == len(names)
+    for neutral in ("measure.batch=3", "measure.window=128", "measure.stride=128", "trainer=auto", "threads=2"):
+        assert name(*base, neutral) == names[""]
+
+
 def test_corpus_counts_by_its_content(tmp_path: Path) -> None:
-    def trained_on(file: str, text: str, symbols: str = "text8") -> str:
+    def trained_on(file: str, text: str, *settings: str) -> str:
         (tmp_path / file).write_text(text)
-        return name(fingerprint=prepare(TextFile(tmp_path / file), symbols, tmp_path / "data").fingerprint)
+        CorpusChoice.forget()
+        place = (f"data.path={tmp_path / file}", f"data.directory={tmp_path / 'data'}", "scale.batch_size=2")
+        return work("data=text", *place, "scale.length=16", *settings).identity()
 
     one = trained_on("one.txt", TEXT)
     assert trained_on("other.txt", TEXT) == one
     assert trained_on("capitals.txt", TEXT.upper()) == one  # the same symbols in Text8's alphabet
     assert trained_on("one.txt", TEXT + "end") != one
-    assert trained_on("one.txt", TEXT, "bytes") != one
+    assert trained_on("one.txt", TEXT, "data.symbols=bytes") != one
 
 
 @pytest.fixture
@@ -138,5 +342,15 @@ def test_grid_of_table_2_holds_each_run_once_in_order(words: list[str]) -> None:
 
 def test_scale_names_the_seeds_of_a_sweep(words: list[str]) -> None:
     cell = ["model=diff_mamba", "model.outer_norm=true", "model.lambda_form=scalar"]
-    assert [run.config["seed"] for run in expand("table2", [*words, *cell])] == [0, 42]
-    assert [run.config["seed"] for run in expand("table2", [*words, *cell, "scale.seeds='3,4'"])] == [3, 4]
+    assert [config["seed"] for config in configurations("table2", [*words, *cell])] == [0, 42]
+    assert [config["seed"] for config in configurations("table2", [*words, *cell, "scale.seeds='3,4'"])] == [3, 4]
+
+
+def test_a_plan_holds_what_a_measurement_needs_before_it(words: list[str]) -> None:
+    cells = ["model=mamba,diff_mamba", "model.outer_norm=true", "model.lambda_form=scalar", "seed=0"]
+    both = ["measure=perplexity", "weights=trained"]
+    plan = expand("table2", [*words, *cells, *both])
+    assert [(item.work.kind, item.asked) for item in plan] == 2 * [("training", False), ("measurement", True)]
+    assert [item.id for item in plan if item.work.kind == "training"] == [
+        item.id for item in expand("table2", [*words, *cells])
+    ]

@@ -5,74 +5,80 @@ computed. `delta` is the difference between the means as printed. `spread` is th
 difference taken seed by seed; it says how much of `delta` could be chance.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean, stdev
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from diffmamba.paper.published import Published
-from diffmamba.reports.records import Metric, SeedResult
+from diffmamba.reports.records import Headline, SeedResult
 
 AGREES, DISAGREES, UNDECIDED, NO_SIGN = "✓✗~–"
 
 
-class Key(ABC):
-    """What tells cells apart: a frozen dataclass, whose fields begin each row of `table.json`."""
+@dataclass(frozen=True)
+class Key:
+    """What tells a cell from the others.
 
-    model: str
-    baseline: ClassVar[str]
-    """In words, the cell that Δ is taken to."""
+    Args:
+        fields: begin each row of `table.json`; one of them is `model`.
+        label: the cell in words, as no other cell has them: `diff_mamba, outer norm, reparam`.
+        is_baseline: whether the Δ of its group is taken to this cell.
+        group: the group of cells that compare with each other, in words; "" where all cells do.
+        published: what the paper prints for this cell.
+    """
 
-    @classmethod
-    @abstractmethod
-    def of(cls, config: Mapping[str, Any]) -> Self:
-        """The key of the cell that a run with this resolved configuration belongs to."""
-
-    @property
-    @abstractmethod
-    def label(self) -> str:
-        """The cell in words: `diff_mamba, outer norm, reparam`."""
-
-    @property
-    @abstractmethod
-    def is_baseline(self) -> bool:
-        """Whether the Δ of its group is taken to this cell."""
+    fields: dict[str, Any]
+    label: str
+    is_baseline: bool
+    group: str = ""
+    published: Published = field(default_factory=Published)
 
     @property
-    def group(self) -> str:
-        """The group of cells that compare with each other, in words; "" where all cells do."""
-        return ""
-
-    @property
-    def published(self) -> Published:
-        """What the paper prints for this cell; empty if nothing."""
-        return Published()
+    def model(self) -> str:
+        """The model, which has a colour of its own in pictures."""
+        return str(self.fields["model"])
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One configuration of the sweep: a row of a table. `baseline` maps seed to the value of the baseline."""
+    """One configuration of the sweep with all its seeds: a row of a table.
 
-    key: Any  # the Key of the design
+    Args:
+        baseline: the value of the baseline by seed; empty if it has none.
+        mean: over the seeds that count: finished, with a finite metric.
+        std: the sample standard deviation over seeds; None for fewer than two.
+        delta: the mean minus that of the baseline.
+        spread: s, the standard deviation of Δ taken seed by seed; None for the baseline and for fewer than two pairs.
+    """
+
+    key: Key
     seeds: tuple[SeedResult, ...]
-    metric: Metric
+    metric: Headline
     baseline: Mapping[int, float]
+    mean: float | None
+    std: float | None
+    delta: float | None
+    spread: float | None
+
+    @classmethod
+    def of(cls, key: Key, seeds: tuple[SeedResult, ...], metric: Headline, baseline: Mapping[int, float]) -> Self:
+        """The cell of these seeds with its statistics."""
+        found = values(seeds)
+        mean = fmean(found.values()) if found else None
+        delta = None if mean is None or not baseline else mean - fmean(baseline.values())
+        pairs = [value - baseline[seed] for seed, value in found.items() if seed in baseline and not key.is_baseline]
+        return cls(key, seeds, metric, baseline, mean, _std(list(found.values())), delta, _std(pairs))
 
     @property
     def label(self) -> str:
         """The cell in words."""
-        return str(self.key.label)
+        return self.key.label
 
     @property
-    def counted(self) -> tuple[SeedResult, ...]:
-        """The seeds behind the mean: finished, with a finite metric."""
-        return tuple(result for result in self.seeds if result.value is not None)
-
-    @property
-    def values(self) -> dict[int, float]:
-        """The value of each seed that counts."""
-        return values(self.seeds)
+    def counted(self) -> list[SeedResult]:
+        """The seeds behind the mean."""
+        return [result for result in self.seeds if result.value is not None]
 
     @property
     def status(self) -> str:
@@ -89,27 +95,6 @@ class Cell:
         return next((count for count in counts if count is not None), None)
 
     @property
-    def mean(self) -> float | None:
-        """The mean over the seeds that count."""
-        return fmean(self.values.values()) if self.values else None
-
-    @property
-    def std(self) -> float | None:
-        """The sample standard deviation over seeds; None for fewer than two."""
-        return _std(self.values.values())
-
-    @property
-    def delta(self) -> float | None:
-        """The mean minus that of the baseline."""
-        return None if self.mean is None or not self.baseline else self.mean - fmean(self.baseline.values())
-
-    @property
-    def spread(self) -> float | None:
-        """s: the standard deviation of Δ taken seed by seed; None for the baseline and for fewer than two pairs."""
-        pairs = [value - self.baseline[seed] for seed, value in self.values.items() if seed in self.baseline]
-        return None if self.key.is_baseline else _std(pairs)
-
-    @property
     def sign(self) -> str:
         """Whether Δ has the sign of the paper's."""
         return sign(self.delta, self.spread, self.key.published.delta)
@@ -124,9 +109,9 @@ class Cell:
 
     def fields(self) -> dict[str, Any]:
         """The row of `table.json`: the key, then what was measured, then what the paper prints."""
-        return vars(self.key) | {
+        return self.key.fields | {
             "status": self.status,
-            "seeds": list(self.values),
+            "seeds": list(values(self.seeds)),
             "params": self.parameters,
             f"{self.metric.name}_mean": self.mean,
             f"{self.metric.name}_std": self.std,
@@ -143,7 +128,7 @@ class Results:
     `hues` is the colour of each model in all pictures; `settings` are words of the command line that apply to all runs.
     """
 
-    metric: Metric
+    metric: Headline
     scale: str
     cells: tuple[Cell, ...]
     hues: Mapping[str, str]
@@ -190,6 +175,5 @@ def sign(delta: float | None, spread: float | None, paper_delta: float | None) -
     return AGREES if (delta < 0) == (paper_delta < 0) else DISAGREES
 
 
-def _std(numbers: Iterable[float]) -> float | None:
-    found = list(numbers)
-    return stdev(found) if len(found) > 1 else None
+def _std(numbers: Sequence[float]) -> float | None:
+    return stdev(numbers) if len(numbers) > 1 else None

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from diffmamba.document import Chart, Panel, Series
-from diffmamba.reports.cells import AGREES, DISAGREES, UNDECIDED, Cell, Results
+from diffmamba.reports.cells import AGREES, DISAGREES, UNDECIDED, Cell, Key, Results
 
 GREY = "#4d4d4d"
 LATE = 0.65  # the end of training, as a share, whose heights a panel of `panels` shows
@@ -41,11 +41,11 @@ def curve(cell: Cell) -> pd.DataFrame:
 def points(results: Results) -> pd.DataFrame:
     """All points of all curves, a row each: the key of the cell, its seeds, where the point lies, and its values."""
     rows = [
-        vars(cell.key) | {"seeds": " ".join(map(str, cell.values))} | point
+        cell.key.fields | {"seeds": " ".join(str(run.seed) for run in cell.counted)} | point
         for cell in results.cells
         for point in curve(cell).to_dict("records")
     ]
-    columns = [*vars(results.cells[0].key), "seeds", "step", "epoch", "symbols", "mean", "low", "high"]
+    columns = [*results.cells[0].key.fields, "seeds", "step", "epoch", "symbols", "mean", "low", "high"]
     names = {column: f"{results.metric.name}_{column}" for column in ("mean", "low", "high")}
     return pd.DataFrame(rows, columns=columns).rename(columns=names)
 
@@ -80,7 +80,7 @@ def curves(results: Results, look: Callable[[Cell], dict[str, Any]], look_rule: 
 def panels(
     results: Results,
     name: str,
-    place: Callable[[Any], tuple[Hashable, Hashable]],
+    place: Callable[[Key], tuple[Hashable, Hashable]],
     as_published: Callable[[Cell], bool],
 ) -> Chart:
     """A panel for each group of cells, with axes of its own; `place` gives the row and the column of a key.

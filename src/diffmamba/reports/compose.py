@@ -21,7 +21,6 @@ from diffmamba.paper import published
 from diffmamba.reports import provenance
 from diffmamba.reports.cells import Results
 from diffmamba.reports.design import Design
-from diffmamba.reports.records import finite
 
 SPREAD_RULE = "s: standard deviation of Δ taken seed by seed. std and s are sample standard deviations over seeds."
 SIGN_RULE = (
@@ -77,7 +76,7 @@ def grid(design: Design, results: Results) -> Grid:
 def rules(design: Design, results: Results) -> list[str]:
     """How to read the table: what Δ and s are, and the sign if the paper has numbers beside ours."""
     better = results.metric.verdict("negative", "positive")
-    what = f"Δ: {results.metric.label} minus that of {design.key.baseline}" + f", {better}" * bool(better)
+    what = f"Δ: {results.metric.label} minus that of {design.baseline}" + f", {better}" * bool(better)
     has_paper = any(cell.key.published.delta for cell in results.cells)
     return [f"{what}. {SPREAD_RULE}", *[SIGN_RULE] * has_paper]
 
@@ -121,8 +120,8 @@ def _runs(results: Results) -> Grid:
             run.reason or run.status,
             str(run.seed),
             results.metric.text(run.value),
-            "–" if (seconds := finite(run.record.get("wall_seconds"))) is None else provenance.duration(seconds),
-            "–" if (speed := finite(run.record.get("tokens_per_second"))) is None else f"{speed:,.0f}",
+            "–" if (seconds := run.number("wall_seconds")) is None else provenance.duration(seconds),
+            "–" if (speed := run.number("tokens_per_second")) is None else f"{speed:,.0f}",
         )
         for cell in results.cells
         for run in cell.seeds

@@ -38,7 +38,8 @@ class Design:
     Args:
         name: that of its file, which begins with `table` or `figure`.
         sweep: a file of sweeps/.
-        key: what tells its cells apart.
+        key: the key of the cell that a run with this resolved configuration belongs to.
+        baseline: in words, the cell that Δ is taken to.
         columns: of the table. Where cells have a group, it stands as a title above them; where not, cells that follow
             each other with the same first column share it.
         charts: its pictures. The first of a figure is the figure.
@@ -54,7 +55,8 @@ class Design:
     name: str
     title: str
     sweep: str
-    key: type[Key]
+    key: Callable[[Mapping[str, Any]], Key]
+    baseline: str
     columns: tuple[Column, ...]
     charts: Callable[[Results], Sequence[Chart]]
     metric: str | None = None
@@ -93,29 +95,29 @@ def results(
         SettingError: if two runs belong to the same cell and seed.
     """
     runs = _by_cell(design, planned)
-    ids = [run_id for by_seed in runs.values() for run_id in by_seed.values()]
-    metric = records.metric([found[run_id] for run_id in ids if run_id in found], design.metric)
-    seeds = {
-        key: tuple(records.read(run_id, seed, found.get(run_id), metric) for seed, run_id in sorted(by_seed.items()))
-        for key, by_seed in runs.items()
-    }
-    baselines = {key.group: values(read) for key, read in seeds.items() if key.is_baseline}
-    cells = [Cell(key, read, metric, baselines.get(key.group, {})) for key, read in seeds.items()]
-    others = dict.fromkeys(key.model for key in runs if key.model not in design.hues)
+    ids = [run_id for _, by_seed in runs for run_id in by_seed.values()]
+    metric = records.headline([found[run_id] for run_id in ids if run_id in found], design.metric)
+    read = [
+        (key, tuple(records.read(run_id, seed, found.get(run_id), metric) for seed, run_id in sorted(by_seed.items())))
+        for key, by_seed in runs
+    ]
+    baselines = {key.group: values(seeds) for key, seeds in read if key.is_baseline}
+    cells = [Cell.of(key, seeds, metric, baselines.get(key.group, {})) for key, seeds in read]
+    others = dict.fromkeys(key.model for key, _ in runs if key.model not in design.hues)
     hues = {**design.hues, **dict(zip(others, cycle(OTHER_HUES), strict=False))}
     return Results(metric, scale, tuple(cells), hues, tuple(settings))
 
 
-def _by_cell(design: Design, planned: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[Key, dict[int, str]]:
-    """The id of the run of each seed, by cell."""
-    found: dict[Key, dict[int, str]] = {}
+def _by_cell(design: Design, planned: Iterable[tuple[str, Mapping[str, Any]]]) -> list[tuple[Key, dict[int, str]]]:
+    """Each cell with the id of the run of each seed."""
+    found: dict[str, tuple[Key, dict[int, str]]] = {}
     for run_id, config in planned:
-        key, seed = design.key.of(config), config["seed"]
-        seeds = found.setdefault(key, {})
+        key, seed = design.key(config), config["seed"]
+        _, seeds = found.setdefault(key.label, (key, {}))
         if seed in seeds:
             raise SettingError(
                 f"{design.name} has one run for {key.label}, seed {seed}, but these settings make two; "
                 "give each setting that the table does not list one value"
             )
         seeds[seed] = run_id
-    return found
+    return list(found.values())

@@ -117,7 +117,7 @@ def _legend(chart: Chart) -> Sequence[Series]:
     if chart.legend:
         return chart.legend
     series = [series for row in chart.panels for panel in row if panel is not None for series in panel.series]
-    return list({drawn.label: drawn for drawn in series if drawn.label}.values())
+    return [drawn for index, drawn in enumerate(series) if drawn.label not in {"", *(s.label for s in series[:index])}]
 
 
 def _handle(series: Series) -> Line2D | Patch:

@@ -5,11 +5,12 @@ Revision, corpus, versions and hardware are those of the runs that count in a me
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import groupby
+from operator import itemgetter
 from statistics import median
 from typing import Any
 
-from diffmamba.reports.cells import Results
-from diffmamba.reports.records import finite
+from diffmamba.reports.cells import Results, values
 
 
 def corpora(results: Results) -> list[dict[str, Any]]:
@@ -31,14 +32,14 @@ def facts(results: Results) -> dict[str, str]:
     """Revision, corpus, versions, hardware and time behind the numbers, in words."""
     runs = results.counted
     hardware = Counter(_words(run.part("hardware")) for run in runs if run.part("hardware"))
-    seconds = sum(finite(run.record.get("wall_seconds")) or 0.0 for run in results.runs)
-    speeds = [speed for run in runs if (speed := finite(run.record.get("tokens_per_second"))) is not None]
+    seconds = sum(run.number("wall_seconds") or 0.0 for run in results.runs)
+    speeds = [speed for run in runs if (speed := run.number("tokens_per_second")) is not None]
     ends = [run.record["finished"] for run in runs if run.record.get("finished")]
     entries = {
         "git revision": "; ".join(f"{name} ({_share(n, results)})" for name, n in revisions(results).items()),
         "uncommitted changes": f"in {_share(dirty(results), results)}" if dirty(results) else "none",
         "corpus": "; ".join(map(_corpus, corpora(results))),
-        "versions": ", ".join(f"{name} {' and '.join(seen)}" for name, seen in _versions(results).items()),
+        "versions": _versions(results),
         "hardware": "; ".join(f"{name} ({_share(n, results)})" for name, n in hardware.items()),
         "time": f"{duration(seconds)} over all runs",
         "tokens/s": _speed(speeds),
@@ -79,16 +80,13 @@ def _mixed_corpora(results: Results) -> list[str]:
 
 def _unpaired(results: Results) -> list[str]:
     """Cells whose mean is over other seeds than the baseline's: their Δ also contains the difference of seeds."""
-    cells = [c.label for c in results.cells if c.delta is not None and c.values.keys() != c.baseline.keys()]
+    cells = [c.label for c in results.cells if c.delta is not None and values(c.seeds).keys() != c.baseline.keys()]
     return [f"Δ is taken over other seeds than the baseline has in: {'; '.join(cells)}."] if cells else []
 
 
-def _versions(results: Results) -> dict[str, list[str]]:
-    seen: dict[str, set[str]] = {}
-    for run in results.counted:
-        for package, version in run.part("versions").items():
-            seen.setdefault(package, set()).add(str(version))
-    return {package: sorted(seen[package]) for package in sorted(seen)}
+def _versions(results: Results) -> str:
+    seen = sorted({(name, str(version)) for run in results.counted for name, version in run.part("versions").items()})
+    return ", ".join(f"{name} {' and '.join(v for _, v in same)}" for name, same in groupby(seen, itemgetter(0)))
 
 
 def _distinct(items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

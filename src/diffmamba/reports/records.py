@@ -16,8 +16,8 @@ SCHEMA_1: Record = {"headline": "test/ppl", "metrics": {"ppl": {"label": "PPL", 
 
 
 @dataclass(frozen=True)
-class Metric:
-    """What is measured: `key` names it in a record (`test/ppl`), `label` in words. `better`: lower, higher or ""."""
+class Headline:
+    """The metric that counts. `key` is its name in records: `test/ppl`. `better` is lower, higher, or "" if unknown."""
 
     key: str
     label: str
@@ -65,7 +65,11 @@ class SeedResult:
         """A part of the record, such as `git` or `corpus`; empty where it has none."""
         return self.record.get(name) or {}
 
-    def curve(self, metric: Metric) -> list[dict[str, Any]]:
+    def number(self, name: str) -> float | None:
+        """A number of the record, such as `wall_seconds`."""
+        return finite(self.record.get(name))
+
+    def curve(self, metric: Headline) -> list[dict[str, Any]]:
         """The metric while training: step, epoch (may be a fraction), symbols seen and value of each evaluation."""
         return [
             {"step": at["step"], "epoch": float(at["epoch"]), "symbols": at["tokens"], "value": at[metric.key]}
@@ -74,18 +78,18 @@ class SeedResult:
         ]
 
 
-def metric(records: Iterable[Record], key: str | None) -> Metric:
+def headline(records: Iterable[Record], key: str | None) -> Headline:
     """The metric that `key` names, or that is the headline of these records, as the first record describes it."""
     described = [record.get("task") or record.get("measure") or SCHEMA_1 for record in records]
     for about in [*described, *[SCHEMA_1] * (key is not None)]:
-        found = Metric(key or about["headline"], "")
+        found = Headline(key or about["headline"], "")
         if words := about["metrics"].get(found.name):
-            return Metric(found.key, words["label"], words["better"], words["digits"])
+            return Headline(found.key, words["label"], words["better"], words["digits"])
     name = key or "result"
-    return Metric(name, name.rpartition("/")[2])
+    return Headline(name, name.rpartition("/")[2])
 
 
-def read(run_id: str, seed: int, record: Record | None, metric: Metric) -> SeedResult:
+def read(run_id: str, seed: int, record: Record | None, metric: Headline) -> SeedResult:
     """The result in `record`; no record means that the run has not started.
 
     A run that finished without a finite metric is reported as failed: it has no result.

@@ -13,7 +13,6 @@ from typing import Any
 from hydra.errors import InstantiationException
 from torch.multiprocessing.spawn import ProcessException
 
-from diffmamba.configuration import ROOT
 from diffmamba.errors import SettingError
 from diffmamba.runs import processes
 from diffmamba.runs.measurement import measure
@@ -131,7 +130,7 @@ def new_record(work: Work, run: Run, earlier: Record | None) -> Record:
         "status": "running",
         "config": work.settings,
         "error": None,
-        "git": git_state(ROOT),
+        "git": git_state(),
         "versions": versions(),
         "hardware": {},
         "operators": {},
@@ -146,7 +145,7 @@ def new_record(work: Work, run: Run, earlier: Record | None) -> Record:
         return record | described
     assert isinstance(work, Training)
     return record | {
-        "task": work.task.func.described(),  # type: ignore[attr-defined]
+        "task": work.task_type.described(),
         "weights": work.weights.described(),
         "progress": {"step": 0, "steps": work.length.steps},
         "evaluations": earlier["evaluations"] if earlier else [],

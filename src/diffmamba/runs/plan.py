@@ -1,4 +1,4 @@
-"""The plan of a sweep: Hydra's own expansion of its grid into works, each with its identity, and what they need first."""
+"""The plan of a sweep: the works of its grid, as Hydra expands it, each with its identity and after what it needs."""
 
 import json
 from collections.abc import Callable, Sequence

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from diffmamba.configuration import CHECKOUT
+
 SOURCES = ("src", "conf", "experiments", "sweeps")  # what a result may depend on; new files count
 PACKAGES = (
     "diffmamba",
@@ -25,8 +27,10 @@ PACKAGES = (
 )
 
 
-def git_state(directory: Path) -> dict[str, Any]:
-    """The commit of the checkout and whether files differ from it; revision None outside a checkout."""
+def git_state(directory: Path | None = CHECKOUT) -> dict[str, Any]:
+    """The commit of our checkout and whether files differ from it. An installed package has no revision."""
+    if directory is None:
+        return {"revision": None, "dirty": False}
 
     def git(*arguments: str) -> str | None:
         try:

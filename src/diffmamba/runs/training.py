@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 def admit(work: Training, run: Run) -> None:
     """Raises SettingError where the checkpoint to go on from is damaged or of another architecture."""
     if run.last_checkpoint.exists():
-        fitting(build_network(work.network, work.data.vocabulary_size, meta=True), run.last_checkpoint)
+        fitting(work.shapes, run.last_checkpoint)
 
 
 def train(work: Training, run: Run, progress_bar: bool, reached: Callable[[int], None] = lambda step: None) -> None:
@@ -53,7 +53,8 @@ def train(work: Training, run: Run, progress_bar: bool, reached: Callable[[int],
             compiled = ", compiled" if work.execution.compiled else ""
             log.info("operators: %s%s", record["operators"]["backend"], compiled)
             if checkpoint:
-                log.info("goes on from the last checkpoint, step %d", (record["evaluations"] or [{"step": 0}])[-1]["step"])
+                evaluated = record["evaluations"] or [{"step": 0}]
+                log.info("goes on from the last checkpoint, step %d", evaluated[-1]["step"])
         trainer.fit(task, work.data, ckpt_path=checkpoint, weights_only=True)
         recorder.update(trainer, status="finished", finished=now())
     except BaseException:
@@ -109,13 +110,19 @@ def build_trainer(work: Training, run: Run, callbacks: list[Callback], found: An
 
 
 def _callbacks(work: Training, run: Run, recorder: RunRecorder, progress_bar: bool) -> list[Callback]:
-    """The random generators' state, two checkpoints and the bar. Under `save_last`, "last" is written only with "best"."""
-    task = work.task.func
-    name = task.monitor.partition("/")[2]  # type: ignore[attr-defined]
-    mode = "min" if task.metrics[name].better == "lower" else "max"  # type: ignore[attr-defined]
+    """The random generators' state, two checkpoints and the bar.
+
+    There are two checkpoints because under `save_last` "last" would be written only when "best" is.
+    """
+    task = work.task_type
+    better = task.metrics[task.monitor.partition("/")[2]].better
     checkpoints = run.directory / "checkpoints"
     best = ModelCheckpoint(
-        checkpoints, "best", monitor=task.monitor, mode=mode, enable_version_counter=False  # type: ignore[attr-defined]
+        checkpoints,
+        "best",
+        monitor=task.monitor,
+        mode="min" if better == "lower" else "max",
+        enable_version_counter=False,
     )
     last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=False, enable_version_counter=False)
     return [RandomState(), best, last, *([_RunProgressBar(recorder)] if progress_bar else [])]

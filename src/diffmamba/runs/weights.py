@@ -156,7 +156,7 @@ class OfFile(Weights):
 
 def fitting(network: nn.Module, path: Path) -> dict[str, Tensor]:
     """A file's weights for this network. Raises SettingError if the file is damaged or of another architecture."""
-    content = load_file(path) if path.suffix == ".safetensors" else read_checkpoint(path)
+    content: dict[str, Any] = _safetensors(path) if path.suffix == ".safetensors" else read_checkpoint(path)
     found: dict[str, Tensor] = content.get("state_dict", content)
     if any(name.startswith(PREFIX) for name in found):
         found = {name.removeprefix(PREFIX): weight for name, weight in found.items() if name.startswith(PREFIX)}
@@ -172,6 +172,15 @@ def fitting(network: nn.Module, path: Path) -> dict[str, Tensor]:
             f"{wrong[0]} first; give the model settings it was trained with, or remove it"
         )
     return found
+
+
+def _safetensors(path: Path) -> dict[str, Any]:
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise SettingError(f"there is no checkpoint {path}") from None
+    except Exception as error:
+        raise SettingError(f"{path} is not a readable safetensors file ({type(error).__name__})") from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from diffmamba.runs.identity import canonical, name_of
 from diffmamba.runs.processes import Devices
 from diffmamba.runs.store import Facts
 from diffmamba.runs.weights import OfRun, Trained, Weights
-from diffmamba.tasks import AdamW
+from diffmamba.tasks import AdamW, Task
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
 Settings = Mapping[str, Any]
@@ -99,9 +99,7 @@ class Execution:
         if not isinstance(self.compiled, bool):
             raise SettingError(f"compile={self.compiled} is not known; use true or false")
         if self.backend not in backend.BACKENDS:
-            raise SettingError(
-                f"model.backend={self.backend} is not known; use one of {', '.join(backend.BACKENDS)}"
-            )
+            raise SettingError(f"model.backend={self.backend} is not known; use one of {', '.join(backend.BACKENDS)}")
         if here:
             self.devices.check()
             self._check_operators()
@@ -114,7 +112,9 @@ class Execution:
         if self.backend == "cuda" and (reason := backend.missing()):
             raise SettingError(f"model.backend=cuda: {reason}; {backend.INSTALL}, or use model.backend=auto")
         if self.backend == "cuda" and self.precision.startswith("64"):
-            raise SettingError("model.backend=cuda has no float64; use trainer.precision=32-true, or model.backend=auto")
+            raise SettingError(
+                "model.backend=cuda has no float64; use trainer.precision=32-true, or model.backend=auto"
+            )
         compilers = (os.environ.get("CXX", "g++").split()[-1], "clang++")
         if self.compiled and not on_gpu and not any(map(shutil.which, compilers)):
             raise SettingError("compile=true needs a C++ compiler on a CPU; install g++, or use compile=false")
@@ -173,7 +173,7 @@ class Training(Work):
     """
 
     settings: Settings
-    task: partial[Any]
+    task: partial[Task]
     network: partial[nn.Module]
     weights: Weights
     module: partial[Data]
@@ -204,10 +204,21 @@ class Training(Work):
             seed=seed,
         )
 
+    @property
+    def task_type(self) -> type[Task]:
+        """The class of its task, which says what is measured and monitored."""
+        return cast(type[Task], self.task.func)
+
     @cached_property
     def data(self) -> Data:
         """Its data module, built once. A corpus is prepared here."""
         return self.module()
+
+    @cached_property
+    def shapes(self) -> nn.Module:
+        """The network on the meta device: shapes without numbers."""
+        with torch.device("meta"):
+            return build_network(self.network, self.data.vocabulary_size)
 
     @property
     def data_settings(self) -> Settings:
@@ -233,7 +244,7 @@ class Training(Work):
         steps = cast(int, length.steps)
         return {
             "kind": self.kind,
-            "task": canonical(self.task) | {"version": self.task.func.version},  # type: ignore[attr-defined]
+            "task": canonical(self.task) | {"version": self.task_type.version},
             "network": canonical(self.network),
             "weights": self.weights.content(),
             "data": of_content(self.module, facts),
@@ -246,7 +257,7 @@ class Training(Work):
     def check(self, here: bool = True) -> None:
         self.execution.check(here)
         self.data.check(self.execution.devices.world_size() if here else 1)
-        build_network(self.network, self.data.vocabulary_size, meta=True)
+        assert self.shapes is not None  # settings of the network are refused where it is built
 
 
 @dataclass(frozen=True)
@@ -393,14 +404,10 @@ def built(node: Any) -> Any:
         raise SettingError(f"{target} cannot be built from its settings: {reason}") from error
 
 
-def build_network(network: Any, vocabulary: int, meta: bool = False) -> nn.Module:
+def build_network(network: partial[nn.Module] | Settings, vocabulary: int) -> nn.Module:
     """A network for so many symbols, from its partial or from a whole configuration.
 
-    Under `meta` it has shapes and no numbers. What draws random numbers draws them here: seed first.
+    Its random numbers are drawn here. Under `torch.device("meta")` it has shapes and no numbers.
     """
-    if isinstance(network, Mapping):
-        network = built(network["model"]["network"])
-    if not meta:
-        return network(vocabulary)
-    with torch.device("meta"):
-        return network(vocabulary)
+    made: partial[nn.Module] = built(network["model"]["network"]) if isinstance(network, Mapping) else network
+    return made(vocabulary)

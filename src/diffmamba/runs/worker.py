@@ -74,7 +74,9 @@ def work_off(sweep: str, planned: Sequence[Planned], engine: Engine, words: Sequ
     `words` are the settings of the grid. Ctrl-C stops all processes and is raised again.
     """
     store = store_of(planned)
-    pending = [item for item, record in zip(planned, _records(store, planned), strict=True) if _is_pending(item, record)]
+    pending = [
+        item for item, record in zip(planned, _records(store, planned), strict=True) if _is_pending(item, record)
+    ]
     if not pending:
         return
     engine.check()
@@ -88,7 +90,9 @@ def work_off(sweep: str, planned: Sequence[Planned], engine: Engine, words: Sequ
             console.print("stopping ...")
             _stop(processes)
             done = finished(planned)
-            console.print(f"interrupted with {done} of {len(planned)} runs finished; the same command goes on from here")
+            console.print(
+                f"interrupted with {done} of {len(planned)} runs finished; the same command goes on from here"
+            )
             raise
     for process, log in processes.items():
         if process.returncode != 0:

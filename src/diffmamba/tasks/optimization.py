@@ -1,7 +1,6 @@
 """AdamW as in the paper: which parameters decay, and the learning rate by step."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +23,7 @@ class AdamW:
 
     learning_rate: float
     weight_decay: float
-    betas: Sequence[float]
+    betas: tuple[float, float]
     warmup_steps: int
     schedule: str = "to_end"
     schedule_steps: int | None = None
@@ -49,7 +48,8 @@ class AdamW:
         assert self.schedule_steps is not None
         length = self.schedule_steps
         groups = parameter_groups(module, self.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=tuple(self.betas), fused=True)
+        first, second = self.betas
+        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=(first, second), fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: warmup_cosine(step, self.warmup_steps, length)
         )

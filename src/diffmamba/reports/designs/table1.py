@@ -5,9 +5,8 @@ below `paper` have fewer layers, and `smoke` takes corpora that every machine ha
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import log2
-from typing import Any, Self
+from typing import Any
 
 from diffmamba.document import Chart
 from diffmamba.errors import SettingError
@@ -17,51 +16,32 @@ from diffmamba.reports.cells import Cell, Key, Results
 from diffmamba.reports.design import Design
 from diffmamba.reports.designs import HUES
 
+BASELINE = "mamba of the same data and layers"
 PER_SYMBOL = ("text8", "enwik8")  # their PPL is per character or byte; its logarithm is in bits per character or byte
 
 
-@dataclass(frozen=True)
-class Setting(Key):
-    """A model at one published corpus and depth, and the corpus and the layers that were really trained for it."""
+def key(config: Mapping[str, Any]) -> Key:
+    """A model at a published corpus and depth; in brackets the corpus and the layers really trained, if others."""
+    row, trained_on, model = config["published"], config["data"]["name"], config["model"]
+    if row is None:
+        raise SettingError("published is not set: table 1 is made of experiments like experiments=table1/text8_6l")
+    data, layers, trained_layers = row["data"], row["layers"], model["n_layers"]
+    others = [trained_on] * (trained_on != data) + [_layers(trained_layers)] * (trained_layers != layers)
+    group = f"{data}, {_layers(layers)}" + (f" (here {', '.join(others)})" if others else "")
+    fields = {"data": data, "layers": layers, "trained_on": trained_on, "trained_layers": trained_layers}
+    return Key(
+        fields | {"model": model["name"]},
+        label=f"{group}, {model['name']}",
+        is_baseline=model["name"] == "mamba",
+        group=group,
+        published=published.table1(data, layers, model["name"]),
+    )
 
-    data: str
-    layers: int
-    trained_on: str
-    trained_layers: int
-    model: str
 
-    baseline = "mamba of the same data and layers"
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Self:
-        row, model = config["published"], config["model"]
-        if row is None:
-            raise SettingError("published is not set: table 1 is made of experiments like experiments=table1/text8_6l")
-        return cls(row["data"], row["layers"], config["data"]["name"], model["n_layers"], model["name"])
-
-    @property
-    def label(self) -> str:
-        return f"{self.group}, {self.model}"
-
-    @property
-    def group(self) -> str:
-        """`text8, 6 layers`, and in brackets what was trained instead: `text8, 6 layers (here pydoc8, 1 layer)`."""
-        trained = [self.trained_on] if self.trained_on != self.data else []
-        trained += [_layers(self.trained_layers)] if self.trained_layers != self.layers else []
-        return f"{self.data}, {_layers(self.layers)}" + (f" (here {', '.join(trained)})" if trained else "")
-
-    @property
-    def is_baseline(self) -> bool:
-        return self.model == "mamba"
-
-    @property
-    def published(self) -> published.Published:
-        return published.table1(self.data, self.layers, self.model)
-
-    @property
-    def is_as_published(self) -> bool:
-        """Whether corpus and depth are the paper's."""
-        return (self.trained_on, self.trained_layers) == (self.data, self.layers)
+def is_as_published(cell: Cell) -> bool:
+    """Whether corpus and depth are the paper's."""
+    at = cell.key.fields
+    return (at["trained_on"], at["trained_layers"]) == (at["data"], at["layers"])
 
 
 def panels(results: Results) -> Chart:
@@ -69,14 +49,14 @@ def panels(results: Results) -> Chart:
     return charts.panels(
         results,
         "figure2",
-        place=lambda key: ((key.layers, key.trained_layers), (key.data, key.trained_on)),
-        as_published=lambda cell: results.scale == "paper" and cell.key.is_as_published,
+        place=lambda key: (_fields(key, "layers", "trained_layers"), _fields(key, "data", "trained_on")),
+        as_published=lambda cell: results.scale == "paper" and is_as_published(cell),
     )
 
 
 def caveats(results: Results) -> tuple[str, ...]:
     """What differs from the paper, if anything does."""
-    if results.scale == "paper" and all(cell.key.is_as_published for cell in results.cells):
+    if results.scale == "paper" and all(map(is_as_published, results.cells)):
         return ()
     rows = published.numbers()["table1"]["rows"]
     counts = [row[model]["params_m"] for row in rows for model in ("mamba", "diff_mamba")]
@@ -89,7 +69,7 @@ def caveats(results: Results) -> tuple[str, ...]:
 
 def _bits(cell: Cell) -> dict[str, Any]:
     """Bits per character or byte, and their Δ (the paper's text calls Δ PPL so); None for words."""
-    paper, per_symbol = cell.key.published, cell.key.data in PER_SYMBOL
+    paper, per_symbol = cell.key.published, cell.key.fields["data"] in PER_SYMBOL
     bits, bits_delta = _log2(cell.mean, cell.delta) if per_symbol else (None, None)
     paper_bits, paper_bits_delta = _log2(paper.value, paper.delta) if per_symbol else (None, None)
     return {
@@ -108,6 +88,10 @@ def _log2(ppl: float | None, delta: float | None) -> tuple[float | None, float |
     return log2(ppl), None if delta is None else log2(ppl) - log2(ppl - delta)
 
 
+def _fields(key: Key, *names: str) -> tuple[Any, ...]:
+    return tuple(key.fields[name] for name in names)
+
+
 def _layers(count: int) -> str:
     return f"{count} layer{'s' * (count != 1)}"
 
@@ -116,7 +100,8 @@ DESIGN = Design(
     name="table1",
     title="Table 1: Mamba and Diff-Mamba of 6 and 12 layers on three corpora",
     sweep="table1",
-    key=Setting,
+    key=key,
+    baseline=BASELINE,
     metric="test/ppl",
     columns=(
         columns.MODEL,
@@ -130,7 +115,7 @@ DESIGN = Design(
         columns.PUBLISHED_DELTA,
         columns.SIGN,
     ),
-    charts=lambda results: [panels(results), *charts.deltas(results, Setting.baseline, relative=True)],
+    charts=lambda results: [panels(results), *charts.deltas(results, BASELINE, relative=True)],
     caveats=caveats,
     remarks=remarks.on_table1,
     further=_bits,

@@ -5,8 +5,7 @@ control without a published number.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from diffmamba.paper import published
 from diffmamba.reports import charts, columns
@@ -14,37 +13,23 @@ from diffmamba.reports.cells import Cell, Key, Results
 from diffmamba.reports.design import Column, Design
 from diffmamba.reports.designs import HUES
 
+BASELINE = "plain mamba"
 MARKERS = {None: "o", "scalar": "o", "reparam": "s", "channel": "^", "exp": "D", "fixed": "v"}
 LOOK_RULE = "Solid lines have the outer norm, dashed ones do not; the marker tells the form of λ."
 
 
-@dataclass(frozen=True)
-class Variant(Key):
+def key(config: Mapping[str, Any]) -> Key:
     """A model with or without the outer norm, and the form of its λ; None: there is no λ."""
-
-    model: str
-    outer_norm: bool
-    lambda_form: str | None
-
-    baseline = "plain mamba"
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Self:
-        model = config["model"]
-        has_lambda = any("lambda_form" in mixer.get("combine", {}) for mixer in model["mixers"])
-        return cls(model["name"], model["outer_norm"], model["lambda_form"] if has_lambda else None)
-
-    @property
-    def label(self) -> str:
-        return ", ".join(filter(None, [self.model, "outer norm" * self.outer_norm, self.lambda_form]))
-
-    @property
-    def is_baseline(self) -> bool:
-        return self.model == "mamba" and not self.outer_norm
-
-    @property
-    def published(self) -> published.Published:
-        return published.table2(self.model, self.outer_norm, self.lambda_form)
+    model = config["model"]
+    name, outer_norm = model["name"], model["outer_norm"]
+    has_lambda = any("lambda_form" in mixer.get("combine", {}) for mixer in model["mixers"])
+    form = model["lambda_form"] if has_lambda else None
+    return Key(
+        {"model": name, "outer_norm": outer_norm, "lambda_form": form},
+        label=", ".join(filter(None, [name, "outer norm" * outer_norm, form])),
+        is_baseline=name == "mamba" and not outer_norm,
+        published=published.table2(name, outer_norm, form),
+    )
 
 
 def caveats(results: Results) -> tuple[str, ...]:
@@ -60,7 +45,7 @@ def caveats(results: Results) -> tuple[str, ...]:
 
 
 def _look(cell: Cell) -> dict[str, Any]:
-    form, line = cell.key.lambda_form, "solid" if cell.key.outer_norm else "dashed"
+    form, line = cell.key.fields["lambda_form"], "solid" if cell.key.fields["outer_norm"] else "dashed"
     return {"line": line, "marker": MARKERS.get(form, "P"), "hollow": form == "reparam"}
 
 
@@ -68,12 +53,13 @@ DESIGN = Design(
     name="table2",
     title="Table 2: Diff-S6 and Diff-Mamba, with and without the outer norm",
     sweep="table2",
-    key=Variant,
+    key=key,
+    baseline=BASELINE,
     metric="test/ppl",
     columns=(
         columns.MODEL,
-        Column("outer norm", lambda cell: "yes" if cell.key.outer_norm else "no", word=True),
-        Column("λ", lambda cell: cell.key.lambda_form or "–", word=True),
+        Column("outer norm", lambda cell: "yes" if cell.key.fields["outer_norm"] else "no", word=True),
+        Column("λ", lambda cell: cell.key.fields["lambda_form"] or "–", word=True),
         columns.SEEDS,
         columns.PARAMETERS,
         columns.RESULT,
@@ -85,7 +71,7 @@ DESIGN = Design(
     ),
     charts=lambda results: [
         *charts.curves(results, _look, LOOK_RULE),
-        *charts.deltas(results, Variant.baseline),
+        *charts.deltas(results, BASELINE),
     ],
     caveats=caveats,
     hues=HUES,

@@ -1,0 +1,181 @@
+"""The results of a sweep equal what its run records say, finished or not."""
+
+import math
+import subprocess
+import sys
+from statistics import mean, stdev
+
+import pytest
+from by_hand import SEEDS, failed, setting, table1, table2, variant
+
+from diffmamba import reports
+from diffmamba.errors import SettingError
+from diffmamba.paper import published
+from diffmamba.reports import designs
+from diffmamba.reports.cells import sign
+
+
+@pytest.fixture
+def sweep():
+    return table2()
+
+
+def test_cells_equal_their_records(sweep):
+    results = sweep.results()
+    assert [cell.key for cell in results.cells[::3]] == [sweep.design.key(config) for _, config in sweep.planned[::6]]
+    for place, cell in enumerate(results.cells):
+        finals = sweep.final(place)
+        assert (cell.status, [run.seed for run in cell.counted], cell.parameters) == ("complete", [0, 42], 201234)
+        assert cell.mean == pytest.approx(mean(finals), abs=1e-12)
+        assert cell.std == pytest.approx(stdev(finals), abs=1e-12)
+        assert cell.delta == pytest.approx(mean(finals) - mean(sweep.final(0)), abs=1e-12)
+    assert results.cells[0].delta == 0.0
+    assert results.complete
+    assert len(results.counted) == 20
+
+
+def test_spread_is_that_of_the_paired_differences(sweep):
+    pairs = [ours - theirs for ours, theirs in zip(sweep.final(3), sweep.final(0), strict=True)]
+    assert sweep.results().cells[3].spread == pytest.approx(stdev(pairs), abs=1e-12)
+
+
+def test_a_common_shift_of_a_seed_changes_the_std_but_not_the_spread(sweep):
+    before = sweep.results().cells[3]
+    for run_id, record in sweep.records.items():
+        record["evaluations"][-1]["test/ppl"] += 0.5 * run_id.endswith("-42")
+    after = sweep.results().cells[3]
+    assert after.std > 10 * before.std
+    assert after.spread == pytest.approx(before.spread, abs=1e-9)
+
+
+def test_a_partial_cell_counts_only_what_finished(sweep):
+    sweep.records["07-42"].update(failed())
+    results = sweep.results()
+    cell = results.cells[7]
+    assert (cell.status, [run.seed for run in cell.counted], cell.std, cell.sign) == ("partial", [0], None, "~")
+    assert cell.mean == sweep.final(7)[0]
+    assert not results.complete
+    assert results.missing == [
+        "diff_mamba, outer norm, scalar: seed 42 failed at step 120: loss is not finite (run 07-42)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        (("finished", "finished"), "complete"),
+        (("finished", "running"), "partial"),
+        (("finished", "failed"), "partial"),
+        (("running", "failed"), "running"),
+        (("failed", "pending"), "failed"),
+        (("failed", None), "failed"),
+        (("interrupted", "pending"), "missing"),
+        ((None, None), "missing"),
+    ],
+)
+def test_status_is_the_first_that_holds(sweep, statuses, expected):
+    for status, seed in zip(statuses, SEEDS, strict=True):
+        if status is None:
+            sweep.lose(f"02-{seed}")
+        else:
+            sweep.records[f"02-{seed}"]["status"] = status
+    assert sweep.results().cells[2].status == expected
+
+
+def test_a_finished_run_without_a_finite_metric_has_no_result(sweep):
+    sweep.records["02-0"]["evaluations"][-1]["test/ppl"] = math.nan
+    sweep.records["02-42"]["evaluations"] = []
+    results = sweep.results()
+    assert (results.cells[2].status, results.cells[2].mean, results.cells[2].delta) == ("failed", None, None)
+    assert "finished without a finite test/ppl" in results.missing[0]
+
+
+def test_without_the_baseline_there_is_no_delta(sweep):
+    sweep.lose("00-0", "00-42")
+    results = sweep.results()
+    assert {(cell.delta, cell.sign) for cell in results.cells} == {(None, "–")}
+    assert results.missing == ["mamba: seeds 0, 42 not started"]
+
+
+def test_an_empty_sweep_is_a_table_of_gaps(sweep):
+    sweep.records.clear()
+    results = sweep.results()
+    assert {cell.status for cell in results.cells} == {"missing"}
+    assert not results.counted
+    assert results.cells[7].key.published.value == 2.493
+
+
+@pytest.mark.parametrize(
+    ("delta", "spread", "paper", "expected"),
+    [
+        (-0.1, 0.05, -0.084, "✓"),
+        (0.1, 0.05, -0.084, "✗"),
+        (-0.04, 0.05, -0.084, "~"),
+        (0.04, 0.05, -0.084, "~"),
+        (-0.1, None, -0.084, "~"),
+        (-0.1, 0.05, None, "–"),
+        (0.0, None, 0.0, "–"),
+        (None, None, -0.084, "–"),
+    ],
+)
+def test_a_sign_counts_only_beyond_the_spread(delta, spread, paper, expected):
+    assert sign(delta, spread, paper) == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (published.table2("mamba", False, None), (2.577, 0.0, 127)),
+        (published.table2("mamba", True, None), (None, None, 127)),
+        (published.table2("diff_s6", False, "scalar"), (2.520, -0.057, 128)),
+        (published.table2("diff_mamba", True, "scalar"), (2.493, -0.084, 128)),
+        (published.table2("diff_mamba", False, "reparam"), (2.517, -0.060, 128)),
+        (published.table2("diff_mamba", True, "channel"), (None, None, None)),
+        (published.table2("transformer", False, None), (None, None, None)),
+        (published.table1("text8", 12, "diff_mamba"), (2.479, -0.046, 259)),
+        (published.table1("wikitext103", 6, "mamba"), (22.357, 0.0, 167)),
+        (published.table1("enwik8", 6, "diff_s6"), (None, None, None)),
+        (published.table1("pydoc8", 6, "mamba"), (None, None, None)),
+    ],
+)
+def test_published_numbers(found, expected):
+    assert (found.value, found.delta, found.params_m) == expected
+
+
+def test_records_are_not_changed(sweep):
+    before = repr(sweep.records)
+    first = reports.document(sweep.design, sweep.results())
+    assert repr(sweep.records) == before
+    assert first == reports.document(sweep.design, sweep.results())
+
+
+def test_two_runs_for_one_cell_and_seed_are_refused_and_so_is_a_run_of_no_cell():
+    one = setting("text8", 6, "mamba", 0)
+    with pytest.raises(SettingError, match=r"table1 has one run for text8, 6 layers .*mamba, seed 0"):
+        reports.results(table1().design, [("a", one), ("b", one)], {}, "smoke")
+    with pytest.raises(SettingError, match="published is not set"):
+        reports.results(table1().design, [("a", one | {"published": None})], {}, "smoke")
+    two = variant("mamba", False, None, 0)
+    with pytest.raises(SettingError, match="table2 has one run for mamba, seed 0"):
+        reports.results(table2().design, [("a", two), ("b", two)], {}, "smoke")
+
+
+def test_designs_are_found_by_their_file_and_an_unknown_one_names_those_that_exist():
+    assert (designs.names("table"), designs.names("figure")) == (["table1", "table2"], ["figure2"])
+    for kind in ("table", "figure"):
+        for name in designs.names(kind):
+            design = designs.find(kind, name)
+            assert (design.kind, design.name) == (kind, name)
+    assert designs.find("figure", "figure2").sweep == designs.find("table", "table1").sweep == "table1"
+    for kind, name, told in (("table", "table9", "table1, table2"), ("figure", "figure9", "figure2")):
+        with pytest.raises(SettingError, match=rf"{kind}={name}.*{told}"):
+            designs.find(kind, name)
+    with pytest.raises(SettingError):
+        designs.find("figure", "table1")
+
+
+def test_reports_need_no_training_stack():
+    heavy = "{'torch', 'lightning', 'wandb', 'hydra'}"
+    code = "import sys; from diffmamba.reports import designs; designs.find('figure', 'figure2');"
+    code += f"designs.find('table', 'table2'); sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
