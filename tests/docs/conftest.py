@@ -8,11 +8,12 @@ from typing import Any
 
 import pages
 import pytest
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from tiny import TINY
 
 from diffmamba import configuration
 from diffmamba.data import sources
-from diffmamba.runs import worker
+from diffmamba.runs import plan, worker
 from diffmamba.runs.execution import execute
 from diffmamba.runs.work import work_of
 
@@ -38,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Works in the folder, with its modules; a sweep does its first work here and checks the others."""
+    """Works in the folder, with its modules. A sweep does the first and the last work of its grid, in this process."""
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -52,7 +53,8 @@ def _inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     found = sources._Library.files
     some = lambda library: dict(list(found(library).items())[::EVERY])  # noqa: E731
     monkeypatch.setattr(sources._Library, "files", some)
-    monkeypatch.setattr(worker, "work_off", _begun)
+    monkeypatch.setattr(plan, "BasicSweeper", _Corners)
+    monkeypatch.setattr(worker, "work_off", _done_here)
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
@@ -60,19 +62,27 @@ def _inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             del sys.modules[name]
 
 
-def _begun(sweep: str, planned: Any, engine: Any, *_: Any) -> None:
-    """What stands for the processes of a sweep: the first work that needs no other is done."""
+class _Corners(BasicSweeper):
+    """Cuts a grid down to its first and its last cell."""
+
+    @staticmethod
+    def split_arguments(*arguments: Any, **settings: Any) -> list[list[list[str]]]:
+        cells = BasicSweeper.split_arguments(*arguments, **settings)[0]
+        return [[cells[0], cells[-1]] if len(cells) > 1 else cells]
+
+
+def _done_here(sweep: str, planned: Any, engine: Any, *_: Any) -> None:
+    """What stands for the processes of a sweep."""
     engine.check()
     for item in planned:
-        item.work.check(here=False)
-    execute(planned[0].work, progress_bar=False)
+        execute(item.work, progress_bar=False)
 
 
 @pytest.fixture(scope="session")
 def run_id(folder: Path) -> str:
-    """The id of a trained run, which stands for `ID` in the pages."""
+    """The id of a trained run that has been measured. It stands for `ID` in the pages."""
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
         patched.setenv("DIFFMAMBA_DATA", str(folder / "data"))
-        words = ["data=text", "data.path=my.txt", *TINY]
-        return execute(work_of(configuration.composed(words)), progress_bar=False)["id"]
+        words = ["data=text", "data.path=my.txt", "measure=perplexity", "weights=trained", *TINY]
+        return execute(work_of(configuration.composed(words)), progress_bar=False)["weights"]["run"]

@@ -5,8 +5,10 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffmamba.configuration import ROOT
+from diffmamba.configuration import CHECKOUT
 
+assert CHECKOUT is not None  # the tests are not part of a wheel
+ROOT = CHECKOUT
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 FENCE = re.compile(
     r"(?:^<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>sh|python|yaml)\n(?P<text>.*?)^```$", re.M | re.S

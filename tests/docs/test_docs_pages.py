@@ -7,8 +7,6 @@ from pathlib import Path
 import pages
 import pytest
 
-from diffmamba.configuration import ROOT
-
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.M)
 
@@ -37,15 +35,15 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 def test_every_model_stands_in_the_table_of_models() -> None:
     """The models of this repository. One that a user adds need not be there."""
     listed = subprocess.run(
-        ["git", "ls-files", "conf/model/*.yaml"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", "ls-files", "conf/model/*.yaml"], cwd=pages.ROOT, capture_output=True, text=True, check=False
     )
     paths = [Path(line) for line in listed.stdout.splitlines()]
     tracked = {path.stem for path in paths if path.parent.name == "model"}
-    text = (ROOT / "docs" / "models.md").read_text()
+    text = (pages.ROOT / "docs" / "models.md").read_text()
     assert tracked <= set(re.findall(r"^\| `(\w+)` \|", text, re.M))
 
 
 def test_targets_of_make_exist() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    targets = set(re.findall(r"^([a-z-]+):", (pages.ROOT / "Makefile").read_text(), re.M))
     named = {name for page in pages.PAGES for name in re.findall(r"`make ([a-z-]+)", page.read_text())}
     assert named <= targets
