@@ -89,7 +89,7 @@ def run(name: str, words: list[str]) -> None:
     further = [word for word in ENDING.get(name, ()) if word.partition("=")[0] not in given]
     if any(word.startswith("--") for word in words):  # asks for help, or for the configuration
         further = []
-    elif name == "measure" and "measure" not in given or "measure=perplexity" in words:
+    elif (name == "measure" and "measure" not in given) or "measure=perplexity" in words:
         further.append("measure.limit=4")
     entry = import_module(f"diffmamba.{name}").main
     with pytest.MonkeyPatch.context() as patched:
