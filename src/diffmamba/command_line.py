@@ -27,7 +27,6 @@ from diffmamba.errors import SettingError
 
 FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--resolve", "--package", "-p")
 TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-TEXTS = ("table", "figure", "sweep", "launcher", "reports")
 INTERRUPTED = 130
 
 
@@ -62,15 +61,17 @@ def application(
     return guarded(run)
 
 
-def sweep_application(root: str, function: Callable[[dict[str, Any], list[str]], int]) -> int:
+def sweep_application(
+    root: str, function: Callable[[dict[str, Any], list[str]], int], texts: Sequence[str] = ()
+) -> int:
     """Runs a command for a whole sweep, as `application` does for one work."""
     words = sys.argv[1:]
     if any(word.startswith(FLAGS) for word in words):
         return application(root, lambda settings: 0)  # Hydra prints what is asked for
-    return guarded(lambda: function(*own_settings(root, words)))
+    return guarded(lambda: function(*own_settings(root, words, texts)))
 
 
-def own_settings(root: str, words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+def own_settings(root: str, words: Sequence[str], texts: Sequence[str] = ()) -> tuple[dict[str, Any], list[str]]:
     """The settings of a command for a whole sweep, and the words for its grid.
 
     Words that name a setting of the command's root configuration are its own. All others are for the grid, where a
@@ -81,7 +82,7 @@ def own_settings(root: str, words: Sequence[str]) -> tuple[dict[str, Any], list[
             raise SettingError(f"{word!r} is not a setting; write name=value")
     with _one_line(), initialize_config_dir(CONF, version_base="1.3", job_name=root):
         defaults = resolved(compose(root))
-        own = [_quoted(word, TEXTS) for word in words if word.partition("=")[0] in defaults]
+        own = [_quoted(word, texts) for word in words if word.partition("=")[0] in defaults]
         settings = resolved(compose(root, overrides=own))
     check_types(settings, defaults)
     return settings, [word for word in words if word.partition("=")[0] not in defaults]

@@ -3,12 +3,12 @@
 import sys
 
 from diffmamba import command_line
-from diffmamba.reproduce import run
+from diffmamba.reproduce import TEXTS, run
 
 
 def main() -> None:
     """The entry point."""
-    sys.exit(command_line.sweep_application("report", run))
+    sys.exit(command_line.sweep_application("report", run, texts=TEXTS))
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ from diffmamba import command_line
 from diffmamba.errors import SettingError
 
 DEFAULT_TABLE = "table2"
+TEXTS = ("table", "figure", "reports", "launcher")
 
 
 def main() -> None:
     """The entry point."""
-    sys.exit(command_line.sweep_application("reproduce", run))
+    sys.exit(command_line.sweep_application("reproduce", run, texts=TEXTS))
 
 
 def run(settings: dict[str, Any], words: list[str]) -> int:
@@ -34,7 +35,8 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
     if settings["train"]:
         engine = worker.Engine(settings["launcher"], settings["workers"])
         worker.work_off(design.sweep, planned, engine, words, console)
-    results = reports.results(design, cells, worker.store_of(planned).records(), _scale(cells), words)
+    told = [word for word in words if not word.startswith("scale=")]  # pages name the scale anyway
+    results = reports.results(design, cells, worker.store_of(planned).records(), _scale(cells), told)
     directory = Path(settings["reports"]) / f"{design.name}-{results.scale}"
     reports.show(reports.document(design, results), console)
     if results.counted or settings["train"]:

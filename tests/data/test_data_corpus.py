@@ -1,8 +1,7 @@
-"""Prepared corpora: splits, identity, and what survives races and damage."""
+"""Prepared corpora: splits, identity, choices, several processes at once, and damage."""
 
 import json
 import multiprocessing
-import os
 import time
 from collections.abc import Iterator
 from multiprocessing.queues import Queue
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from diffmamba.data import corpus as corpora
-from diffmamba.data.corpus import Corpus, prepare
+from diffmamba.data.corpus import Corpus, CorpusChoice, prepare
 from diffmamba.data.preparation import split_offsets
 from diffmamba.data.sources import TextFile
 from diffmamba.errors import SettingError
@@ -23,11 +22,11 @@ FORK = multiprocessing.get_context("fork")
 class Slow(TextFile):
     """Leaves a line beside the file whenever it is read for preparation, then takes its time."""
 
-    def pieces(self, part: str, start: int = 0) -> Iterator[bytes]:
-        with self.file.path.with_suffix(".log").open("a") as log:
+    def pieces(self, part: str) -> Iterator[bytes]:
+        with self.path.with_suffix(".log").open("a") as log:
             log.write("read\n")
         time.sleep(0.3)
-        yield from super().pieces(part, start)
+        yield from super().pieces(part)
 
 
 @pytest.fixture
@@ -84,14 +83,6 @@ def test_manifest_tells_the_origin(text: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in corpus.home.iterdir()) == ["manifest.json", "symbols.bin"]
 
 
-def test_failed_preparation_leaves_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "bad.txt"
-    path.write_bytes(b"fine \xff")
-    with pytest.raises(SettingError, match=r"data\.path: byte 5"):
-        prepare(TextFile(path), "text8", tmp_path / "data")
-    assert not [path for path in (tmp_path / "data").iterdir() if path.is_dir()]
-
-
 def test_two_processes_at_once_prepare_once(text: Path, tmp_path: Path) -> None:
     told: Queue[str] = FORK.Queue()
     processes = [FORK.Process(target=prepare_and_tell, args=(Slow(text), tmp_path / "data", told)) for _ in range(2)]
@@ -120,13 +111,6 @@ def test_waiting_for_another_process_is_said(
     assert capsys.readouterr().err == ""
 
 
-def test_truncated_array_is_named(text: Path, tmp_path: Path) -> None:
-    corpus = prepare(TextFile(text), "text8", tmp_path / "data")
-    os.truncate(corpus.home / "symbols.bin", 99)
-    with pytest.raises(SettingError, match=rf"symbols\.bin.*delete {corpus.home}"):
-        prepare(TextFile(text), "text8", tmp_path / "data")
-
-
 def test_changed_array_is_found_by_verify(text: Path, tmp_path: Path) -> None:
     corpus = prepare(TextFile(text), "text8", tmp_path / "data")
     corpus.verify()
@@ -137,21 +121,27 @@ def test_changed_array_is_found_by_verify(text: Path, tmp_path: Path) -> None:
         Corpus(corpus.home).verify()
 
 
-def test_splits_that_do_not_add_up_are_named(text: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("manifest", "words"),
+    [
+        (None, r"manifest\.json is missing"),
+        ("{", r"manifest\.json is missing or cut short"),
+        ("[]", r"manifest\.json is not of this version"),
+        ({"format": 0}, r"manifest\.json is not of this version"),
+        ({"splits": {"train": [0, 90], "val": [90, 94], "test": [95, 100]}}, r"the splits in manifest\.json"),
+        ({"count": 99}, r"symbols\.bin is missing or has the wrong size"),
+    ],
+)
+def test_damage_is_named(text: Path, tmp_path: Path, manifest: str | dict | None, words: str) -> None:
     corpus = prepare(TextFile(text), "text8", tmp_path / "data")
-    splits = corpus.manifest["splits"] | {"val": [90, 94]}
-    (corpus.home / "manifest.json").write_text(json.dumps(corpus.manifest | {"splits": splits}))
-    with pytest.raises(SettingError, match=rf"splits in manifest\.json.*delete {corpus.home}"):
-        Corpus(corpus.home)
-
-
-@pytest.mark.parametrize("content", [None, "{", "[]", json.dumps({"format": 0})])
-def test_damaged_manifest_is_named(text: Path, tmp_path: Path, content: str | None) -> None:
-    corpus = prepare(TextFile(text), "text8", tmp_path / "data")
-    manifest = corpus.home / "manifest.json"
-    manifest.unlink() if content is None else manifest.write_text(content)
-    with pytest.raises(SettingError, match=rf"manifest\.json.*delete {corpus.home}"):
-        Corpus(corpus.home)
+    path = corpus.home / "manifest.json"
+    if manifest is None:
+        path.unlink()
+    else:
+        path.write_text(manifest if isinstance(manifest, str) else json.dumps(corpus.manifest | manifest))
+    for opening in (lambda: Corpus(corpus.home), lambda: prepare(TextFile(text), "text8", tmp_path / "data")):
+        with pytest.raises(SettingError, match=rf"data\.directory: {words}.*delete {corpus.home}"):
+            opening()
 
 
 def test_directory_that_cannot_be_written(text: Path) -> None:
@@ -169,3 +159,24 @@ def test_text_without_symbols(tmp_path: Path) -> None:
 def test_unknown_symbols_are_refused_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"data\.symbols"):
         prepare(TextFile(tmp_path / "none"), "letters", tmp_path / "data")
+
+
+def test_a_choice_touches_no_file_and_is_prepared_once(text: Path, tmp_path: Path) -> None:
+    CorpusChoice(TextFile(tmp_path / "none"), "words", tmp_path / "nowhere")
+    choice, same = (CorpusChoice(Slow(text), "bytes", str(tmp_path / "data")) for _ in range(2))
+    assert choice == same
+    assert not (tmp_path / "data").exists()
+    corpus = choice.prepare()
+    assert same.prepare() is corpus
+    text.write_text("something else")
+    assert choice.prepare() is corpus
+    CorpusChoice.forget()
+    assert choice.prepare().fingerprint != corpus.fingerprint
+
+
+def test_choices_are_told_apart_by_text_and_symbols(text: Path, tmp_path: Path) -> None:
+    choices = [CorpusChoice(TextFile(text), symbols, directory) for symbols in ("bytes", "words") for directory in "ab"]
+    choices.append(CorpusChoice(TextFile(tmp_path / "other"), "bytes", "a"))
+    assert len(set(choices)) == 5
+    assert choices[0].describe() == {"symbols": "bytes", "source": "TextFile", "path": str(text)}
+    assert len({json.dumps(choice.describe()) for choice in choices}) == 3  # where it is kept makes no difference

@@ -1,23 +1,17 @@
-"""The data module: what Lightning gets, how configurations build it, and that a resumed run sees the next window."""
+"""The data module: what Lightning gets, what a record says, and that a resumed training sees the next window."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
-from diffmamba import configuration
-from diffmamba.build import build_data
 from diffmamba.data.corpus import prepare
 from diffmamba.data.datamodule import LanguageModellingData
-from diffmamba.data.sources import PythonDocs, PythonSource, TextFile
-from diffmamba.errors import SettingError
+from diffmamba.data.sources import TextFile
 
 EPOCH = 5  # steps per epoch of the data below
 
@@ -132,49 +126,12 @@ def test_loaders(new_data: Callable[[], LanguageModellingData]) -> None:
     assert [len(loader) for loader in data.val_dataloader()] == [1, 2]
 
 
-def configured(*settings: str) -> dict[str, Any]:
-    """The resolved configuration, small enough for a short text."""
-    with initialize_config_dir(configuration.CONF, version_base="1.3"):
-        config = compose("train", overrides=["scale.batch_size=2", "scale.length=8", *settings])
-    return configuration.resolved(config)
-
-
-@pytest.mark.parametrize(("name", "source"), [("pydoc8", PythonDocs), ("pysrc8", PythonSource)])
-def test_embedded_corpora_are_configured(
-    name: str, source: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "module.py").write_text("# The quick brown fox\n" * 40)
-    monkeypatch.setenv("DIFFMAMBA_DATA", str(tmp_path / "data"))
-    config = configured(f"data={name}", f"+data.source.root={tmp_path}")
-    assert isinstance(instantiate(config["data"]["source"]), source)
-    data = build_data(config)
-    assert data.corpus.name == config["data"]["name"] == name
-    assert data.corpus.home.parent == tmp_path / "data"
-    assert data.steps_per_epoch > 0
-
-
-def test_text_is_configured_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mine.txt").write_text("The quick brown fox. " * 40)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DIFFMAMBA_DATA", "prepared")
-    config = configured("data=text", "data.path=mine.txt", "data.symbols=words")
-    data = build_data(config)
-    assert data.corpus.vocabulary.size == 6
-    assert data.corpus.home.parent == tmp_path / "prepared"
-    assert configuration.corpus(config["data"]) is data.corpus  # the same process opens it once
-
-
-def test_settings_reach_the_batches(tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("the quick brown fox " * 40)
-    words = ["data=text", f"data.path={tmp_path / 'mine.txt'}", f"data.directory={tmp_path}", "data.rotation_seed=7"]
-    data = build_data(configured(*words, "data.eval_batch_size=3", "data.eval_windows=4", "data.length=5"))
-    (inputs, targets), *_ = data.train_dataloader()
-    assert inputs.shape == targets.shape == (2, 5)
-    for loader in data.val_dataloader():
-        assert [batch[0].shape for batch in loader] == [(3, 5), (1, 5)]
-    assert data.rotation_seed == 7
-
-
-def test_text_without_a_path_is_told_so() -> None:
-    with pytest.raises(SettingError, match=r"data\.path"):
-        configured("data=text")
+def test_facts(new_data: Callable[[], LanguageModellingData]) -> None:
+    data = new_data()
+    assert data.vocabulary_size == len(data.corpus.vocabulary.symbols)
+    assert data.facts == {
+        "name": "random",
+        "fingerprint": data.corpus.fingerprint,
+        "sizes": {"train": 204, "val": 11, "test": 12},
+        "vocabulary": data.vocabulary_size,
+    }

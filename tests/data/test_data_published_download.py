@@ -18,7 +18,6 @@ from diffmamba.data.corpus import prepare
 from diffmamba.data.published import PublishedFile
 from diffmamba.data.wikitext import WikiText103
 from diffmamba.errors import SettingError
-from tests.data.interrupted import dying_after, killed, watched
 
 CHARACTERS = b"the quick brown fox jumps over the lazy dog and runs away far into the woods by a long river bank ab"
 EXPECTED = {"train": 90, "val": 5, "test": 5, "vocabulary": 27, "md5": hashlib.md5(CHARACTERS).hexdigest()}
@@ -56,7 +55,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
 
     handler = functools.partial(Handler, directory=str(tmp_path / "served"))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}", asked
         running.shutdown()
 
@@ -79,18 +78,20 @@ def test_text8_is_downloaded_once(server: tuple[str, list[str]], tmp_path: Path)
     source = PublishedFile("text8", f"{address}/text8.zip", EXPECTED)
     corpus = prepare(source, "text8", tmp_path / "data")
     assert "".join(corpus.vocabulary.decode(corpus.split(part)) for part in corpus.sizes).encode() == CHARACTERS
-    assert corpus.manifest["source"]["origin"] == f"{address}/text8.zip"
+    assert corpus.manifest["source"]["origin"].startswith(f"{address}/text8.zip, kept in {tmp_path / 'cache'}")
     count = len(asked)
     assert any(line.startswith("GET /text8.zip") for line in asked)
     again = prepare(PublishedFile("text8", f"{address}/text8.zip", EXPECTED), "text8", tmp_path / "other")
     assert again.fingerprint == corpus.fingerprint
     assert len(asked) == count  # the file was in the cache
-    assert hub.download(f"{address}/text8.zip").is_relative_to(tmp_path / "cache")
+    assert hub.download(f"{address}/text8.zip", "").is_relative_to(tmp_path / "cache")
 
 
 def test_a_wrong_download_names_the_file_to_delete(server: tuple[str, list[str]], tmp_path: Path) -> None:
     source = PublishedFile("text8", f"{server[0]}/text8.zip", EXPECTED | {"md5": "00"})
-    words = rf"data\.path: {tmp_path / 'cache'}\S* \(text8\) is foreign or corrupted: .*; delete it and run again"
+    words = (
+        rf"data\.path: .*kept in {tmp_path / 'cache'}\S* \(text8\) is another text or corrupted: .*; delete it and run"
+    )
     with pytest.raises(SettingError, match=words):
         prepare(source, "text8", tmp_path / "data")
 
@@ -104,7 +105,11 @@ def test_a_failing_download_says_what_to_do(missing: str, server: tuple[str, lis
     assert "\n" not in str(failure.value)
 
 
-def test_wikitext_from_a_repository_counts_every_row_as_a_line(repository: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rows", [1, 4096])
+def test_wikitext_from_a_repository_counts_every_row_as_a_line(
+    rows: int, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "ROWS", rows)
     corpus = prepare(WikiText103(TOKENS, repository=str(repository)), "wikitext", tmp_path / "data")
     assert corpus.sizes == {"train": 30, "val": 4, "test": 2}
     text = {part: corpus.vocabulary.decode(corpus.split(part)) for part in corpus.sizes}
@@ -112,20 +117,6 @@ def test_wikitext_from_a_repository_counts_every_row_as_a_line(repository: Path,
     assert (text["val"], text["test"]) == ("\nthe end\n", "the\n")
     assert str(repository) in corpus.manifest["source"]["origin"]
     assert corpus.manifest["source"]["revision"]
-
-
-def test_killed_while_reading_rows(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from diffmamba.data import journal
-
-    monkeypatch.setattr(hub, "ROWS", 1)
-    monkeypatch.setattr(journal, "SAVE_EVERY", 1)
-    source = WikiText103(TOKENS, repository=str(repository))
-    killed(dying_after(source, 9), "wikitext", tmp_path / "data")
-    resumed, seen = watched(WikiText103(TOKENS, repository=str(repository)))
-    corpus = prepare(resumed, "wikitext", tmp_path / "data")
-    assert len(seen) == sum(map(len, ROWS.values())) - 9
-    whole = prepare(WikiText103(TOKENS, repository=str(repository)), "wikitext", tmp_path / "whole")
-    assert corpus.manifest == whole.manifest
 
 
 def test_other_rows_name_the_cache(repository: Path, tmp_path: Path) -> None:
@@ -137,10 +128,10 @@ def test_other_rows_name_the_cache(repository: Path, tmp_path: Path) -> None:
 
 
 OFFLINE = """
-from diffmamba.data.corpus import prepare
-from diffmamba.data.published import PublishedFile
-from diffmamba.data.wikitext import WikiText103
+import sys
+from diffmamba.data import PublishedFile, WikiText103, prepare
 from diffmamba.errors import SettingError
+print({"datasets", "lightning"} & sys.modules.keys())
 sizes = {"train": 1, "val": 1, "test": 1, "vocabulary": 1}
 for source in (PublishedFile("enwik8", "https://mattmahoney.net/dc/enwik8.zip", sizes), WikiText103(sizes)):
     try:
@@ -151,10 +142,12 @@ for source in (PublishedFile("enwik8", "https://mattmahoney.net/dc/enwik8.zip", 
 
 
 def test_offline_says_what_to_download_elsewhere(tmp_path: Path) -> None:
+    """And `datasets` and Lightning, which take seconds to import, are not imported before they are needed."""
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
     command = [sys.executable, "-c", OFFLINE]
     told = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    enwik8, wikitext = told.splitlines()
+    imported, enwik8, wikitext = told.splitlines()
+    assert imported == "set()"
     assert "cannot download https://mattmahoney.net/dc/enwik8.zip" in enwik8
     assert "put enwik8.zip into a folder and give data.path=FOLDER" in enwik8
     assert "cannot download https://huggingface.co/datasets/Salesforce/wikitext" in wikitext
@@ -162,9 +155,3 @@ def test_offline_says_what_to_download_elsewhere(tmp_path: Path) -> None:
     for line in (enwik8, wikitext):
         assert "Offline" in line
         assert "data=pydoc8, pysrc8 and pydoc_words (scale.corpora=embedded in a sweep of table 1 or 2)" in line
-
-
-def test_datasets_is_imported_only_to_fetch() -> None:
-    script = "import sys, diffmamba.data, diffmamba.data.wikitext; print('datasets' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert told == "False\n"

@@ -1,13 +1,15 @@
 """Sources: which files, in which order, and what is taken from them."""
 
 import io
+import json
 import tokenize
 from pathlib import Path
 
 import pytest
 
-from diffmamba.data import files
-from diffmamba.data.sources import PythonDocs, PythonSource, TextFile, docs
+from diffmamba.data.published import PublishedFile
+from diffmamba.data.sources import PythonDocs, PythonSource, Source, TextFile, docs
+from diffmamba.data.wikitext import WikiText103
 from diffmamba.errors import SettingError
 
 MODULE = b'''# coding: utf-8
@@ -56,8 +58,7 @@ def test_docs_are_in_source_order() -> None:
 
 
 def test_files_are_sorted_and_tests_are_left_out(library: Path) -> None:
-    names = [path.relative_to(library).as_posix() for path in PythonDocs(library).files()]
-    assert names == ["a.py", "a/latin.py", "a/z.py", "b.py", "broken.py"]
+    assert list(PythonDocs(library).files()) == ["a.py", "a/latin.py", "a/z.py", "b.py", "broken.py"]
 
 
 def test_python_docs_skip_what_does_not_parse_and_read_declared_encodings(library: Path) -> None:
@@ -67,7 +68,7 @@ def test_python_docs_skip_what_does_not_parse_and_read_declared_encodings(librar
 
 def test_python_source_is_the_bytes_of_the_files(library: Path) -> None:
     source = PythonSource(library)
-    assert b"".join(source.pieces("text")) == b"".join(path.read_bytes() for path in source.files())
+    assert b"".join(source.pieces("text")) == b"".join(path.read_bytes() for path in source.files().values())
 
 
 def test_fingerprint_follows_content_and_names(library: Path) -> None:
@@ -82,18 +83,6 @@ def test_fingerprint_follows_content_and_names(library: Path) -> None:
     assert len({first, renamed, source.fingerprint()}) == 3
 
 
-@pytest.mark.parametrize("source", [PythonDocs, PythonSource, TextFile])
-def test_reading_goes_on_at_any_piece(
-    source: type, library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(files, "PIECE_BYTES", 50)
-    opened = source(library / "a.py" if source is TextFile else library)
-    pieces = list(opened.pieces("text"))
-    assert len(pieces) > 3
-    for start in range(len(pieces) + 1):
-        assert list(opened.pieces("text", start)) == pieces[start:]
-
-
 def test_the_same_docs_under_another_name(library: Path) -> None:
     assert PythonDocs(library).name == "pydoc8"
     assert PythonDocs(library, name="pydoc_words").name == "pydoc_words"
@@ -106,8 +95,7 @@ def test_a_folder_without_python_files(tmp_path: Path) -> None:
 
 
 def test_the_real_library_agrees_with_tokenize() -> None:
-    root = Path(io.__file__).parent
-    for path in PythonDocs().files()[::40]:
+    for name, path in list(PythonDocs().files().items())[::40]:
         content = path.read_bytes()
         expected = [
             token.string.strip("#! \t")
@@ -116,7 +104,7 @@ def test_the_real_library_agrees_with_tokenize() -> None:
         ]
         found = docs(content).splitlines()
         missing = [comment for comment in expected if comment and comment not in found]
-        assert not missing, path.relative_to(root)
+        assert not missing, name
 
 
 def test_text_file_streams_its_bytes(tmp_path: Path) -> None:
@@ -142,3 +130,33 @@ def test_bad_files_are_named(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "empty.txt").touch()
     with pytest.raises(SettingError, match=rf"data\.path: .*{words}"):
         TextFile(tmp_path / name).fingerprint()
+
+
+def test_choices_are_told_apart_by_class_and_arguments(library: Path) -> None:
+    """Without reading anything; a published text is the same wherever its files are."""
+    expected = {"train": 1, "val": 1, "test": 1, "vocabulary": 1}
+    different: list[Source] = [
+        PythonDocs(),
+        PythonDocs(library),
+        PythonDocs(name="pydoc_words"),
+        PythonSource(),
+        TextFile("none.txt"),
+        TextFile("other.txt"),
+        PublishedFile("text8", "http://a", expected),
+        PublishedFile("text8", "http://a", expected | {"train": 2}),
+        WikiText103(expected),
+    ]
+    assert len(set(different)) == len({json.dumps(source.describe_choice()) for source in different}) == len(different)
+    assert PythonDocs(library) == PythonDocs(str(library))
+    assert TextFile("none.txt").describe_choice() == {"source": "TextFile", "path": str(Path("none.txt").absolute())}
+    elsewhere = PublishedFile("text8", "http://b", expected, library), WikiText103(expected, library, "copy")
+    assert [source.describe_choice() for source in elsewhere] == [different[i].describe_choice() for i in (6, 8)]
+    assert not {*elsewhere} & {*different}
+
+
+def test_a_source_that_has_been_read_is_still_the_same(tmp_path: Path) -> None:
+    (tmp_path / "text8").write_text("abc")
+    source, same = (PublishedFile("text8", "http://a", {}, tmp_path) for _ in range(2))
+    assert source.describe()["revision"]
+    assert source == same
+    assert hash(source) == hash(same)

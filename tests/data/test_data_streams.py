@@ -69,12 +69,18 @@ def test_rotation_is_drawn_anew_each_epoch_and_the_same_each_time() -> None:
     assert len(set(streams.offsets(0).tolist())) == 4
 
 
-def test_ranks_divide_the_streams() -> None:
-    whole = list(TrainStreams(counted(600), 6, 10))
-    shares = [list(TrainStreams(counted(600), 6, 10, rank=rank, world_size=3)) for rank in range(3)]
-    for step, (inputs, targets) in enumerate(whole):
-        assert torch.equal(torch.cat([share[step][0] for share in shares]), inputs)
-        assert torch.equal(torch.cat([share[step][1] for share in shares]), targets)
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 2))
+def test_ranks_and_parts_together_see_the_same_step(world_size: int, parts: int, more: int) -> None:
+    batch_size = world_size * parts * more
+    symbols = counted(batch_size * 33)
+    whole = list(TrainStreams(symbols, batch_size, 10))
+    ranks = [TrainStreams(symbols, batch_size, 10, 42, rank, world_size, parts) for rank in range(world_size)]
+    assert {len(streams) for streams in ranks} == {len(whole) * parts}
+    divided = [list(streams) for streams in ranks]
+    for step, expected in enumerate(whole):
+        share = [batch for batches in divided for batch in batches[step * parts : (step + 1) * parts]]
+        assert torch.equal(torch.cat([inputs for inputs, _ in share]), expected[0])
+        assert torch.equal(torch.cat([targets for _, targets in share]), expected[1])
 
 
 @pytest.mark.parametrize("done", [0, 1, 4, 5, 6, 10, 13])
@@ -102,8 +108,8 @@ def test_position_of_another_run_is_refused() -> None:
     ("settings", "words"),
     [
         ({"batch_size": 4, "length": 50}, r"data\.batch_size, data\.length.*take 204 symbols.*has 203"),
-        ({"batch_size": 4, "length": 5, "world_size": 3}, r"data\.batch_size is 4.*3 ranks; 3 would do"),
-        ({"batch_size": 2, "length": 5, "world_size": 3}, r"data\.batch_size is 2.*3 ranks; 3 would do"),
+        ({"batch_size": 4, "length": 5, "world_size": 3}, r"data\.batch_size is 4.*3 ranks; use 3"),
+        ({"batch_size": 2, "length": 5, "world_size": 3}, r"data\.batch_size is 2.*3 ranks; use 3"),
         ({"batch_size": 0, "length": 5}, r"data\.batch_size is 0"),
         ({"batch_size": 4, "length": 0}, r"data\.length is 0"),
     ],

@@ -174,6 +174,14 @@ def test_designs_are_found_by_their_file_and_an_unknown_one_names_those_that_exi
         designs.find("figure", "table1")
 
 
+def test_a_new_file_is_a_new_design(tmp_path, monkeypatch):
+    text = "from dataclasses import replace\nfrom diffmamba.reports.designs import table2\n"
+    (tmp_path / "table9.py").write_text(f"{text}DESIGN = replace(table2.DESIGN, name='table9')\n")
+    monkeypatch.setattr(designs, "__path__", [*designs.__path__, str(tmp_path)])
+    assert designs.names("table") == ["table1", "table2", "table9"]
+    assert designs.find("table", "table9").name == "table9"
+
+
 def test_reports_need_no_training_stack():
     heavy = "{'torch', 'lightning', 'wandb', 'hydra'}"
     code = "import sys; from diffmamba.reports import designs; designs.find('figure', 'figure2');"

@@ -32,10 +32,8 @@ def fill(folder: Path, source: Source, symbols: str, head: dict[str, Any], progr
 
     Args:
         folder: exists and is empty.
-        source: where the raw text comes from.
-        symbols: name of the symbol system.
+        source, symbols, progress: see `corpus.prepare`.
         head: how the manifest begins.
-        progress: show a progress line on standard error if that is a terminal.
     """
     system = symbol_system(symbols)
     with readable(source):

@@ -27,15 +27,11 @@ SKIPPED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dis
 
 # Outside strings and comments Python has neither quotes nor `#`, so a search for these alone finds all comments.
 STRING_OR_COMMENT = re.compile(
-    "|".join(
-        [
-            r'"{3}(?:[^\\"]|\\.|"(?!""))*"{3}',
-            r"'{3}(?:[^\\']|\\.|'(?!''))*'{3}",
-            r'"(?:[^\\"\n]|\\.)*"',
-            r"'(?:[^\\'\n]|\\.)*'",
-            r"#[^\n]*",
-        ]
-    ),
+    r'"{3}(?:[^\\"]|\\.|"(?!""))*"{3}'
+    r"|'{3}(?:[^\\']|\\.|'(?!''))*'{3}"
+    r'|"(?:[^\\"\n]|\\.)*"'
+    r"|'(?:[^\\'\n]|\\.)*'"
+    r"|#[^\n]*",
     re.DOTALL,
 )
 

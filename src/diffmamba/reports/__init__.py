@@ -16,13 +16,14 @@ from typing import Any
 
 import pandas as pd
 
+from diffmamba.document import Document
 from diffmamba.reports import designs, pictures, render
 from diffmamba.reports.cells import Cell, Results
 from diffmamba.reports.compose import document
 from diffmamba.reports.design import Design, results
 from diffmamba.reports.render import show
 
-__all__ = ["Cell", "Design", "Results", "designs", "document", "results", "show", "write"]
+__all__ = ["Cell", "Design", "Results", "designs", "document", "results", "show", "write", "write_document"]
 
 
 def write(design: Design, results: Results, directory: Path) -> list[Path]:
@@ -40,6 +41,16 @@ def write(design: Design, results: Results, directory: Path) -> list[Path]:
             "table.md": render.markdown(made),
         }
     return render.put(contents | {"index.html": render.html(made)}, directory)
+
+
+def write_document(document: Document, directory: Path, name: str) -> list[Path]:
+    """Writes any document as NAME.json, NAME.md and index.html; returns their paths, the page last."""
+    contents: dict[str, bytes | str] = {
+        f"{name}.json": render.json(document),
+        f"{name}.md": render.markdown(document),
+        "index.html": render.html(document),
+    }
+    return render.put(contents, directory)
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -16,8 +16,7 @@ from diffmamba.reports.cells import AGREES, DISAGREES, UNDECIDED, Cell, Key, Res
 GREY = "#4d4d4d"
 LATE = 0.65  # the end of training, as a share, whose heights a panel of `panels` shows
 TRAINING = (
-    "Test {metric} while training, mean over the seeds that count. The band reaches from the lowest to the highest "
-    "seed. "
+    "While training: {metric}, mean over the seeds that count. The band reaches from the lowest to the highest seed. "
 )
 PANELS = (
     f"Each panel shows the heights of the last {LATE:.0%} of training, where the curves lie close together. What is "
@@ -66,10 +65,10 @@ def curves(results: Results, look: Callable[[Cell], dict[str, Any]], look_rule: 
         Chart(
             name="curves",
             title="While training",
-            panels=((replace(whole, y_label=f"test {metric.label}"), replace(late, x_range=(0.49 * end, 1.01 * end))),),
-            alt=f"Test {metric.label} against training. {metric.best.capitalize()} at the end: {best.label} with "
+            panels=((replace(whole, y_label=metric.title), replace(late, x_range=(0.49 * end, 1.01 * end))),),
+            alt=f"{metric.title} against training. {metric.best.capitalize()} at the end: {best.label} with "
             f"{metric.text(best.mean)}.",
-            caption=f"{TRAINING.format(metric=metric.label)}{look_rule} The right panel enlarges the second half, "
+            caption=f"{TRAINING.format(metric=metric.title)}{look_rule} The right panel enlarges the second half, "
             "where the lines lie close together.",
             size=(10, 3.9),
             widths=(1, 1.25),
@@ -87,7 +86,7 @@ def panels(
 
     The published values are drawn only for cells trained `as_published`: elsewhere they are about something else.
     """
-    label, found = results.metric.label, {place(cells[0].key): cells for cells in results.groups.values()}
+    title, found = results.metric.title, {place(cells[0].key): cells for cells in results.groups.values()}
     rows, columns = (list(dict.fromkeys(axis)) for axis in zip(*found, strict=True))
     drawn = {}
     for (row, column), cells in found.items():
@@ -98,15 +97,15 @@ def panels(
             for cell in cells
             if end and as_published(cell) and (value := cell.key.published.value) is not None
         ]
-        side = f"test {label}" * (column == columns[0])
+        side = title * (column == columns[0])
         drawn[row, column] = replace(panel, series=(*panel.series, *published), x_range=(0.0, end), y_label=side)
     ends = [f"{cell.label} {results.metric.text(cell.mean)}" for cell in results.cells if cell.mean is not None]
     return Chart(
         name=name,
         title="While training",
         panels=tuple(tuple(drawn.get((row, column)) for column in columns) for row in rows),
-        alt=f"Test {label} against training. " + (f"At the end: {'; '.join(ends)}." if ends else "No run yet."),
-        caption=TRAINING.format(metric=label) + PANELS,
+        alt=f"{title} against training. " + (f"At the end: {'; '.join(ends)}." if ends else "No run yet."),
+        caption=TRAINING.format(metric=title) + PANELS,
         size=(0.4 + 3.2 * len(columns), 0.7 + 2.6 * len(rows)),
         legend=(
             *(_legend(model, results.hues[model], marker="o") for model in _models(results)),

@@ -30,6 +30,11 @@ class Headline:
         return self.key.rpartition("/")[2]
 
     @property
+    def title(self) -> str:
+        """The label with its split: `test PPL`."""
+        return " ".join(filter(None, [self.key.rpartition("/")[0], self.label]))
+
+    @property
     def best(self) -> str:
         """`lowest` or `highest`: what the best value is."""
         return "highest" if self.better == "higher" else "lowest"

@@ -13,9 +13,8 @@ from hydra.errors import HydraException
 
 from diffmamba.configuration import CONF, one_line, resolved
 from diffmamba.errors import SettingError
-from diffmamba.runs.identity import name_of
 from diffmamba.runs.store import Facts, RunStore
-from diffmamba.runs.work import Measurement, Work, work_of
+from diffmamba.runs.work import Work, work_of
 
 
 @dataclass(frozen=True)
@@ -83,22 +82,19 @@ def check_launcher(launcher: str) -> None:
         raise SettingError(f"launcher: {text} (slurm needs the extra: pip install -e '.[slurm]')") from error
 
 
+UNSEEN = {"name": "", "fingerprint": "never seen", "sizes": {"train": 10**9}, "vocabulary": 0}
+"""Stands for the facts of data that the run store has never seen: no run of these can be there."""
+
+
 def _identity(work: Work, known: Callable[[str], Facts | None]) -> str:
-    """The identity by what the run store knows. A work whose data it has never seen gets a name of its own."""
+    """The identity by what the run store knows of the data."""
 
     def facts_of(work: Work) -> Facts:
-        if "corpus" not in work.module.keywords:  # type: ignore[attr-defined]  # nothing to prepare
+        if "corpus" not in work.module.keywords:  # nothing to prepare
             return work.facts
-        facts = known(json.dumps([work.settings["runs"], work.data_settings]))
-        if facts is None:
-            raise LookupError
-        return facts
+        return known(json.dumps([work.settings["runs"], work.data_settings])) or UNSEEN
 
-    try:
-        return work.identity(facts_of)
-    except LookupError:
-        own = work.measure.described() if isinstance(work, Measurement) else None
-        return name_of({"never run": work.settings, "measure": own})
+    return work.identity(facts_of)
 
 
 def _stored() -> Callable[[str], Facts | None]:

@@ -38,6 +38,10 @@ class Weights(ABC):
     def load(self, network: nn.Module) -> None:
         """Puts the weights into a network. Raises SettingError where they are damaged or of another network."""
 
+    def check(self, shapes: nn.Module) -> None:
+        """Raises the same errors for a network on the meta device, before anything is computed."""
+        return None
+
     def described(self) -> dict[str, Any]:
         """What a record says of them."""
         return {"kind": type(self).__name__}
@@ -56,9 +60,15 @@ class Fresh(Weights):
 
 @dataclass(frozen=True)
 class Trained(Weights):
-    """The weights of the training that is described by the same configuration. Resolved into `OfRun` when it ran."""
+    """The weights of the training that the same configuration describes. They become `OfRun` when it has run.
+
+    Args:
+        checkpoint: `last`, or `best` by the metric that its task monitors.
+        start: what that training starts from.
+    """
 
     checkpoint: str = "last"
+    start: Weights = Fresh()
 
     def __post_init__(self) -> None:
         _check_checkpoint(self.checkpoint)
@@ -114,7 +124,15 @@ class OfRun(Weights):
         )
 
     def load(self, network: nn.Module) -> None:
-        network.load_state_dict(fitting(network, self.found.checkpoint(self.checkpoint)))
+        network.load_state_dict(fitting(network, self.path))
+
+    def check(self, shapes: nn.Module) -> None:
+        fitting(shapes, self.path)
+
+    @property
+    def path(self) -> Path:
+        """The file of the checkpoint."""
+        return self.found.checkpoint(self.checkpoint)
 
     def described(self) -> dict[str, Any]:
         return {"kind": "OfRun", "run": self.record["id"], "checkpoint": self.checkpoint, "step": self.step}
@@ -122,7 +140,7 @@ class OfRun(Weights):
     @cached_property
     def step(self) -> int:
         """Optimiser steps that the checkpoint was trained for."""
-        return read_checkpoint(self.found.checkpoint(self.checkpoint))["global_step"]
+        return read_checkpoint(self.path)["global_step"]
 
 
 @dataclass(frozen=True)
@@ -140,6 +158,9 @@ class OfFile(Weights):
 
     def load(self, network: nn.Module) -> None:
         network.load_state_dict(fitting(network, Path(self.path)))
+
+    def check(self, shapes: nn.Module) -> None:
+        fitting(shapes, Path(self.path))
 
     def described(self) -> dict[str, Any]:
         return {"kind": "OfFile", "path": self.path, "sha256": self.digest}

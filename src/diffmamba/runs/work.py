@@ -4,8 +4,6 @@ A configuration becomes a work once, at the entrance (`work_of`), and each part 
 `functools.partial`s of constructors, or small dataclasses. What is handed to the constructors is the identity.
 """
 
-import os
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,111 +11,16 @@ from functools import cached_property, partial
 from typing import Any, ClassVar, cast
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from torch import nn
 
 from diffmamba.data import Data
 from diffmamba.errors import SettingError
 from diffmamba.measures import Measure
-from diffmamba.ops import backend
 from diffmamba.runs.identity import canonical, name_of
-from diffmamba.runs.processes import Devices
+from diffmamba.runs.parts import Budget, Execution, Settings, built
 from diffmamba.runs.store import Facts
 from diffmamba.runs.weights import OfRun, Trained, Weights
 from diffmamba.tasks import AdamW, Task
-
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
-Settings = Mapping[str, Any]
-"""A resolved configuration, as plain data."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """For how long a network is trained: `steps` of the optimiser, or `epochs`. None: the other one says.
-
-    `evaluate_every` counts steps; None is once an epoch.
-    """
-
-    steps: int | None
-    epochs: int | None
-    evaluate_every: int | None
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "epochs", "evaluate_every"):
-            value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < 1):
-                raise SettingError(f"scale.{name}={value} must be a whole number of at least 1")
-        if not self.steps and not self.epochs:
-            raise SettingError("scale.steps and scale.epochs are both null; set one of them")
-
-    def over(self, steps_per_epoch: int) -> "Budget":
-        """The same budget in steps alone."""
-        steps = self.steps or (self.epochs or 0) * steps_per_epoch
-        return Budget(steps, None, min(self.evaluate_every or steps_per_epoch, steps))
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How a work is computed, which changes nothing of its result but rounding.
-
-    Args:
-        devices: among what a step is divided.
-        backend: whose operators: auto, torch or cuda.
-        compiled: whether the network is compiled with `torch.compile`.
-        threads: of the CPU; None is all cores.
-        precision: of the arithmetic. The only one of these that belongs to the identity.
-    """
-
-    devices: Devices
-    backend: str
-    compiled: bool
-    threads: int | None
-    precision: str
-
-    @classmethod
-    def of(cls, settings: Settings, batch_size: int | None = None) -> "Execution":
-        """The one that a configuration asks for."""
-        trainer = settings["trainer"]
-        devices = Devices(
-            trainer["accelerator"],
-            trainer["devices"],
-            trainer["num_nodes"],
-            trainer["strategy"],
-            batch_size,
-            trainer["accumulate_grad_batches"],
-        )
-        model = settings.get("model", {})
-        return cls(
-            devices, model.get("backend", "auto"), settings["compile"], settings["threads"], trainer["precision"]
-        )
-
-    def check(self, here: bool) -> None:
-        """Raises SettingError for what cannot work, and selects the backend. `here`: on this machine."""
-        if self.precision not in PRECISIONS:
-            raise SettingError(f"trainer.precision={self.precision} is not known; use one of {', '.join(PRECISIONS)}")
-        if not isinstance(self.compiled, bool):
-            raise SettingError(f"compile={self.compiled} is not known; use true or false")
-        if self.backend not in backend.BACKENDS:
-            raise SettingError(f"model.backend={self.backend} is not known; use one of {', '.join(backend.BACKENDS)}")
-        if here:
-            self.devices.check()
-            self._check_operators()
-            backend.select(self.backend)
-
-    def _check_operators(self) -> None:
-        on_gpu = self.devices.on_gpu
-        if self.backend == "cuda" and not on_gpu:
-            raise SettingError("model.backend=cuda needs a CUDA device and trainer=gpu; or use model.backend=auto")
-        if self.backend == "cuda" and (reason := backend.missing()):
-            raise SettingError(f"model.backend=cuda: {reason}; {backend.INSTALL}, or use model.backend=auto")
-        if self.backend == "cuda" and self.precision.startswith("64"):
-            raise SettingError(
-                "model.backend=cuda has no float64; use trainer.precision=32-true, or model.backend=auto"
-            )
-        compilers = (os.environ.get("CXX", "g++").split()[-1], "clang++")
-        if self.compiled and not on_gpu and not any(map(shutil.which, compilers)):
-            raise SettingError("compile=true needs a C++ compiler on a CPU; install g++, or use compile=false")
 
 
 class Work(ABC):
@@ -129,6 +32,7 @@ class Work(ABC):
     kind: ClassVar[str]
     settings: Settings
     execution: Execution
+    module: partial[Data]
 
     @property
     def needs(self) -> tuple["Work", ...]:
@@ -257,7 +161,9 @@ class Training(Work):
     def check(self, here: bool = True) -> None:
         self.execution.check(here)
         self.data.check(self.execution.devices.world_size() if here else 1)
-        assert self.shapes is not None  # settings of the network are refused where it is built
+        self.weights.check(self.shapes)  # building the shapes refuses settings of the network
+        if isinstance(self.weights, OfRun):
+            _check_symbols(self.data, self.weights, Training.of(self.weights.record["config"]))
 
 
 @dataclass(frozen=True)
@@ -282,7 +188,9 @@ class Measurement(Work):
         """The measurement that a resolved configuration describes."""
         weights = built(settings["weights"])
         own = weights.settings(settings)
-        trained = Training.of(own if own is not settings else {**settings, "weights": _FRESH})
+        if own is settings:
+            own = {**settings, "weights": settings["weights"].get("start", _FRESH)}
+        trained = Training.of(own)
         measured = settings.get("measured")
         return cls(
             settings=settings,
@@ -360,18 +268,24 @@ class Measurement(Work):
             self.trained.check(here)
         self.execution.check(here)
         if isinstance(self.weights, OfRun):
-            whose = str(self.weights.found.directory)
             if self.on_own_data:
-                self.data.require(self.trained_facts, whose)
-            elif self.facts["fingerprint"] != self.trained_facts["fingerprint"]:
-                self.trained.data.require(self.trained_facts, whose)
-                self.data.require_symbols_of(self.trained.data, whose)
+                self.data.require(self.trained_facts, str(self.weights.found.directory))
+            _check_symbols(self.data, self.weights, self.trained)
         elif not self.on_own_data:
             self.data.require_symbols_of(self.trained.data, "the network")
+        self.weights.check(self.trained.shapes)
         self.measure.check(self.data)
 
 
 _FRESH = {"_target_": "diffmamba.runs.weights.Fresh"}
+
+
+def _check_symbols(data: Data, weights: OfRun, trained: Training) -> None:
+    """Raises SettingError where integers mean other symbols in these data than in those of the run."""
+    known, whose = weights.record["corpus"], str(weights.found.directory)
+    if data.facts["fingerprint"] != known["fingerprint"] or known["fingerprint"] is None:
+        trained.data.require(known, whose)
+        data.require_symbols_of(trained.data, whose)
 
 
 def _as_trained(asked: Execution, trained: Execution) -> Execution:
@@ -389,19 +303,6 @@ def of_content(module: partial[Data], facts: Facts) -> Any:
     handed = {key: value for key, value in module.keywords.items() if key != "corpus"}
     content = {"content": facts["fingerprint"]} if facts["fingerprint"] else {}
     return canonical(partial(module.func, **handed)) | content
-
-
-def built(node: Any) -> Any:
-    """The part that a node with a `_target_` describes. Raises SettingError in one line where it cannot be built."""
-    try:
-        return instantiate(node)
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, SettingError):
-            raise cause from None
-        target = node.get("_target_", "a part") if isinstance(node, Mapping) else "a part"
-        reason = " ".join(str(cause or error).split())
-        raise SettingError(f"{target} cannot be built from its settings: {reason}") from error
 
 
 def build_network(network: partial[nn.Module] | Settings, vocabulary: int) -> nn.Module:

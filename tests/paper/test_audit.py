@@ -1,0 +1,190 @@
+"""The audit of the published setting, once: what it finds, and what its document holds."""
+
+import math
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+
+from diffmamba import paper
+from diffmamba.audit import main
+from diffmamba.document import Block, Bullets, Chart, Document, Grid, Paragraph, Section
+from diffmamba.errors import SettingError
+from diffmamba.paper import auditing
+from diffmamba.paper.cases import collect
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _composed_once() -> Iterator[None]:
+    """The cases of scale paper are composed once for all audits here."""
+    with pytest.MonkeyPatch.context() as patch:
+        found = cache(lambda *words: collect(words))
+        patch.setattr(auditing, "collect", lambda words: found(*words))
+        yield
+
+
+@pytest.fixture(scope="module")
+def document() -> Document:
+    return paper.audit(["scale=paper"])
+
+
+@pytest.fixture(scope="module")
+def audit(document: Document) -> dict[str, Any]:
+    return document.data
+
+
+@pytest.fixture(scope="module")
+def found(audit: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The values of every finding by its key."""
+    return {finding["key"]: finding["values"] for finding in audit["contradictions"] + audit["further"]}
+
+
+def test_every_cell_is_there(audit: dict[str, Any]) -> None:
+    assert [sum(cell["table"] == table for cell in audit["cells"]) for table in ("table1", "table2")] == [12, 10]
+    assert len({cell["key"] for cell in audit["cells"]}) == 22
+    assert (len(audit["contradictions"]), len(audit["further"])) == (8, 9)
+
+
+def test_counts_are_judged_by_one_percent(audit: dict[str, Any]) -> None:
+    for cell in audit["cells"]:
+        count = cell["parameters"]
+        assert count["total"] == sum(count[part] for part in ("embedding", "mixers", "feed_forward", "norms"))
+        if count["published_m"] is None:
+            assert (cell["model"], cell["outer_norm"]) == ("mamba", True)  # a control of ours
+            continue
+        difference = count["total"] / (1e6 * count["published_m"]) - 1
+        assert count["difference"] == pytest.approx(difference)
+        assert count["within"] == (abs(difference) <= 0.01) == (count["reason"] is None)
+    verdict = audit["verdict"]
+    assert verdict["counts_compared"] == 21
+    assert verdict["counts_within_1_percent"] + len(verdict["counts_off"]) == 21
+    reasons = {tuple(key.split("/")[:2]): reason for key, reason in verdict["counts_off"].items()}
+    assert "text8's count, whose embedding has 39.6M less" in reasons["table1", "wikitext103"]
+    assert "table 1 prints 129M" in reasons["table2", "text8"]
+
+
+def test_hyper_parameters_are_the_printed_ones(audit: dict[str, Any]) -> None:
+    assert audit["verdict"]["hyper_parameters_off"] == []
+    assert audit["verdict"]["hyper_parameters_compared"] == len(audit["hyper_parameters"]) == 174
+    assert {entry["source"] for entry in audit["hyper_parameters"]} == {f"table {n}" for n in (1, 3, 4, 5)}
+
+
+def test_steps_of_text8_are_the_known_ones(audit: dict[str, Any]) -> None:
+    cell = next(cell for cell in audit["cells"] if cell["key"].startswith("table1/text8/6/mamba"))
+    assert (cell["budget"]["steps_per_epoch"], cell["budget"]["steps"]) == (1034, 41_360)
+    published, to_end = cell["learning_rate"]
+    assert (published["length"], to_end["length"]) == (800_000, 41_360)
+    assert (published["walked"], to_end["walked"]) == (pytest.approx(40_360 / 799_000), 1)
+    assert to_end["landmarks"][-1]["rate"] == pytest.approx(0, abs=1e-12)
+
+
+def test_contradictions_are_computed(found: dict[str, dict[str, Any]]) -> None:
+    for model, printed, implied in (("mamba", 255, 295), ("diff_mamba", 259, 299)):
+        counts = found["wikitext103_12_layer_counts"][model]
+        assert (counts["printed_m"], counts["printed_text8_m"], counts["from_printed_m"]) == (printed, printed, implied)
+        assert counts["counted_m"] == pytest.approx(implied, abs=0.5)
+    gains = [found["ppl_called_bits"][f"{data}/12"] for data in ("text8", "enwik8")]
+    assert [(gain["ppl"], round(gain["bits"], 3)) for gain in gains] == [(0.046, 0.027), (0.041, 0.025)]
+    count = found["diff_mamba_129_or_128"]
+    assert (count["table1_m"], count["table2_m"], int(count["counted_m"])) == (129, 128, 129)
+    for data, worse in (("text8", True), ("enwik8", True), ("wikitext103", False)):
+        six, twelve = (found["deeper_is_worse"][f"{data}/{layers}"] for layers in (6, 12))
+        assert all((twelve["ppl"][model] > six["ppl"][model]) == worse for model in ("mamba", "diff_mamba"))
+        assert twelve["steps"] > six["steps"]
+        assert (twelve["learning_rate_integral"] < six["learning_rate_integral"] / 2) == worse
+    nats = found["figure3a_near_uniform"]
+    assert nats["uniform_nats"] == pytest.approx({"GPT-NeoX": math.log(50_277), "GPT-2": math.log(50_257)})
+    assert nats["figure3b_nats"]["pg19"]["diff_mamba"] == pytest.approx(3.28, abs=0.005)
+
+
+def test_the_mechanism_is_computed(found: dict[str, dict[str, Any]]) -> None:
+    norms = found["place_of_the_norm"]
+    assert norms["more_parameters"] == 12 * 1024
+    for depth in ("1", "10", "17"):
+        assert norms[depth]["relative_difference"] > 0.3
+        assert norms[depth]["before_moves"] < 0.01 < 0.2 < norms[depth]["after_moves"]
+        assert norms[depth]["rms_after"] == pytest.approx([1, 1], abs=1e-3)
+    signs = found["sign_of_lambda_init"]
+    assert list(signs) == ["1", "2", "4", "5", "7", "8", "10", "11", "13", "14", "16", "17"]
+    for depth in signs.values():
+        assert depth["exp"]["mean"] == pytest.approx(depth["lambda_init"], abs=0.02)
+        assert depth["exp_printed"]["mean"] == pytest.approx(-depth["lambda_init"], abs=0.02)
+    assert signs["17"]["exp_printed"]["negative"] > 0.99
+    start = found["lambda_hardly_learns"]["reparam"]
+    assert (start["summed"], round(start["settled"], 3)) == (1024, 0.886)
+    assert start["median_derivative"] == pytest.approx(4.2e-10, rel=0.02)
+
+
+def test_what_else_is_computed(found: dict[str, dict[str, Any]]) -> None:
+    assert found["counts_cut_off"]["cut_off"] > 3 * found["counts_cut_off"]["rounded"]
+    assert found["ablation_length"]["epochs"] == pytest.approx(15_000 / 1034)
+    assert found["gain_shrinks"]["epoch_10"] / found["gain_shrinks"]["epoch_40"] == pytest.approx(4, abs=0.1)
+    assert round(found["not_matched"]["diff_mamba"]["parameters"], 3) == 0.014
+    assert all(row["as_heads_m"] > row["as_dimension_m"] + 1 for row in found["heads"].values())
+    medium = found["medium_counts"]
+    assert {name: int(count) for name, count in medium["counted_m"].items()} == medium["printed_m"]
+    assert found["figure4_from_figure8"] == {"compared": 40, "different": []}
+    assert found["latency_not_monotonic"]["falls"] == ["1,024 to 2,048"]
+    tied = found["first_projection"]
+    assert int(tied["tied_m"]) < tied["printed_m"] == int(tied["separate_m"])
+
+
+def test_the_document_says_it_all_with_the_verdict_first(document: Document, audit: dict[str, Any]) -> None:
+    verdict = document.blocks[0]
+    assert isinstance(verdict, Bullets)
+    assert verdict.items[0].startswith("15 of 21 parameter counts are within 1 %")
+    blocks = list(_walk(document.blocks))
+    sections = {block.title: block for block in blocks if isinstance(block, Section)}
+    for number, finding in enumerate(audit["contradictions"], 1):
+        assert finding["title"].startswith(f"{number}. ")
+    for finding in audit["contradictions"] + audit["further"]:
+        sentences = [part.text for part in sections[finding["title"]].blocks if isinstance(part, Paragraph)]
+        assert sentences == [finding["printed"], finding["computed"]]
+        assert all(sentence.endswith(".") for sentence in sentences)
+    for grid in (block for block in blocks if isinstance(block, Grid)):
+        assert {len(row) for group in grid.groups for row in group.rows} == {len(grid.columns)}
+    (chart,) = (block for block in blocks if isinstance(block, Chart))
+    drawn = [series for row in chart.panels for panel in row if panel for series in panel.series]
+    assert len(drawn) == 14 + 12
+    assert all(len(series.x) == len(series.y) > 100 for series in drawn)
+
+
+def _walk(blocks: tuple[Block, ...]) -> Iterator[Block]:
+    for block in blocks:
+        yield block
+        if isinstance(block, Section):
+            yield from _walk(block.blocks)
+
+
+def test_another_setting_changes_the_cells_and_leaves_the_contradictions(audit: dict[str, Any]) -> None:
+    assumed = paper.Assumed(device="a100", bf16=0.5)
+    changed = paper.audit(["scale=paper", "scale.dropout=0.1", "model.lambda_index=mixers"], 2, assumed).data
+    off = changed["verdict"]["hyper_parameters_off"]
+    assert {(entry["setting"], entry["ours"]) for entry in off} == {("scale.dropout", 0.1)}
+    index = next(reading for reading in changed["readings"] if reading["setting"] == "model.lambda_index")
+    assert (index["default"], index["in_force"]) == ("blocks", "mixers")
+    assert changed["contradictions"] == audit["contradictions"]
+    total = sum(cell["compute"]["total"] for cell in changed["cells"] if cell["table"] == "table1")
+    spent = changed["compute"]["tables"]["table1"]
+    assert spent["operations"] == pytest.approx(2 * total)
+    assert spent["hours"]["a100"]["bf16"] == pytest.approx(2 * total / (0.5 * 312e12) / 3600)
+    assert spent["hours"]["a100"]["fp32"] > spent["hours"]["h100"]["fp32"]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("device=abacus", "device=abacus is not known"),
+        ("utilisation_bf16=1.5", "utilisation_bf16=1.5 must be above 0"),
+        ("utilisation_fp32=half", "utilisation_fp32=half must be a number"),
+        ("scale=smoke", "no sizes are published; use scale=paper"),
+        ("modle.ssm=mamba1", "modle"),
+        ("model=mamba", "set model themselves"),
+        ("data=text8", "set data themselves"),
+        ("sweeps=table1", "set sweeps themselves"),
+    ],
+)
+def test_settings_are_checked(word: str, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        main([word])
