@@ -10,9 +10,7 @@ from diffmamba.configuration import CHECKOUT
 assert CHECKOUT is not None  # the tests are not part of a wheel
 ROOT = CHECKOUT
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-FENCE = re.compile(
-    r"(?:^<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>sh|python|yaml)\n(?P<text>.*?)^```$", re.M | re.S
-)
+FENCE = re.compile(r"(?:^<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>.*?)\n(?P<text>.*?)^```$", re.M | re.S)
 FILE = re.compile(r"# (\S+\.(?:py|yaml))$")
 
 
@@ -43,7 +41,7 @@ class Block:
 
 
 def blocks(page: Path) -> list[Block]:
-    """All blocks of a page in sh, Python or YAML, in their order."""
+    """All blocks of a page, in their order."""
     text = page.read_text()
     return [
         Block(page, text.count("\n", 0, found.start("text")), found["language"], found["text"], found["reason"] or "")

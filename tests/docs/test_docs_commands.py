@@ -102,7 +102,7 @@ def run(name: str, words: list[str]) -> None:
 def compose(name: str, words: list[str]) -> None:
     """Composes what a command would work on; a wrong setting raises."""
     assert name in COMMANDS, name
-    if name in OF_A_SWEEP:
+    if name in (*OF_A_SWEEP, "audit"):
         settings, rest = command_line.own_settings(name, words)
         plan.configurations(settings.get("sweep") or swept(settings), rest)
         return
@@ -113,9 +113,9 @@ def compose(name: str, words: list[str]) -> None:
 
 
 def swept(settings: dict[str, str]) -> str:
-    """The sweep of the table or figure that is asked for."""
-    kind = "figure" if settings["figure"] else "table"
-    return designs.find(kind, settings[kind] or "table2").sweep
+    """The sweep of the table or figure that is asked for; that of table 2 where none is."""
+    kind = "figure" if settings.get("figure") else "table"
+    return designs.find(kind, settings.get(kind) or "table2").sweep
 
 
 def made(words: list[str]) -> list[tuple[str, list[str]]]:

@@ -27,6 +27,15 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+@pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.name)
+def test_code_says_its_language(page: Path) -> None:
+    """So that the tests find it. A block without a language shows what is printed, or a list of files."""
+    found = pages.blocks(page)
+    assert {block.language for block in found} <= {"", "sh", "python", "yaml"}
+    assert not [str(block) for block in found if not block.language and "-m diffmamba." in block.text]
+    assert page.read_text().count("<!-- not run") == sum(bool(block.not_run) for block in found)
+
+
 def test_every_page_can_be_reached_from_the_readme() -> None:
     linked = {link.partition("#")[0] for link in LINK.findall(pages.PAGES[0].read_text())}
     assert {f"docs/{page.name}" for page in pages.PAGES[1:]} <= linked
