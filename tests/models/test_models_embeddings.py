@@ -20,7 +20,7 @@ from diffmamba.tasks.optimization import parameter_groups
 
 Build = Callable[..., LanguageModel]
 Resolve = Callable[..., dict[str, Any]]
-TABLE1 = OmegaConf.load(configuration.ROOT / "src" / "diffmamba" / "paper" / "published.yaml").table1.rows
+TABLE1 = OmegaConf.load(configuration.CHECKOUT / "src" / "diffmamba" / "paper" / "published.yaml").table1.rows
 D_MODEL, VOCABULARY = 8, 13
 SHAPES = [((5,), 1), ((5,), 2), ((5,), 4), ((2, 9), 1), ((1, 4, 12), 2), ((3, 4, 10), 1)]
 EVERY_SHAPE = pytest.mark.parametrize(("cutoffs", "div_val"), SHAPES)
