@@ -7,7 +7,7 @@ from benchmarks.passes import JUDGED, Projections, off_by
 from benchmarks.two_blocks import TwoBlocks
 from benchmarks.variants import VARIANTS, Scale, language_model, mixer
 from diffmamba.configuration import composed
-from diffmamba.runs.work import build_network
+from diffmamba.runs.work import shapes_of
 
 SCALE = Scale(d_model=64, headdim=32, d_state=8)
 
@@ -16,7 +16,7 @@ SCALE = Scale(d_model=64, headdim=32, d_state=8)
 def test_a_variant_is_what_conf_composes_at_the_asked_sizes(variant: str) -> None:
     smoke = composed([*VARIANTS[variant], "scale=smoke"])
     sizes = {key: smoke["scale"][key] for key in ("d_model", "headdim", "d_state", "n_layers")}
-    expected = {name: weight.shape for name, weight in build_network(smoke, 27, meta=True).named_parameters()}
+    expected = {name: weight.shape for name, weight in shapes_of(smoke, 27).named_parameters()}
     network = language_model(variant, Scale(**sizes), "meta")
     assert {name: weight.shape for name, weight in network.named_parameters()} == expected
     assert type(mixer(variant, Scale(**sizes), "meta")) is type(network.backbone.blocks[0].layer)
