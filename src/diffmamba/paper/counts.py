@@ -1,15 +1,14 @@
 """Parameter counts: ours by part, the paper's beside it, and why they differ where they differ by more than 1 %."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 
 from diffmamba.mixers import Mixer
 from diffmamba.models import LanguageModel
-from diffmamba.models.backbone import ResidualBlock
 from diffmamba.paper import published
-from diffmamba.paper.cases import Case
+from diffmamba.paper.cases import Case, layers_of
 
 TOLERANCE = 0.01
 MILLION = 1e6
@@ -27,15 +26,14 @@ def millions(module: nn.Module) -> float:
 
 def parts(network: LanguageModel) -> dict[str, int]:
     """Parameters by part. Norms are those of the residual blocks; a mixer's own norms and λ belong to the mixer."""
-    blocks = cast(list[ResidualBlock], list(network.backbone.blocks))
-    mixers = sum(parameters(block.layer) for block in blocks if isinstance(block.layer, Mixer))
-    layers = sum(parameters(block.layer) for block in blocks)
-    norms = parameters(network.backbone) - layers
+    layers = layers_of(network)
+    mixers = sum(parameters(layer) for layer in layers if isinstance(layer, Mixer))
+    all_layers = sum(map(parameters, layers))
     return {
         "embedding": parameters(network.embedding),
         "mixers": mixers,
-        "feed_forward": layers - mixers,
-        "norms": norms,
+        "feed_forward": all_layers - mixers,
+        "norms": parameters(network.backbone) - all_layers,
     }
 
 
@@ -49,14 +47,14 @@ def count(case: Case, cases: Sequence[Case]) -> dict[str, Any]:
     if printed is None:
         return found | dict.fromkeys(("difference", "within", "cut_off", "rounded", "reason"))
     difference = total / (printed * MILLION) - 1
-    within, cut_off = abs(difference) <= TOLERANCE, int(total / MILLION) == printed
-    compared = {
+    within = abs(difference) <= TOLERANCE
+    return found | {
         "difference": difference,
         "within": within,
-        "cut_off": cut_off,
+        "cut_off": int(total / MILLION) == printed,
         "rounded": round(total / MILLION) == printed,
+        "reason": None if within else _reason(case, cases),
     }
-    return found | compared | {"reason": None if within else _reason(case, cases)}
 
 
 def _reason(case: Case, cases: Sequence[Case]) -> str:
