@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from diffmamba.document import Bullets, Document, Section
+from diffmamba.document import Block, Bullets, Document, Section
 from diffmamba.paper import checks, mechanism, sections
 from diffmamba.paper.agreement import agreements, readings
-from diffmamba.paper.budget import EPOCHS, SCHEDULES, budget, curve
+from diffmamba.paper.budget import SCHEDULES, budget, curve
 from diffmamba.paper.cases import PUBLISHED_SCALE, TABLES, Case, collect
 from diffmamba.paper.compute import DEVICES, Assumed, compute, hours
 from diffmamba.paper.counts import count
@@ -30,7 +30,7 @@ def audit(overrides: Sequence[str], seeds: int | None = None, assumed: Assumed |
     cases, assumed = collect(overrides), assumed or Assumed()
     paper = cases if list(overrides) == [f"scale={PUBLISHED_SCALE}"] else collect([f"scale={PUBLISHED_SCALE}"])
     scale = cases[0].config["scale"]
-    cells = [_cell(case, cases, assumed) for case in cases]
+    cells = [_cell(case, assumed) for case in cases]
     compared = agreements(cases) if scale["name"] == PUBLISHED_SCALE else []
     data = {
         "source": numbers()["source"],
@@ -44,13 +44,13 @@ def audit(overrides: Sequence[str], seeds: int | None = None, assumed: Assumed |
         "contradictions": _findings("contradictions", paper),
         "further": _findings("further", paper),
     }
-    return Document("Audit of tables 1 and 2: is the published setting met?", tuple(_blocks(data)), data)
+    return Document("Audit of tables 1 and 2: is the published setting met?", _blocks(data), data)
 
 
-def _cell(case: Case, cases: Sequence[Case], assumed: Assumed) -> dict[str, Any]:
+def _cell(case: Case, assumed: Assumed) -> dict[str, Any]:
     names = ("key", "table", "data", "layers", "model", "outer_norm", "lambda_form")
     return {name: getattr(case, name) for name in names} | {
-        "parameters": count(case, cases),
+        "parameters": count(case),
         "budget": budget(case),
         "learning_rate": [curve(case, schedule) for schedule in SCHEDULES],
         "compute": compute(case, assumed),
@@ -83,44 +83,31 @@ def _totals(cells: Sequence[dict[str, Any]], assumed: Assumed, seeds: int) -> di
 
 
 def _findings(group: str, cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """The findings of a group of `findings.yaml`, contradictions with their number in docs/paper.md."""
+    """The findings of a group of `findings.yaml` with the values behind them."""
     found = []
-    for number, (key, words) in enumerate(stored("findings")[group].items(), 1):
+    for key, words in stored("findings")[group].items():
         values = CHECKS[key](cases)
-        title = f"{number}. {words['title']}" if group == "contradictions" else words["title"]
-        computed = sentence(words["computed"], found=values)
-        found.append({"key": key, "title": title, "printed": printed(words["printed"]), "computed": computed})
-        found[-1]["values"] = values
+        said = {"printed": printed(words["printed"]), "computed": sentence(words["computed"], found=values)}
+        found.append({"key": key, "title": words["title"]} | said | {"values": values})
     return found
 
 
-def _blocks(data: dict[str, Any]) -> list[Any]:
+def _blocks(data: dict[str, Any]) -> tuple[Block, ...]:
+    """The page: the verdict, the sections of `page.yaml`, a picture, and the findings."""
     page, words = stored("page"), stored("findings")
-    once = {(cell["table"], cell["data"], cell["layers"]): cell for cell in reversed(data["cells"])}
-    rates = [cell | curve for cell in reversed(once.values()) for curve in cell["learning_rate"]]
+    budgets = {(cell["table"], cell["data"], cell["layers"]): cell for cell in data["cells"]}
+    rates = [cell | curve for cell in budgets.values() for curve in cell["learning_rate"]]
+    tables = data["compute"]["tables"].items()
+    spent = [(table, DEVICES[key]["name"], hours) for table, row in tables for key, hours in row["hours"].items()]
     rows = {
         "cells": data["cells"],
-        "rates": [row | {"rates": _landmarks(row)} for row in rates],
-        "hours": [
-            {"device": DEVICES[device]["name"], "table": table} | spent
-            for table, found in data["compute"]["tables"].items()
-            for device, spent in found["hours"].items()
-        ],
+        "rates": rates,
+        "hours": [{"table": table, "device": device} | hours for table, device, hours in spent],
         "readings": data["readings"],
     }
-    blocks: list[Any] = [Bullets(lines(page["verdict"], **data), tone="strong")]
-    blocks += [sections.of_layout(layout, rows, data) for layout in page["sections"]]
-    blocks.insert(4, sections.chart(rates))
-    for group, title in (
-        ("contradictions", "Where the paper contradicts itself"),
-        ("further", "What else can be computed"),
-    ):
-        parts = [sections.of_finding(found, words[group][found["key"]].get("columns", {})) for found in data[group]]
-        blocks.append(Section(title, tuple(parts)))
-    return blocks
-
-
-def _landmarks(curve: dict[str, Any]) -> dict[str, float | None]:
-    """The learning rates at landmarks in units of 1e-4, None for epochs that a run does not reach."""
-    reached = {mark["name"]: 1e4 * mark["rate"] for mark in curve["landmarks"]}
-    return {f"after epoch {epoch}": None for epoch in EPOCHS} | reached
+    drawn = [sections.of_layout(layout, rows, data) for layout in page["sections"]]
+    found = [
+        Section(title, tuple(sections.of_finding(one, words[group][one["key"]].get("columns")) for one in data[group]))
+        for group, title in page["findings"].items()
+    ]
+    return (Bullets(lines(page["verdict"], **data), tone="strong"), *drawn, sections.chart(rates), *found)

@@ -1,6 +1,6 @@
 """The cases of tables 1 and 2: each configuration, composed through its sweep, with a network that has shapes only."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -91,7 +91,8 @@ def find(cases: Sequence[Case], start: str) -> Case:
 
 def layers_of(network: LanguageModel) -> list[nn.Module]:
     """The mixer or the feed-forward layer of every residual block."""
-    return [cast(ResidualBlock, block).layer for block in network.backbone.blocks]
+    blocks = cast(Iterable[ResidualBlock], network.backbone.blocks)
+    return [block.layer for block in blocks]
 
 
 def mixer(model: str, headdim: int, expand: int, d_state: int = 64) -> partial[Mamba2]:

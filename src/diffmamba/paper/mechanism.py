@@ -61,25 +61,20 @@ def compare_norms(model: dict[str, Any], depth: int) -> dict[str, Any]:
     def norm_after(b: Tensor) -> Tensor:
         return rms_norm(first - weight * b, one)
 
+    def distance(x: Tensor, to: Tensor) -> float:
+        return float((x - to).norm() / to.norm())
+
     before, after = norm_before(second), norm_after(second)
+    rms = [output.square().mean(dim=-1).sqrt() for output in (before, after)]
     return {
         "lambda": float(torch.as_tensor(weight).mean()),
-        "relative_difference": _distance(before, after),
+        "relative_difference": distance(before, after),
         "cosine": float(F.cosine_similarity(before.flatten(), after.flatten(), dim=0)),
-        "rms_before": _rms(before),
-        "rms_after": _rms(after),
-        "before_moves": _distance(norm_before(2 * second), before),
-        "after_moves": _distance(norm_after(2 * second), after),
+        "rms_before": [float(rms[0].min()), float(rms[0].max())],
+        "rms_after": [float(rms[1].min()), float(rms[1].max())],
+        "before_moves": distance(norm_before(2 * second), before),
+        "after_moves": distance(norm_after(2 * second), after),
     }
-
-
-def _distance(x: Tensor, to: Tensor) -> float:
-    return float((x - to).norm() / to.norm())
-
-
-def _rms(x: Tensor) -> list[float]:
-    rms = x.square().mean(dim=-1).sqrt()
-    return [float(rms.min()), float(rms.max())]
 
 
 def sign_of_lambda_init(cases: Sequence[Case]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from diffmamba.tasks.optimization import warmup_cosine
 
 Cells = Sequence[dict[str, Any]]
 MARKS = {"✓": "agrees", "✗": "disagrees", "–": "undecided"}
-UNITS = {"M": 1e6, "E": 1e18}
+UNITS = {"M": 1e6, "E": 1e18, "µ": 1e-6}
 COLOURS = {"wikitext103": "#0072b2", "text8": "#d55e00", "enwik8": "#009e73"}  # of Okabe and Ito
 TABLE2_COLOUR = "#4d4d4d"
 LINES = {"published": "solid", "to_end": "dotted"}
@@ -30,7 +30,7 @@ def of_layout(layout: dict[str, Any], rows: Mapping[str, Cells], data: dict[str,
     return Section(layout["title"], (Paragraph(sentence(layout["words"], **data), tone="note"), *grids))
 
 
-def of_finding(finding: dict[str, Any], columns: dict[str, str]) -> Section:
+def of_finding(finding: dict[str, Any], columns: dict[str, str] | None) -> Section:
     """A finding: what is printed, what is computed, and a grid of the values where it has columns."""
     sentences = (Paragraph(finding["printed"], tone="note"), Paragraph(finding["computed"]))
     rows = [{"key": key} | row for key, row in finding["values"].items() if isinstance(row, dict)]
@@ -46,6 +46,12 @@ def grid(columns: dict[str, str], rows: Cells, words: int = 1, title: str = "") 
 
 class _Texts(Formatter):
     """Formats None as –, true and false as ✓ and ✗, and divides by a unit at a format's end: `.1fM` is in millions."""
+
+    def get_field(self, name: str, args: Any, kwargs: Any) -> Any:
+        try:
+            return super().get_field(name, args, kwargs)
+        except IndexError:  # an epoch that a run does not reach
+            return None, name
 
     def format_field(self, value: Any, spec: str) -> str:
         if value is None or isinstance(value, bool):
