@@ -60,14 +60,15 @@ def _cell(case: Case, assumed: Assumed) -> dict[str, Any]:
 def _summary(cells: Sequence[dict[str, Any]], compared: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """How many printed numbers are met, and which are not."""
     counts = {cell["key"]: cell["parameters"] for cell in cells if cell["parameters"]["published_m"] is not None}
+    off = [agreement for agreement in compared if not agreement["equal"]]
     return {
         "counts_compared": len(counts),
         "counts_within_1_percent": sum(found["within"] for found in counts.values()),
         "counts_equal_cut_off": sum(found["cut_off"] for found in counts.values()),
         "counts_off": {key: found["reason"] for key, found in counts.items() if not found["within"]},
         "hyper_parameters_compared": len(compared),
-        "hyper_parameters_equal": sum(agreement["equal"] for agreement in compared),
-        "hyper_parameters_off": [agreement for agreement in compared if not agreement["equal"]],
+        "hyper_parameters_equal": len(compared) - len(off),
+        "hyper_parameters_off": off,
     }
 
 
@@ -93,16 +94,14 @@ def _findings(group: str, cases: Sequence[Case]) -> list[dict[str, Any]]:
 
 
 def _blocks(data: dict[str, Any]) -> tuple[Block, ...]:
-    """The page: the verdict, the sections of `page.yaml`, a picture, and the findings."""
+    """The page: the verdict, the sections of `page.yaml`, and the findings."""
     page, words = stored("page"), stored("findings")
-    budgets = {(cell["table"], cell["data"], cell["layers"]): cell for cell in data["cells"]}
-    rates = [cell | curve for cell in budgets.values() for curve in cell["learning_rate"]]
     tables = data["compute"]["tables"].items()
-    spent = [(table, DEVICES[key]["name"], hours) for table, row in tables for key, hours in row["hours"].items()]
+    spent = [(table, device, hours) for table, row in tables for device, hours in row["hours"].items()]
     rows = {
         "cells": data["cells"],
-        "rates": rates,
-        "hours": [{"table": table, "device": device} | hours for table, device, hours in spent],
+        "rates": [cell | curve for cell in data["cells"] for curve in cell["learning_rate"]],
+        "hours": [{"table": table, "device": DEVICES[device]["name"]} | hours for table, device, hours in spent],
         "readings": data["readings"],
     }
     drawn = [sections.of_layout(layout, rows, data) for layout in page["sections"]]
@@ -110,4 +109,4 @@ def _blocks(data: dict[str, Any]) -> tuple[Block, ...]:
         Section(title, tuple(sections.of_finding(one, words[group][one["key"]].get("columns")) for one in data[group]))
         for group, title in page["findings"].items()
     ]
-    return (Bullets(lines(page["verdict"], **data), tone="strong"), *drawn, sections.chart(rates), *found)
+    return (Bullets(lines(page["verdict"], **data), tone="strong"), *drawn, *found)

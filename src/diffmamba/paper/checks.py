@@ -60,15 +60,12 @@ def diff_mamba_129_or_128(cases: Sequence[Case]) -> Values:
 def deeper_is_worse(cases: Sequence[Case]) -> Values:
     values = {}
     for place, row in rows("table1").items():
-        case, settings = find(cases, f"table1/{place}/mamba"), rows("table3")[place]
-        spent = budget(case)
+        case, table3 = find(cases, f"table1/{place}/mamba"), rows("table3")[place]
         values[place] = {
             "ppl": {model: row[model]["ppl"] for model in MODELS},
-            "learning_rate": settings["lr"],
-            "dropout": settings["dropout"],
-            "batch": settings["batch"],
-            "steps": spent["steps"],
-            "tokens": spent["tokens"],
+            "learning_rate": table3["lr"],
+            **{name: table3[name] for name in ("dropout", "batch")},
+            **{name: budget(case)[name] for name in ("steps", "tokens")},
             "learning_rate_integral": curve(case, "published")["integral"],
         }
     return values
@@ -102,8 +99,8 @@ def ablation_length(cases: Sequence[Case]) -> Values:
     per_epoch, found = budget(case)["steps_per_epoch"], curve(case, "published")
     rates = {mark["name"]: mark["rate"] for mark in found["landmarks"]}
     epochs = numbers()["table4"]["steps"] / per_epoch
-    rate = rates["after epoch 10"]
-    return {"steps_per_epoch": per_epoch, "epochs": epochs, "walked": found["walked"], "rate": rate}
+    walked, rate = found["walked"], rates["after epoch 10"]
+    return {"steps_per_epoch": per_epoch, "epochs": epochs, "walked": walked, "rate": rate}
 
 
 def gain_shrinks(cases: Sequence[Case]) -> Values:

@@ -1,20 +1,15 @@
-"""What `page.yaml` and `findings.yaml` describe, drawn from rows of values: sections, grids and a picture."""
+"""What `page.yaml` and `findings.yaml` describe, drawn from rows of values: sections with grids."""
 
 from collections.abc import Mapping, Sequence
 from string import Formatter
 from typing import Any
 
-from diffmamba.document import Chart, Column, Entry, Grid, Panel, Paragraph, Rows, Section, Series
+from diffmamba.document import Column, Entry, Grid, Paragraph, Rows, Section
 from diffmamba.paper.remarks import sentence
-from diffmamba.tasks.optimization import warmup_cosine
 
 Cells = Sequence[dict[str, Any]]
 MARKS = {"✓": "agrees", "✗": "disagrees", "–": "undecided"}
 UNITS = {"M": 1e6, "E": 1e18, "µ": 1e-6}
-COLOURS = {"wikitext103": "#0072b2", "text8": "#d55e00", "enwik8": "#009e73"}  # of Okabe and Ito
-TABLE2_COLOUR = "#4d4d4d"
-LINES = {"published": "solid", "to_end": "dotted"}
-POINTS = 400
 
 
 def of_layout(layout: dict[str, Any], rows: Mapping[str, Cells], data: dict[str, Any]) -> Section:
@@ -57,27 +52,3 @@ class _Texts(Formatter):
         if value is None or isinstance(value, bool):
             return {None: "–", True: "✓", False: "✗"}[value]
         return format(value / UNITS[spec[-1]], spec[:-1]) if spec[-1:] in UNITS else format(value, spec)
-
-
-def chart(rates: Cells) -> Chart:
-    """The learning rate by epoch, for each budget under both readings of optimizer.schedule."""
-    caption = (
-        "Learning rate by epoch, solid under optimizer.schedule=published, dotted under to_end. Thick lines are models "
-        "of 12 layers; the grey lines are table 2."
-    )
-    panel = Panel("learning rate", tuple(map(_series, rates)), "epoch", y_scale="log", y_range=(1e-6, 1e-3))
-    return Chart("learning_rates", "Learning rate by epoch", ((panel,),), caption, caption, size=(8, 3.6))
-
-
-def _series(cell: dict[str, Any]) -> Series:
-    spent, warm = cell["budget"], cell["landmarks"][1]
-    total, warmup = spent["steps"], warm["step"]
-    steps = sorted({*range(0, total, max(1, total // POINTS)), min(warmup, total), total})
-    return Series(
-        label=f"{cell['table']} {cell['data']} {cell['layers']}",
-        x=tuple(step / spent["steps_per_epoch"] for step in steps),
-        y=tuple(warm["rate"] * warmup_cosine(step, warmup, cell["length"]) for step in steps),
-        colour=COLOURS.get(cell["data"], TABLE2_COLOUR) if cell["table"] == "table1" else TABLE2_COLOUR,
-        line=LINES[cell["schedule"]],
-        width=2.4 if cell["layers"] == 12 else 1.2,
-    )
