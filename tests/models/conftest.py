@@ -31,7 +31,7 @@ def resolve() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def build() -> Callable[..., LanguageModel]:
-    """A tiny network: overrides of Hydra, then, by keyword, settings of the backbone to put in their place."""
+    """A tiny network from Hydra overrides; keywords replace settings of `model` in the result."""
 
     def build_(*overrides: str, **changes: Any) -> LanguageModel:
         torch.manual_seed(0)
