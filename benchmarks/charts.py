@@ -31,7 +31,7 @@ def chart(sections: Sequence[Section], device: str, name: str) -> Chart | None:
     records: dict[str, list[Record]] = defaultdict(list)
     records |= {section.name: section.records for section in sections}
     training = [one for one in records["training"] if one.at["base"] == "mamba"]
-    times = [one for one in records["length"] if one.at.get("batch") == 1]
+    times = [one for one in records["length"] if one.at.get("batch") == 1 and not one.at["aside"]]
     memory = [one for one in records["length"] if one.unit == "kB"]
     latency = [one for one in records["published"] if one.at["table"] == 8]
     whole = [one for one in records["decoding"] if one.at.get("what") == "prompt included"]

@@ -48,7 +48,7 @@ def _time(bench: Bench, section: Section, variant: str, mode: str, batches: dict
     for length in (length for length in batches if length != base):
         name = f"{variant}, {mode}, {length:,} ÷ {base:,} {aside}".rstrip()
         aim = bench.target("time per token") if variant != ATTENTION and length > base else None
-        at = {"variant": variant, "mode": mode, "length": length, "base": base, "batch": batches[length]}
+        at = {"variant": variant, "mode": mode, "length": length, "base": base, "batch": batches[length], "aside": aside}
         section.add(name, per_token[length], per_token[base], unit="µs", target=aim, **at)
 
 
