@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from diffmamba import paper
 from diffmamba.audit import main
 from diffmamba.document import Bullets, Document, Grid, Paragraph, Section
 from diffmamba.paper import auditing
 from diffmamba.paper.cases import collect
+from diffmamba.paper.compute import Assumed
 from diffmamba.paper.remarks import on_table1
 
 
@@ -26,7 +26,7 @@ def _composed_once() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def document() -> Document:
-    return paper.audit(["scale=paper"])
+    return auditing.audit(["scale=paper"])
 
 
 @pytest.fixture(scope="module")
@@ -146,8 +146,8 @@ def test_the_document_says_it_all_with_the_verdict_first(document: Document, aud
 
 
 def test_another_setting_changes_the_cells_and_leaves_the_contradictions(audit: dict[str, Any]) -> None:
-    assumed = paper.Assumed(device="a100", bf16=0.5)
-    changed = paper.audit(["scale=paper", "model.dropout=0.1", "model.lambda_index=mixers"], 2, assumed).data
+    assumed = Assumed(device="a100", bf16=0.5)
+    changed = auditing.audit(["scale=paper", "model.dropout=0.1", "model.lambda_index=mixers"], 2, assumed).data
     off = changed["verdict"]["hyper_parameters_off"]
     assert {(entry["setting"], entry["ours"]) for entry in off} == {("model.dropout", 0.1)}
     index = next(reading for reading in changed["readings"] if reading["setting"] == "model.lambda_index")

@@ -73,12 +73,14 @@ def test_steps_and_tokens_are_those_of_the_streams(train: int, batch: int, lengt
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_rates_are_those_of_a_stepped_scheduler(schedule: str) -> None:
-    settings = ["scale.steps=null", "scale.epochs=10", "scale.schedule_steps=90", "optimizer.warmup_steps=6"]
-    tiny = case(*settings, f"optimizer.schedule={schedule}", "data.batch_size=10", "data.length=200")
+    words = ["scale.steps=null", "scale.epochs=10", "scale.schedule_steps=90", "optimizer.warmup_steps=6"]
+    tiny = case(*words, f"optimizer.schedule={schedule}", "data.batch_size=10", "data.length=200")
     found, total = curve(tiny, schedule), budget(tiny)["steps"]
     assert found["length"] == (90 if schedule == "published" else total)
-    optimizer = AdamW(tiny.config["optimizer"]["learning_rate"], 0.1, (0.9, 0.999), 6, found["length"])
-    training = optimizer.build(nn.Linear(2, 2))
+    settings = tiny.config["optimizer"]
+    rate, warmup = settings["learning_rate"], settings["warmup_steps"]
+    optimizer = AdamW(rate, 0.1, (0.9, 0.999), warmup, schedule, settings["schedule_steps"])
+    training = optimizer.over(total).build(nn.Linear(2, 2))
     scheduler, rates = training["lr_scheduler"]["scheduler"], []
     for _ in range(total + 1):
         rates.append(scheduler.get_last_lr()[0])
