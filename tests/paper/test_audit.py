@@ -53,13 +53,10 @@ def test_counts_are_judged_by_one_percent(audit: Any) -> None:
     assert reasons == {("table1", "wikitext103"): "1.", ("table2", "text8"): "5."}  # of the contradictions
 
 
-def test_hyper_parameters_are_the_printed_ones(audit: Any) -> None:
+def test_hyper_parameters_and_steps_are_the_published_ones(audit: Any) -> None:
     assert audit["verdict"]["hyper_parameters_off"] == []
     assert audit["verdict"]["hyper_parameters_equal"] == len(audit["hyper_parameters"]) == 174
     assert {entry["source"] for entry in audit["hyper_parameters"]} == {f"table {n}" for n in (1, 3, 4, 5)}
-
-
-def test_steps_of_text8_are_the_known_ones(audit: Any) -> None:
     cell = next(cell for cell in audit["cells"] if cell["key"].startswith("table1/text8/6/mamba"))
     assert (cell["budget"]["steps_per_epoch"], cell["budget"]["steps"]) == (1034, 41_360)
     published, to_end = cell["learning_rate"]
