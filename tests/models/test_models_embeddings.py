@@ -13,9 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from diffmamba import configuration
-from diffmamba.build import build_network
 from diffmamba.errors import SettingError
 from diffmamba.models import AdaptiveEmbedding, LanguageModel, TiedEmbedding, embedding, generate
+from diffmamba.runs.work import shapes_of
 from diffmamba.tasks.optimization import parameter_groups
 
 Build = Callable[..., LanguageModel]
@@ -298,10 +298,11 @@ def test_biases_do_not_decay_and_all_else_does() -> None:
 @pytest.mark.parametrize("row", TABLE1, ids=lambda row: f"{row['data']}-{row['layers']}")
 def test_parameters_are_those_of_table_1(resolve: Resolve, row: dict[str, Any], model: str) -> None:
     """Except WikiText-103 with 12 layers, where the paper prints the counts of Text8, 40M of embedding too low."""
-    config = resolve("scale=paper", f"experiments=table1/{row['data']}_{row['layers']}l", f"model={model}")
+    depth = {6: "shallow", 12: "deep"}[row["layers"]]
+    words = ("scale=paper", "experiments=table1", f"data={row['data']}", f"published.depth={depth}")
+    config = resolve(*words, f"model={model}")
     vocabulary_size = {"text8": 27, "enwik8": 205, "wikitext103": 267_735}[row["data"]]
-    with torch.device("meta"):
-        network = build_network(config["model"], vocabulary_size)
+    network = shapes_of(config, vocabulary_size)
     published = row[model]["params_m"]
     if (row["data"], row["layers"]) == ("wikitext103", 12):
         assert published in (255, 259)
@@ -348,4 +349,4 @@ def test_the_defaults_of_the_adaptive_embedding_are_the_papers(resolve: Resolve)
     settings = resolve("data=wikitext103")["model"]["embedding"]
     assert (settings["cutoffs"], settings["div_val"]) == ([19_997, 39_997, 199_997], 4)
     assert settings["embedding_dropout"] == settings["softmax_dropout"] == 0.25
-    assert resolve("data=text8")["model"]["embedding"]["_target_"] == "diffmamba.models.TiedEmbedding"
+    assert resolve("data=text8")["model"]["embedding"]["cutoffs"] is None  # a full softmax

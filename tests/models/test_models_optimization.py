@@ -57,7 +57,7 @@ def test_groups_are_the_same_inside_a_task(build: Build) -> None:
 def test_only_decayed_parameters_shrink_without_a_gradient() -> None:
     module = nn.Sequential(nn.Linear(3, 3))
     nn.init.ones_(module[0].bias)
-    optimizer = AdamW(0.5, 0.1, (0.9, 0.999), 0, 10).build(module)["optimizer"]
+    optimizer = AdamW(0.5, 0.1, (0.9, 0.999), 0).over(10).build(module)["optimizer"]
     before = module[0].weight.detach().clone()
     for parameter in module.parameters():
         parameter.grad = torch.zeros_like(parameter)

@@ -3,17 +3,17 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from diffmamba import configuration
-from diffmamba.build import build_network
 from diffmamba.errors import SettingError
 from diffmamba.mixers import Attention, Difference, Mamba1, Mamba2, MapDifference, Mixer
 from diffmamba.models import LanguageModel
+from diffmamba.runs.work import shapes_of
 from diffmamba.tasks.optimization import AdamW
 
 Build = Callable[..., LanguageModel]
@@ -121,8 +121,7 @@ def published(resolve: Resolve) -> Callable[..., LanguageModel]:
     """A model of table 2 at its published size, without memory."""
 
     def build_(model: str, *words: str) -> LanguageModel:
-        with torch.device("meta"):
-            return build_network(resolve("scale=paper", f"model={model}", *words)["model"], vocabulary_size=27)
+        return cast(LanguageModel, shapes_of(resolve("scale=paper", f"model={model}", *words), 27))
 
     return build_
 

@@ -31,7 +31,7 @@ NEEDS = {"split_scan": ("mamba-ssm", "causal-conv1d"), "conv": ("causal-conv1d",
 """The packages that a kernel needs. A kernel that is not listed here needs mamba-ssm only."""
 SINCE = {"mamba-ssm": "2.3", "causal-conv1d": "1.5.2"}
 """mamba-ssm: the first version with right gradients for any number of groups. causal-conv1d: the first that fits it."""
-INSTALL = "install it, pip install --no-build-isolation -e '.[cuda]' as the README says"
+INSTALL = "install it, pip install --no-build-isolation -e '.[cuda]' as docs/running.md says"
 
 _requested = "auto"
 
