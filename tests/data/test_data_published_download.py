@@ -15,8 +15,7 @@ import pytest
 
 from diffmamba.data import hub
 from diffmamba.data.corpus import prepare
-from diffmamba.data.published import PublishedFile
-from diffmamba.data.wikitext import WikiText103
+from diffmamba.data.published import PublishedFile, WikiText103
 from diffmamba.errors import SettingError
 
 CHARACTERS = b"the quick brown fox jumps over the lazy dog and runs away far into the woods by a long river bank ab"

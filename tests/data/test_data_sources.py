@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from diffmamba.data.published import PublishedFile
+from diffmamba.data.published import PublishedFile, WikiText103
 from diffmamba.data.sources import PythonDocs, PythonSource, Source, TextFile, docs
-from diffmamba.data.wikitext import WikiText103
 from diffmamba.errors import SettingError
 
 MODULE = b'''# coding: utf-8

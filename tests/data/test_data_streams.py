@@ -24,11 +24,10 @@ class Unrotated(TrainStreams):
 
 def test_windows_of_unrotated_streams() -> None:
     streams = Unrotated(counted(23), batch_size=2, length=4)
-    batches = [(inputs.tolist(), targets.tolist()) for inputs, targets in streams]
-    assert batches == [
-        ([[0, 1, 2, 3], [11, 12, 13, 14]], [[1, 2, 3, 4], [12, 13, 14, 15]]),
-        ([[4, 5, 6, 7], [15, 16, 17, 18]], [[5, 6, 7, 8], [16, 17, 18, 19]]),
-    ]
+    (inputs, targets), (later, _) = streams
+    assert inputs.tolist() == [[0, 1, 2, 3], [11, 12, 13, 14]]
+    assert targets.tolist() == [[1, 2, 3, 4], [12, 13, 14, 15]]
+    assert later.tolist() == [[4, 5, 6, 7], [15, 16, 17, 18]]
 
 
 def test_text8_has_1034_steps_an_epoch() -> None:
@@ -37,10 +36,9 @@ def test_text8_has_1034_steps_an_epoch() -> None:
 
 
 def test_batches_are_int64() -> None:
-    inputs, targets = next(iter(TrainStreams(counted(40).astype(np.uint8), batch_size=2, length=4)))
-    assert inputs.dtype == targets.dtype == torch.int64
-    assert inputs.is_contiguous()
-    assert targets.is_contiguous()
+    for batch in next(iter(TrainStreams(counted(40).astype(np.uint8), batch_size=2, length=4))):
+        assert batch.dtype == torch.int64
+        assert batch.is_contiguous()
 
 
 @given(st.integers(1, 5), st.integers(1, 7), st.integers(0, 60), st.integers(0, 3))
@@ -86,14 +84,12 @@ def test_ranks_and_parts_together_see_the_same_step(world_size: int, parts: int,
 @pytest.mark.parametrize("done", [0, 1, 4, 5, 6, 10, 13])
 def test_restored_streams_continue_with_the_next_batch(done: int) -> None:
     def batches(streams: TrainStreams, count: int) -> list[list[list[int]]]:
-        endless = (inputs.tolist() for _ in range(10) for inputs, _ in streams)
-        return list(islice(endless, count))
+        return list(islice((inputs.tolist() for _ in range(10) for inputs, _ in streams), count))
 
-    uninterrupted = batches(TrainStreams(counted(204), 4, 10), 20)
-    interrupted = TrainStreams(counted(204), 4, 10)
+    first_run, interrupted, resumed = (TrainStreams(counted(204), 4, 10) for _ in range(3))
+    uninterrupted = batches(first_run, 20)
     assert len(interrupted) == 5
     first = batches(interrupted, done)
-    resumed = TrainStreams(counted(204), 4, 10)
     resumed.load_state_dict(interrupted.state_dict())
     assert first + batches(resumed, 20 - done) == uninterrupted
 
@@ -102,21 +98,6 @@ def test_position_of_another_run_is_refused() -> None:
     streams = TrainStreams(counted(204), 4, 10)
     with pytest.raises(SettingError, match=r"data\.batch_size, data\.length.*step 5 .*has 5 steps"):
         streams.load_state_dict({"epoch": 0, "position": 5})
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"batch_size": 4, "length": 50}, r"data\.batch_size, data\.length.*take 204 symbols.*has 203"),
-        ({"batch_size": 4, "length": 5, "world_size": 3}, r"data\.batch_size is 4.*3 ranks; use 3"),
-        ({"batch_size": 2, "length": 5, "world_size": 3}, r"data\.batch_size is 2.*3 ranks; use 3"),
-        ({"batch_size": 0, "length": 5}, r"data\.batch_size is 0"),
-        ({"batch_size": 4, "length": 0}, r"data\.length is 0"),
-    ],
-)
-def test_training_settings_that_do_not_fit(settings: dict[str, int], words: str) -> None:
-    with pytest.raises(SettingError, match=words):
-        TrainStreams(counted(203), **settings)
 
 
 @given(st.integers(2, 80), st.integers(1, 9), st.integers(1, 4), st.integers(1, 3))
@@ -129,8 +110,7 @@ def test_evaluation_predicts_every_symbol_but_the_first_once(
         batches = list(windows)
         assert len(batches) == len(windows)
         for inputs, targets in batches:
-            assert inputs.shape == targets.shape
-            assert inputs.shape[1] == length
+            assert inputs.shape == targets.shape == (len(inputs), length)
             kept = targets != IGNORED
             assert torch.equal(targets[kept], inputs[kept] + 1)
             assert not inputs[~kept].any()
@@ -152,14 +132,19 @@ def test_capped_windows_are_spread_evenly() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "settings", "words"),
+    ("kind", "count", "settings", "words"),
     [
-        (1, {"batch_size": 4, "length": 5}, r"1 symbols.*needs 2.*data\.batch_size.*data\.length"),
-        (9, {"batch_size": 0, "length": 5}, r"data\.eval_batch_size is 0"),
-        (9, {"batch_size": 4, "length": 0}, r"data\.length is 0"),
-        (9, {"batch_size": 4, "length": 5, "windows": 0}, r"data\.eval_windows is 0"),
+        (TrainStreams, 203, {"length": 50}, r"data\.batch_size, data\.length.* 4 streams of 50 \+ 1 .* the 203 of"),
+        (TrainStreams, 203, {"world_size": 3}, r"data\.batch_size=4 .* 3 ranks .* use 3"),
+        (TrainStreams, 203, {"batch_size": 2, "parts": 3}, r"data\.batch_size=2 .* 3 accumulated parts .* use 3"),
+        (TrainStreams, 203, {"batch_size": 0}, r"data\.batch_size=0"),
+        (TrainStreams, 203, {"length": 0}, r"data\.length=0"),
+        (EvalWindows, 1, {}, "a split of 1 symbols, where 2 are needed"),
+        (EvalWindows, 9, {"batch_size": 0}, r"data\.eval_batch_size=0"),
+        (EvalWindows, 9, {"length": 0}, r"data\.length=0"),
+        (EvalWindows, 9, {"windows": 0}, r"data\.eval_windows=0"),
     ],
 )
-def test_evaluation_settings_that_do_not_fit(count: int, settings: dict[str, int], words: str) -> None:
+def test_settings_that_do_not_fit(kind: type, count: int, settings: dict[str, int], words: str) -> None:
     with pytest.raises(SettingError, match=words):
-        EvalWindows(counted(count), **settings)
+        kind(counted(count), **{"batch_size": 4, "length": 5} | settings)

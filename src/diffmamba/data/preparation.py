@@ -76,7 +76,7 @@ def _encode(source: Source, text: RawText, system: SymbolSystem, provisional: IO
             if len(text.parts) > 1:
                 source.check(text, {part: ends[-1] - ends[-2]})  # a wrong text is refused as soon as it shows
     if not ends[-1]:
-        raise SettingError("data.path: the text has no symbols; give a file that is not only white space")
+        raise SettingError(f"data.path: {text.origin} is empty or has only white space; give a text with symbols")
     if len(text.parts) == 1:
         return split_offsets(ends[-1])
     extents = dict(zip(text.parts, pairwise(ends), strict=True))
