@@ -122,7 +122,7 @@ def test_two_processes_at_once_prepare_once(
     """The second says that it waits."""
     monkeypatch.setattr(corpora, "PATIENCE", 0.05)
     told: Queue[str] = FORK.Queue()
-    source = Stopping(text, count=60, stop=lambda: time.sleep(0.01))
+    source = Stopping(text, count=60, stop=lambda: time.sleep(0.004))
     processes = [started(source, "words", tmp_path / "data", told) for _ in range(2)]
     fingerprints = {told.get(timeout=20) for _ in processes}
     for process in processes:

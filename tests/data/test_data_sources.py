@@ -56,24 +56,25 @@ def test_docs_are_in_source_order() -> None:
     ]
 
 
+def text_of(source: Source) -> bytes:
+    return b"".join(source.open().parts["text"]())
+
+
 def test_files_are_sorted_and_tests_are_left_out(library: Path) -> None:
-    assert list(PythonDocs(library).files()) == ["a.py", "a/latin.py", "a/z.py", "b.py", "broken.py"]
+    files = PythonDocs(library).files()
+    assert list(files) == ["a.py", "a/latin.py", "a/z.py", "b.py", "broken.py"]
+    assert text_of(PythonSource(library)) == b"".join(path.read_bytes() for path in files.values())
 
 
 def test_python_docs_skip_what_does_not_parse_and_read_declared_encodings(library: Path) -> None:
-    pieces = [piece.decode() for piece in PythonDocs(library).pieces("text")]
-    assert pieces[1:] == ["-*- coding: latin-1 -*-\ncaf\u00e9\n", "of z\n", "Of b.\n", ""]
-
-
-def test_python_source_is_the_bytes_of_the_files(library: Path) -> None:
-    source = PythonSource(library)
-    assert b"".join(source.pieces("text")) == b"".join(path.read_bytes() for path in source.files().values())
+    prose = "-*- coding: latin-1 -*-\ncaf\u00e9\nof z\nOf b.\n"
+    assert text_of(PythonDocs(library)).decode() == docs(MODULE) + prose
 
 
 def test_fingerprint_follows_content_and_names(library: Path) -> None:
     source = PythonDocs(library)
     first = source.fingerprint()
-    assert source.fingerprint() == first
+    assert PythonDocs(library, name="pydoc_words").fingerprint() == first
     (library / "notes.txt").write_bytes(b"changed")
     assert source.fingerprint() == first
     (library / "b.py").rename(library / "c.py")
@@ -82,15 +83,9 @@ def test_fingerprint_follows_content_and_names(library: Path) -> None:
     assert len({first, renamed, source.fingerprint()}) == 3
 
 
-def test_the_same_docs_under_another_name(library: Path) -> None:
-    assert PythonDocs(library).name == "pydoc8"
-    assert PythonDocs(library, name="pydoc_words").name == "pydoc_words"
-    assert PythonDocs(library, name="pydoc_words").fingerprint() == PythonDocs(library).fingerprint()
-
-
 def test_a_folder_without_python_files(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"data\.source\.root.*data\.path=FILE"):
-        list(PythonDocs(tmp_path).pieces("text"))
+        PythonDocs(tmp_path).fingerprint()
 
 
 def test_the_real_library_agrees_with_tokenize() -> None:
@@ -106,29 +101,18 @@ def test_the_real_library_agrees_with_tokenize() -> None:
         assert not missing, name
 
 
-def test_text_file_streams_its_bytes(tmp_path: Path) -> None:
+def test_text_file_streams_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path starts at the working directory."""
     path = tmp_path / "My text.v2.txt"
     path.write_bytes(bytes(range(256)) * 5000)
-    source = TextFile(path)
+    monkeypatch.chdir(tmp_path)
+    source = TextFile(path.name)
     assert source.name == "My-text.v2"
-    assert b"".join(source.pieces("text")) == path.read_bytes()
-    assert source.size("text") == path.stat().st_size
+    assert text_of(source) == path.read_bytes()
+    assert source.open().size == path.stat().st_size
     first = source.fingerprint()
     path.write_bytes(path.read_bytes()[:-1])
     assert source.fingerprint() != first
-
-
-def test_relative_paths_start_at_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "text.txt").write_text("hello")
-    monkeypatch.chdir(tmp_path)
-    assert list(TextFile("text.txt").pieces("text")) == [b"hello"]
-
-
-@pytest.mark.parametrize(("name", "words"), [("none.txt", "no file"), ("empty.txt", "empty"), (".", "directory")])
-def test_bad_files_are_named(tmp_path: Path, name: str, words: str) -> None:
-    (tmp_path / "empty.txt").touch()
-    with pytest.raises(SettingError, match=rf"data\.path: .*{words}"):
-        TextFile(tmp_path / name).fingerprint()
 
 
 def test_choices_are_told_apart_by_class_and_arguments(library: Path) -> None:
@@ -151,11 +135,3 @@ def test_choices_are_told_apart_by_class_and_arguments(library: Path) -> None:
     elsewhere = PublishedFile("text8", "http://b", expected, library), WikiText103(expected, library, "copy")
     assert [source.describe_choice() for source in elsewhere] == [different[i].describe_choice() for i in (6, 8)]
     assert not {*elsewhere} & {*different}
-
-
-def test_a_source_that_has_been_read_is_still_the_same(tmp_path: Path) -> None:
-    (tmp_path / "text8").write_text("abc")
-    source, same = (PublishedFile("text8", "http://a", {}, tmp_path) for _ in range(2))
-    assert source.describe()["revision"]
-    assert source == same
-    assert hash(source) == hash(same)
