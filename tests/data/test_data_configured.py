@@ -66,9 +66,6 @@ def test_settings_reach_the_batches(folder: Path) -> None:
     for loader in data.val_dataloader():
         assert [len(inputs) for inputs, _ in loader] == [2]
     assert data.rotation_seed == 7
-
-
-def test_text_without_a_path_is_told_so() -> None:
     with pytest.raises(SettingError, match=r"data\.path"):
         configured("data=text")
 

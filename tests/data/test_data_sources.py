@@ -29,19 +29,11 @@ def h(): pass
 
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
-    files = {
-        "b.py": b'"""Of b."""\n',
-        "a/z.py": b"# of z\n",
-        "a.py": MODULE,
-        "broken.py": b'"""Lost."""\n# lost too\ndef (:\n',
-        "a/latin.py": "# -*- coding: latin-1 -*-\n# caf\u00e9\n".encode("latin-1"),
-        "test/skipped.py": b"# skipped\n",
-        "a/tests/skipped.py": b"# skipped\n",
-        "idlelib/idle_test/skipped.py": b"# skipped\n",
-        "site-packages/skipped.py": b"# skipped\n",
-        "a/__pycache__/skipped.py": b"# skipped\n",
-        "notes.txt": b"# skipped\n",
-    }
+    latin = "# -*- coding: latin-1 -*-\n# caf\u00e9\n".encode("latin-1")
+    files = {"b.py": b'"""Of b."""\n', "a/z.py": b"# of z\n", "a.py": MODULE, "a/latin.py": latin}
+    files["broken.py"] = b'"""Lost."""\n# lost too\ndef (:\n'
+    skipped = ("test", "a/tests", "idlelib/idle_test", "site-packages", "a/__pycache__")
+    files |= dict.fromkeys(("notes.txt", *(f"{folder}/skipped.py" for folder in skipped)), b"# skipped\n")
     for name, content in files.items():
         path = tmp_path / "library" / name
         path.parent.mkdir(parents=True, exist_ok=True)
