@@ -1,6 +1,5 @@
 """The data module: what Lightning gets, what a record says, and that a resumed training sees the next window."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,11 @@ from diffmamba.data.sources import TextFile
 EPOCH = 5  # steps per epoch of the data below
 
 
-@pytest.fixture
-def new_data(tmp_path: Path) -> Callable[[], LanguageModellingData]:
-    path = tmp_path / "random.bin"
+def new_data(folder: Path) -> LanguageModellingData:
+    path = folder / "random.bin"
     np.random.default_rng(0).integers(0, 200, 227, dtype=np.uint8).tofile(path)  # 204 of them to train on
-
-    def build() -> LanguageModellingData:
-        corpus = prepare(TextFile(path), "bytes", tmp_path / "data")
-        return LanguageModellingData(corpus=corpus, batch_size=4, length=10, eval_batch_size=1)
-
-    return build
+    corpus = prepare(TextFile(path), "bytes", folder / "data")
+    return LanguageModellingData(corpus=corpus, batch_size=4, length=10, eval_batch_size=1)
 
 
 class Recorder(LightningModule):
@@ -78,34 +72,30 @@ EPOCHS = {"max_steps": -1, "max_epochs": 3}
     ],
 )
 def test_resumed_run_sees_what_the_uninterrupted_one_saw(
-    new_data: Callable[[], LanguageModellingData],
-    tmp_path: Path,
-    limits: dict[str, int | None],
-    at_epoch_end: bool,
-    saved: list[int],
+    tmp_path: Path, limits: dict[str, int | None], at_epoch_end: bool, saved: list[int]
 ) -> None:
     saving = ModelCheckpoint(tmp_path / "saved", "{step}", save_top_k=-1, save_on_train_epoch_end=at_epoch_end)
-    uninterrupted = fit(new_data(), saving, None, **limits)
+    uninterrupted = fit(new_data(tmp_path), saving, None, **limits)
     checkpoints = {int(path.stem.split("=")[1]): path for path in (tmp_path / "saved").iterdir()}
     assert sorted(checkpoints) == saved
     for step, path in checkpoints.items():
-        resumed = fit(new_data(), None, path, **limits)
+        resumed = fit(new_data(tmp_path), None, path, **limits)
         assert resumed.batches == uninterrupted.batches[step:], f"resumed at step {step}"
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_run_stopped_by_max_steps_goes_on(new_data: Callable[[], LanguageModellingData], tmp_path: Path) -> None:
-    uninterrupted = fit(new_data(), None, None, **STEPS)
+def test_run_stopped_by_max_steps_goes_on(tmp_path: Path) -> None:
+    uninterrupted = fit(new_data(tmp_path), None, None, **STEPS)
     last = ModelCheckpoint(tmp_path / "last", save_last=True, save_top_k=0, every_n_train_steps=1)
-    first = fit(new_data(), last, None, **STEPS | {"max_steps": 7})
-    resumed = fit(new_data(), None, tmp_path / "last" / "last.ckpt", **STEPS)
+    first = fit(new_data(tmp_path), last, None, **STEPS | {"max_steps": 7})
+    resumed = fit(new_data(tmp_path), None, tmp_path / "last" / "last.ckpt", **STEPS)
     assert first.batches + resumed.batches == uninterrupted.batches
     assert first.validated | resumed.validated == uninterrupted.validated
     assert uninterrupted.validated == {step: {0, 1} for step in (3, 6, 9, 12)}
 
 
-def test_loaders_and_facts(new_data: Callable[[], LanguageModellingData]) -> None:
-    data = new_data()
+def test_loaders_and_facts(tmp_path: Path) -> None:
+    data = new_data(tmp_path)
     assert data.steps_per_epoch == len(data.train_dataloader()) == EPOCH
     assert [len(loader) for loader in data.val_dataloader()] == [1, 2]
     size, fingerprint = len(data.corpus.vocabulary.symbols), data.corpus.fingerprint

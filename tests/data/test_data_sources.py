@@ -83,14 +83,9 @@ def test_a_folder_without_python_files(tmp_path: Path) -> None:
 def test_the_real_library_agrees_with_tokenize() -> None:
     for name, path in list(PythonDocs().files().items())[::40]:
         content = path.read_bytes()
-        expected = [
-            token.string.strip("#! \t")
-            for token in tokenize.tokenize(io.BytesIO(content).readline)
-            if token.type == tokenize.COMMENT
-        ]
-        found = docs(content).splitlines()
-        missing = [comment for comment in expected if comment and comment not in found]
-        assert not missing, name
+        tokens = tokenize.tokenize(io.BytesIO(content).readline)
+        expected = {token.string.strip("#! \t") for token in tokens if token.type == tokenize.COMMENT}
+        assert expected - {""} <= {*docs(content).splitlines()}, name
 
 
 def test_text_file_streams_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,20 +105,12 @@ def test_text_file_streams_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_choices_are_told_apart_by_class_and_arguments(library: Path) -> None:
     """Without reading anything; a published text is the same wherever its files are."""
     expected = {"train": 1, "val": 1, "test": 1, "vocabulary": 1}
-    different: list[Source] = [
-        PythonDocs(),
-        PythonDocs(library),
-        PythonDocs(name="pydoc_words"),
-        PythonSource(),
-        TextFile("none.txt"),
-        TextFile("other.txt"),
-        PublishedFile("text8", "http://a", expected),
-        PublishedFile("text8", "http://a", expected | {"train": 2}),
-        WikiText103(expected),
-    ]
+    text8 = [PublishedFile("text8", "http://a", expected | {"train": train}) for train in (1, 2)]
+    ours = PythonDocs(), PythonDocs(library), PythonDocs(name="pydoc_words"), PythonSource()
+    different = [WikiText103(expected), *text8, *ours, TextFile("none.txt"), TextFile("other.txt")]
     assert len(set(different)) == len({json.dumps(source.describe_choice()) for source in different}) == len(different)
     assert PythonDocs(library) == PythonDocs(str(library))
     assert TextFile("none.txt").describe_choice() == {"source": "TextFile", "path": str(Path("none.txt").absolute())}
-    elsewhere = PublishedFile("text8", "http://b", expected, library), WikiText103(expected, library, "copy")
-    assert [source.describe_choice() for source in elsewhere] == [different[i].describe_choice() for i in (6, 8)]
+    elsewhere = WikiText103(expected, library, "copy"), PublishedFile("text8", "http://b", expected, library)
+    assert [source.describe_choice() for source in elsewhere] == [source.describe_choice() for source in different[:2]]
     assert not {*elsewhere} & {*different}
