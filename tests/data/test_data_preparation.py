@@ -1,5 +1,6 @@
 """Preparations by several processes: killed at any moment, they leave nothing that looks finished."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -18,9 +19,10 @@ import pytest
 from diffmamba import atomic
 from diffmamba.data import corpus as corpora
 from diffmamba.data import files, preparation
-from diffmamba.data.corpus import Corpus, prepare
+from diffmamba.data.corpus import prepare
 from diffmamba.data.sources import RawText, TextFile
 from diffmamba.data.symbols import SYSTEMS
+from diffmamba.errors import SettingError
 
 FORK = multiprocessing.get_context("fork")
 TEXT = "".join(f"Größe {i % 41} of a word{i}\n" + "\n" * (i % 3) for i in range(50))
@@ -72,6 +74,10 @@ def started(source: TextFile, symbols: str, directory: Path, told: "Queue[str] |
     return process
 
 
+def folders(directory: Path) -> list[Path]:
+    return [path for path in directory.iterdir() if path.is_dir()]
+
+
 def kill_preparation(source: TextFile, symbols: str, directory: Path) -> None:
     """Prepares in a process that kills itself; checks that what it leaves does not look finished."""
     process = started(source, symbols, directory)
@@ -81,12 +87,12 @@ def kill_preparation(source: TextFile, symbols: str, directory: Path) -> None:
     assert ".partial-" in left.name
 
 
-def folders(directory: Path) -> list[Path]:
-    return [path for path in directory.iterdir() if path.is_dir()]
-
-
-def content(corpus: Corpus) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in corpus.home.iterdir()}
+def check_as_if_nothing_had_happened(source: TextFile, symbols: str, folder: Path) -> None:
+    """After kills, the corpus in `folder/data` is the one that is prepared at once, and nothing else is left."""
+    corpus, whole = (prepare(source, symbols, folder / name) for name in ("data", "whole"))
+    for name in ("symbols.bin", "manifest.json"):
+        assert (corpus.home / name).read_bytes() == (whole.home / name).read_bytes()
+    assert folders(folder / "data") == [corpus.home]
 
 
 THREE = ("val", "test", "train")
@@ -96,9 +102,7 @@ THREE = ("val", "test", "train")
 def test_killed_while_reading(names: tuple[str, ...], symbols: str, text: Path, tmp_path: Path) -> None:
     for pieces in (0, 60):  # killed twice
         kill_preparation(Stopping(text, names, pieces), symbols, tmp_path / "data")
-    corpus = prepare(Stopping(text, names), symbols, tmp_path / "data")
-    assert content(corpus) == content(prepare(Stopping(text, names), symbols, tmp_path / "whole"))
-    assert folders(tmp_path / "data") == [corpus.home]
+    check_as_if_nothing_had_happened(Stopping(text, names), symbols, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -111,9 +115,7 @@ def test_killed_while_writing(
     with monkeypatch.context() as patch:
         patch.setattr(module, function, die)
         kill_preparation(TextFile(text), "words", tmp_path / "data")
-    corpus = prepare(TextFile(text), "words", tmp_path / "data")
-    assert content(corpus) == content(prepare(TextFile(text), "words", tmp_path / "whole"))
-    assert folders(tmp_path / "data") == [corpus.home]
+    check_as_if_nothing_had_happened(TextFile(text), "words", tmp_path)
 
 
 def test_two_processes_at_once_prepare_once(
@@ -128,10 +130,19 @@ def test_two_processes_at_once_prepare_once(
     for process in processes:
         process.join()
     assert len(fingerprints) == 1
-    assert text.with_suffix(".log").read_text() == "read\n"
     assert capfd.readouterr().err == "another process is preparing book; waiting\n"
-    prepare(source, "words", tmp_path / "data")
+    assert prepare(source, "words", tmp_path / "data").fingerprint in fingerprints
     assert capfd.readouterr().err == ""
+    assert text.with_suffix(".log").read_text() == "read\n"
+
+
+def test_a_text_that_cannot_be_read_to_its_end_is_named(text: Path, tmp_path: Path) -> None:
+    def fail() -> NoReturn:
+        raise OSError(errno.EIO, "Input/output error", "/a/disk")
+
+    with pytest.raises(SettingError, match=r"data\.path, data\.source: cannot read /a/disk \(Input/output error\)"):
+        prepare(Stopping(text, count=60, stop=fail), "words", tmp_path / "data")
+    assert not folders(tmp_path / "data")
 
 
 def test_a_waiting_process_takes_over_when_the_first_is_killed(text: Path, tmp_path: Path) -> None:
@@ -143,7 +154,7 @@ def test_a_waiting_process_takes_over_when_the_first_is_killed(text: Path, tmp_p
     first.kill()
     second.join()
     assert second.exitcode == 0
-    assert folders(tmp_path / "data") == [prepare(TextFile(text), "words", tmp_path / "data").home]
+    check_as_if_nothing_had_happened(TextFile(text), "words", tmp_path)
 
 
 @pytest.mark.parametrize("symbols", SYSTEMS)

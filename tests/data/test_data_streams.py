@@ -126,11 +126,18 @@ def test_last_window_is_filled_up_and_limited_windows_are_spread_evenly() -> Non
         (EvalWindows, 9, {"batch_size": 0}, r"data\.eval_batch_size=0"),
         (EvalWindows, 9, {"length": 0}, r"data\.length=0"),
         (EvalWindows, 9, {"windows": 0}, r"data\.eval_windows=0"),
+        (SlidingWindows, 9, {"window": 0}, r"^window=0 must be at least 1$"),
+        (SlidingWindows, 9, {"stride": 0}, r"^stride=0 must be at least 1$"),
+        (SlidingWindows, 9, {"batch": -1}, r"^batch=-1 must be at least 1$"),
+        (SlidingWindows, 9, {"limit": 0}, r"^limit=0 must be at least 1$"),
+        (SlidingWindows, 9, {"stride": 5}, r"^stride=5 leaves symbols out.* at most window=4$"),
+        (SlidingWindows, 1, {}, r"^split: one of 1 symbols has nothing to predict"),
     ],
 )
 def test_settings_that_do_not_fit(kind: type, count: int, settings: dict[str, int], words: str) -> None:
+    fitting = {"window": 4, "stride": 2, "batch": 2} if kind is SlidingWindows else {"batch_size": 4, "length": 5}
     with pytest.raises(SettingError, match=words):
-        kind(counted(count), **{"batch_size": 4, "length": 5} | settings)
+        kind(counted(count), **fitting | settings)
 
 
 def test_windows_overlap_and_count_what_is_new() -> None:
@@ -187,19 +194,3 @@ def test_limited_windows_are_spread_evenly() -> None:
     assert len(windows) == 5
     assert [start for inputs, _, _ in batches for start in inputs[:, 0].tolist()] == [0, 15, 35, 55, 75]
     assert [row.sum().item() for _, _, new in batches for row in new] == [10, 5, 5, 5, 5]
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"window": 0}, r"^window=0 must be at least 1$"),
-        ({"stride": 0}, r"^stride=0 must be at least 1$"),
-        ({"batch": -1}, r"^batch=-1 must be at least 1$"),
-        ({"limit": 0}, r"^limit=0 must be at least 1$"),
-        ({"stride": 5}, r"^stride=5 leaves symbols out.* at most window=4$"),
-        ({"symbols": counted(1)}, r"^split: one of 1 symbols has nothing to predict"),
-    ],
-)
-def test_sliding_settings_that_do_not_fit(settings: dict, words: str) -> None:
-    with pytest.raises(SettingError, match=words):
-        SlidingWindows(**{"symbols": counted(9), "window": 4, "stride": 2, "batch": 2} | settings)
