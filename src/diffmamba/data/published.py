@@ -88,8 +88,8 @@ class PublishedFile(Published):
         path = self.path or hub.download(self.url)
         whole = path.is_file() and not files.is_archive(path)
         found = {"text": path} if whole else files.find(path, self.url, [{"text": self.name}], [f"{self.name}.zip"])
-        text = _text(found, found["text"] if self.path else f"{self.url}, kept in {found['text']}")
-        size, md5 = sum(self.expected[split] for split in SPLITS), self.expected.get("md5", "")
+        text = _text(found, found["text"] if self.path else f"{self.url}, kept in {path}")
+        size, md5 = sum(self.expected[split] for split in SPLITS), self.expected.get("md5") or ""
         if text.size != size:
             raise self._refused(text, f"{text.size:,} bytes where {size:,} are expected")
         if md5 not in text.revision:
