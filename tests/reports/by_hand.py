@@ -55,6 +55,7 @@ def variant(model, outer_norm, lambda_form, seed):
     form = lambda_form or "scalar"
     return {
         "model": {"name": model, "outer_norm": outer_norm, "lambda_form": form, "mixers": mixers},
+        "data": {"name": "pydoc8"},
         "seed": seed,
     }
 

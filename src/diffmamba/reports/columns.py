@@ -1,10 +1,28 @@
-"""The columns that tables share, with their words and digits."""
+"""The columns of tables: what a column is, and those that tables share, with their words and digits."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from diffmamba.reports.cells import Cell
-from diffmamba.reports.design import MARKS, Column
+
+MARKS = {"✓": "agrees", "✗": "disagrees", "~": "undecided", "–": "undecided"}
 
 
-def parameters(number: int | None) -> str:
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: the text of a cell in it, a word (left) or a number (right), and its mark.
+
+    `{metric}` in the header stands for the label of the metric. `short` is the header where there is little room.
+    """
+
+    header: str
+    text: Callable[[Cell], str]
+    word: bool = False
+    mark: Callable[[Cell], str] = lambda cell: ""
+    short: str = ""
+
+
+def parameters(number: float | None) -> str:
     """A number of parameters to three digits: `201k`, `1.23M`, `127M`."""
     if number is None:
         return "–"
@@ -15,7 +33,7 @@ def parameters(number: int | None) -> str:
 
 def _published_parameters(cell: Cell) -> str:
     millions = cell.key.published.params_m
-    return parameters(None if millions is None else millions * 1_000_000)
+    return parameters(None if millions is None else 1e6 * millions)
 
 
 def _result(cell: Cell) -> str:
@@ -35,3 +53,5 @@ SPREAD = Column("s", lambda cell: cell.metric.text(cell.spread))
 PUBLISHED = Column("paper {metric}", lambda cell: cell.metric.text(cell.key.published.value))
 PUBLISHED_DELTA = Column("paper Δ", lambda cell: cell.metric.difference(cell.key.published.delta))
 SIGN = Column("sign", lambda cell: cell.sign, mark=lambda cell: MARKS[cell.sign])
+VERDICT = (RESULT, DELTA, SPREAD, PUBLISHED, PUBLISHED_DELTA, SIGN)
+"""Ours beside the paper's: how the tables of the paper end."""

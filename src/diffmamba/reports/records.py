@@ -34,14 +34,10 @@ class Headline:
         """The label with its split: `test PPL`."""
         return " ".join(filter(None, [self.key.rpartition("/")[0], self.label]))
 
-    @property
-    def best(self) -> str:
-        """`lowest` or `highest`: what the best value is."""
-        return "highest" if self.better == "higher" else "lowest"
-
     def verdict(self, lower: str, higher: str) -> str:
-        """One of two words: the first if lower values are better, the second if higher ones; "" if neither is said."""
-        return {"lower": f"{lower} is better", "higher": f"{higher} is better"}.get(self.better, "")
+        """Which of two words is better, such as `left is better` if lower values are; "" if the record does not say."""
+        word = {"lower": lower, "higher": higher}.get(self.better)
+        return f"{word} is better" if word else ""
 
     def text(self, number: float | None) -> str:
         """A value, or a standard deviation of values."""
@@ -49,10 +45,9 @@ class Headline:
 
     def difference(self, number: float | None) -> str:
         """A difference with its sign: a real minus sign, and no sign before a zero."""
-        if number is None:
-            return "–"
-        text = f"{number:+.{self.digits}f}"
-        return self.text(0.0) if float(text) == 0 else text.replace("-", "−")
+        if number is None or round(number, self.digits) == 0:
+            return self.text(None if number is None else 0.0)
+        return f"{number:+.{self.digits}f}".replace("-", "−")
 
 
 @dataclass(frozen=True)
@@ -70,26 +65,14 @@ class SeedResult:
         """A part of the record, such as `git` or `corpus`; empty where it has none."""
         return self.record.get(name) or {}
 
-    def number(self, name: str) -> float | None:
-        """A number of the record, such as `wall_seconds`."""
-        return finite(self.record.get(name))
-
-    def curve(self, metric: Headline) -> list[dict[str, Any]]:
-        """The metric while training: step, epoch (may be a fraction), symbols seen and value of each evaluation."""
-        return [
-            {"step": at["step"], "epoch": float(at["epoch"]), "symbols": at["tokens"], "value": at[metric.key]}
-            for at in self.record.get("evaluations") or []
-            if finite(at.get(metric.key)) is not None
-        ]
-
 
 def headline(records: Iterable[Record], key: str | None) -> Headline:
     """The metric that `key` names, or that is the headline of these records, as the first record describes it."""
     described = [record.get("task") or record.get("measure") or SCHEMA_1 for record in records]
     for about in [*described, *[SCHEMA_1] * (key is not None)]:
-        found = Headline(key or about["headline"], "")
-        if words := about["metrics"].get(found.name):
-            return Headline(found.key, words["label"], words["better"], words["digits"])
+        found = key or about["headline"]
+        if words := about["metrics"].get(found.rpartition("/")[2]):
+            return Headline(found, words["label"], words["better"], words["digits"])
     name = key or "result"
     return Headline(name, name.rpartition("/")[2])
 
@@ -99,34 +82,28 @@ def read(run_id: str, seed: int, record: Record | None, metric: Headline) -> See
 
     A run that finished without a finite metric is reported as failed: it has no result.
     """
-    if record is None:
-        return SeedResult(run_id, seed, "pending", "not started")
+    status = (record or {}).get("status", "pending")
+    if record is None or status == "pending":
+        return SeedResult(run_id, seed, "pending", "not started", record=record or {})
+    if status != "finished":
+        return SeedResult(run_id, seed, status, _reason(record), record=record)
     evaluated = record.get("values") if record.get("kind") == "measurement" else (record.get("evaluations") or [{}])[-1]
-    value = finite((evaluated or {}).get(metric.key))
-    status, reason = _outcome(record, value, metric.key)
-    return SeedResult(run_id, seed, status, reason, value if status == "finished" else None, record)
+    value = _finite((evaluated or {}).get(metric.key))
+    if value is None:
+        return SeedResult(run_id, seed, "failed", f"finished without a finite {metric.key}", record=record)
+    return SeedResult(run_id, seed, status, value=value, record=record)
 
 
-def finite(value: Any) -> float | None:
+def _reason(record: Record) -> str:
+    """Why a run that has started does not count: `failed at step 120: loss is not finite`, `running at step 3 of 9`."""
+    error, progress = record.get("error") or {}, record.get("progress") or {}
+    if record["status"] == "failed":
+        message = str(error.get("message") or error.get("type") or "no message").strip().splitlines()[0]
+        return f"failed: {message}" if error.get("step") is None else f"failed at step {error['step']}: {message}"
+    known = {"step", "steps"} <= set(progress)
+    return record["status"] + (f" at step {progress['step']} of {progress['steps']}" if known else "")
+
+
+def _finite(value: Any) -> float | None:
     """A number as float; None for NaN, infinity and what is no number."""
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def _outcome(record: Record, value: float | None, key: str) -> tuple[str, str]:
-    """The status, and in words why the run does not count ("" if it does)."""
-    status = record.get("status", "pending")
-    if status == "finished":
-        return ("finished", "") if value is not None else ("failed", f"finished without a finite {key}")
-    if status == "failed":
-        return status, _failure(record.get("error") or {})
-    if status == "pending":
-        return status, "not started"
-    progress = record.get("progress") or {}
-    at = f" at step {progress['step']} of {progress['steps']}" if {"step", "steps"} <= set(progress) else ""
-    return status, status + at
-
-
-def _failure(error: Record) -> str:
-    step = error.get("step")
-    message = str(error.get("message") or error.get("type") or "no message").strip().splitlines()[0]
-    return f"failed: {message}" if step is None else f"failed at step {step}: {message}"
