@@ -5,10 +5,8 @@
     show(document(design, found), console)  # in the terminal
     write(design, found, directory)         # table.json, table.csv, table.md, index.html
 
-The planned runs come from the sweep that the design names. `records` maps the id of a run to the content of its
-`result.json`. Runs without a result are shown as missing.
-
-A new table or figure is one file in `designs/`. What a page says is a `diffmamba.document.Document`; `render` draws it.
+The runs come from the sweep of the design, and `records` maps their ids to the content of their `result.json`. A new
+table or figure is one file in `designs/`. What a page says is a `diffmamba.document.Document`; `render` draws it.
 """
 
 import json
@@ -46,8 +44,7 @@ def write_document(
 ) -> list[Path]:
     """Writes any document as NAME.json, NAME.md and index.html, beside `further` files; the paths, the page last.
 
-    Raises:
-        ValueError: if its data hold NaN or infinity, which JSON does not have.
+    Raises ValueError if its data hold NaN or infinity, which JSON does not have.
     """
     contents = {
         f"{name}.json": json.dumps(document.data, indent=2, ensure_ascii=False, allow_nan=False) + "\n",

@@ -1,6 +1,6 @@
 """The results of a design as a document: a summary, the table, how to read it, pictures, and where it comes from."""
 
-from collections.abc import Iterable
+from datetime import timedelta
 from itertools import groupby
 from typing import Any
 
@@ -22,7 +22,6 @@ OTHER_SETTING = (
     "The paper's numbers are of {setting}; this is scale {scale} on {data}. The values differ by construction; "
     "only signs compare, and they are evidence only where |Δ| exceeds s."
 )
-RUN_HEADERS = ("cell", "run", "status", "seed", "{metric}", "wall time", "tokens/s")
 
 
 def document(design: Design, results: Results) -> d.Document:
@@ -31,10 +30,10 @@ def document(design: Design, results: Results) -> d.Document:
     count = f"{len(results.runs) - len(results.counted)} of {len(results.runs)} runs missing:"
     table = (
         grid(design, results),
-        *_notes([*rules(design, results), *caveats(design, results)]),
+        *(d.Paragraph(text, "note") for text in (*rules(design, results), *caveats(design, results))),
         *_warnings(count, results.missing),
     )
-    facts = d.Grid.of(("what", "where from"), list(provenance.facts(results).items()), words=2)
+    facts = d.Grid.of(("what", "of the runs that count"), list(provenance.facts(results).items()), words=2)
     source = facts if results.counted else d.Paragraph("No run has finished yet.")
     remarks = tuple(design.remarks())
     blocks = (
@@ -104,10 +103,6 @@ def _corpora(results: Results) -> list[str]:
     return list(dict.fromkeys(str(corpus.get("name")) for corpus in provenance.corpora(results.counted)))
 
 
-def _notes(sentences: Iterable[str]) -> list[d.Block]:
-    return [d.Paragraph(sentence, "note") for sentence in sentences]
-
-
 def _warnings(title: str, items: list[str]) -> list[d.Block]:
     """A warning with its items; nothing if there are none."""
     return [d.Paragraph(title, "warning"), d.Bullets(tuple(items), "warning")] if items else []
@@ -122,10 +117,11 @@ def _runs(results: Results) -> d.Grid:
             run.reason or run.status,
             str(run.seed),
             results.metric.text(run.value),
-            "–" if (seconds := run.record.get("wall_seconds")) is None else provenance.duration(seconds),
+            "–" if (seconds := run.record.get("wall_seconds")) is None else str(timedelta(seconds=round(seconds))),
             "–" if (speed := run.record.get("tokens_per_second")) is None else f"{speed:,.0f}",
         )
         for cell in results.cells
         for run in cell.seeds
     ]
-    return d.Grid.of([header.format(metric=results.metric.label) for header in RUN_HEADERS], rows, words=3)
+    headers = ("cell", "run", "status", "seed", results.metric.label, "wall time", "tokens/s")
+    return d.Grid.of(headers, rows, words=3)

@@ -6,8 +6,7 @@ from typing import Any
 
 from diffmamba.document import Chart
 from diffmamba.errors import SettingError
-from diffmamba.reports import records
-from diffmamba.reports.cells import Cell, Key, Results
+from diffmamba.reports.cells import Cell, Key, Record, Results, headline, read
 from diffmamba.reports.columns import Column
 
 
@@ -50,7 +49,7 @@ class Design:
 def results(
     design: Design,
     planned: Iterable[tuple[str, Mapping[str, Any]]],
-    found: Mapping[str, records.Record],
+    found: Mapping[str, Record],
     scale: str,
     settings: Sequence[str] = (),
 ) -> Results:
@@ -67,12 +66,12 @@ def results(
                 f"{design.name} has one run for {key.label}, seed {seed}, but these settings make two; "
                 "give each setting that the table does not list one value"
             )
-    every = [run_id for by_seed in ids.values() for run_id in by_seed.values()]
-    metric = records.headline([found[run_id] for run_id in every if run_id in found], design.metric)
+    read_of = [found[run_id] for by_seed in ids.values() for run_id in by_seed.values() if run_id in found]
+    metric = headline(read_of, design.metric)
     cells = []
     for key, by_seed in ids.items():
-        read = (records.read(run_id, seed, found.get(run_id), metric) for seed, run_id in sorted(by_seed.items()))
-        cells.append(Cell(key, tuple(read), metric))
+        seeds = (read(run_id, seed, found.get(run_id), metric) for seed, run_id in sorted(by_seed.items()))
+        cells.append(Cell(key, tuple(seeds), metric))
     baselines = {cell.key.group: cell for cell in cells if cell.key.is_baseline}
     compared = tuple(replace(cell, baseline=baselines.get(cell.key.group)) for cell in cells)
     return Results(metric, scale, compared, tuple(settings))

@@ -17,8 +17,6 @@ from diffmamba.document import Chart, Panel, Series
 STYLE = Path(__file__).parent / "templates" / "pictures.mplstyle"
 DATED = {"svg": ["Date"], "png": ["Software"], "pdf": ["CreationDate", "Producer", "Creator"]}  # left out of the files
 LINES: dict[str, Any] = {"solid": "-", "dashed": (0, (4, 2)), "dotted": ":", "": "none"}
-BAND = 0.10  # opacity
-EMPTY = "no run yet"
 
 
 @lru_cache(maxsize=8)  # a figure is drawn for its file and for its page
@@ -46,7 +44,7 @@ def draw(axes: Axes, panel: Panel) -> None:
     axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
     if not panel.series:
         axes.set(xticks=[], yticks=[])
-        axes.text(0.5, 0.5, EMPTY, ha="center", va="center", color="#777777", transform=axes.transAxes)
+        axes.text(0.5, 0.5, "no run yet", ha="center", va="center", color="#777777", transform=axes.transAxes)
         return
     axes.set(yscale=panel.y_scale)
     for series in panel.series:
@@ -62,7 +60,7 @@ def draw(axes: Axes, panel: Panel) -> None:
 
 def _draw_series(axes: Axes, series: Series) -> None:
     if series.low:
-        axes.fill_between(series.x, series.low, series.high, color=series.colour, alpha=BAND, linewidth=0)
+        axes.fill_between(series.x, series.low, series.high, color=series.colour, alpha=0.1, linewidth=0)
     if series.error:
         axes.errorbar(series.x, series.y, xerr=series.error, fmt="none", ecolor=series.colour, capsize=3)
     axes.plot(

@@ -6,12 +6,12 @@ Revision, corpus, versions and hardware are those of the runs that count in a me
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Any
 
 import pandas as pd
 
-from diffmamba.reports.cells import Results
-from diffmamba.reports.records import SeedResult
+from diffmamba.reports.cells import Results, SeedResult
 
 
 def corpora(runs: Iterable[SeedResult]) -> list[dict[str, Any]]:
@@ -33,19 +33,20 @@ def dirty(results: Results) -> int:
 def facts(results: Results) -> dict[str, str]:
     """Revision, corpus, versions, hardware and time behind the numbers, in words."""
     runs = results.counted
-    hardware = Counter(_words(run.part("hardware")) for run in runs if run.part("hardware"))
-    versions = pd.DataFrame([run.part("versions") for run in runs]).astype("string").sort_index(axis="columns")
+    machines = [", ".join(f"{k} {v}" for k, v in run.part("hardware").items() if v is not None) for run in runs]
+    hardware = Counter(filter(None, machines))
+    frame = pd.DataFrame([run.part("versions") for run in runs]).astype("string").sort_index(axis="columns")
+    versions = [f"{name} {' and '.join(sorted(found.dropna().unique()))}" for name, found in frame.items()]
     speed = pd.Series([run.record.get("tokens_per_second") for run in runs], dtype=float).describe()
     speeds = f"{speed['50%']:,.0f} (median; {speed['min']:,.0f} to {speed['max']:,.0f})" if speed["count"] else ""
+    seconds = sum(run.record.get("wall_seconds") or 0.0 for run in results.runs)
     entries = {
         "git revision": "; ".join(f"{name} ({_share(n, results)})" for name, n in revisions(results).items()),
         "uncommitted changes": f"in {_share(dirty(results), results)}" if dirty(results) else "none",
         "corpus": "; ".join(map(_corpus, corpora(runs))),
-        "versions": ", ".join(
-            f"{name} {' and '.join(sorted(found.dropna().unique()))}" for name, found in versions.items()
-        ),
+        "versions": ", ".join(versions),
         "hardware": "; ".join(f"{name} ({_share(n, results)})" for name, n in hardware.items()),
-        "time": f"{duration(sum(run.record.get('wall_seconds') or 0.0 for run in results.runs))} over all runs",
+        "time": f"{timedelta(seconds=round(seconds))} over all runs",
         "tokens/s": speeds,
         "last run finished": max((run.record.get("finished") or "" for run in runs), default=""),
     }
@@ -56,7 +57,7 @@ def warnings(results: Results) -> list[str]:
     """What makes cells less comparable than they look."""
     found, label = [], results.metric.label
     for group, cells in results.groups.items():
-        seen = corpora(run for cell in cells for run in cell.counted)
+        seen = corpora(run for cell in cells for run in cell.seeds if run.value is not None)
         if len(seen) > 1:
             names = ", ".join(f"{corpus.get('name')} ({str(corpus.get('fingerprint'))[:12]})" for corpus in seen)
             where = f"{group}: runs" if group else "Runs"
@@ -73,13 +74,6 @@ def warnings(results: Results) -> list[str]:
     return found
 
 
-def duration(seconds: float) -> str:
-    """`40 s`, `13 min`, `2.5 h`: as exact as a reader cares."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
 def _corpus(corpus: Mapping[str, Any]) -> str:
     words = [f"{split} {size:,}" for split, size in (corpus.get("sizes") or {}).items()]
     words += [f"{corpus['vocabulary']} types"] if corpus.get("vocabulary") else []
@@ -89,7 +83,3 @@ def _corpus(corpus: Mapping[str, Any]) -> str:
 
 def _share(count: int, results: Results) -> str:
     return f"{count} of {len(results.counted)} runs"
-
-
-def _words(hardware: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in hardware.items() if value is not None)

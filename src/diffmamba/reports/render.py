@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from diffmamba.document import Block, Bullets, Chart, Document, Grid, Paragraph, Rows, Section
+from diffmamba.document import Block, Bullets, Document, Grid, Paragraph, Rows, Section
 from diffmamba.reports import pictures
 
 ROOMY = 100  # columns of a terminal from which a second blank separates the columns of a table
@@ -39,11 +39,6 @@ def shared_word(group: Rows) -> str:
     return group.rows[0][0].text if len(words) == 1 and len(group.rows) > 1 else ""
 
 
-def _image(chart: Chart) -> str:
-    """The picture of a chart as the address of an image that holds it."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(pictures.drawn(chart, 'svg')).decode('ascii')}"
-
-
 def _escaped(text: str) -> str:
     """Text that Markdown takes as it is: what runs report may hold pipes, tags and emphasis."""
     return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", text).replace("\n", " ")
@@ -56,8 +51,9 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-TEMPLATES.filters |= {"image": _image, "escaped": _escaped, "shared": shared_word}
+TEMPLATES.filters |= {"escaped": _escaped, "shared": shared_word}
 TEMPLATES.filters["kind"] = lambda block: type(block).__name__.lower()
+TEMPLATES.filters["base64"] = lambda chart: base64.b64encode(pictures.drawn(chart, "svg")).decode("ascii")
 TEMPLATES.globals["LONG"] = LONG
 
 

@@ -17,10 +17,11 @@ from diffmamba.reports.design import Design
 
 BASELINE = "mamba of the same data and layers"
 PER_SYMBOL = ("text8", "enwik8")  # their PPL is per character or byte; its logarithm is in bits per character or byte
-LATE = 0.65  # the share of training, counted from its end, whose heights a panel shows
+COUNTS = [row[model]["params_m"] for row in published.numbers()["table1"]["rows"] for model in ("mamba", "diff_mamba")]
+LATE = 0.65  # the share of training, counted from its end, that a panel shows
 PANELS = (
-    f"Each panel shows the heights of the last {LATE:.0%} of training, where the curves lie close together. What is "
-    "outside is cut off. A panel is named after the paper's; what was trained for it instead stands in brackets."
+    f"Each panel shows the last {LATE:.0%} of training, where the curves lie close together. It is named after the "
+    "paper's; what was trained for it instead stands in brackets."
 )
 
 
@@ -47,13 +48,9 @@ def panels(results: Results) -> Chart:
     """The paper's figure 2: the test curves of these runs, a panel for each corpus and a row for each depth."""
     rows: dict[int, list[Panel]] = {}
     for group, cells in results.groups.items():
-        panel = charts.panel(results, cells, _look, group.replace(" (", "\n("), LATE)
+        panel = charts.panel(results, group.replace(" (", "\n("), cells, LATE)
         rows.setdefault(cells[0].key.fields["layers"], []).append(panel)
     return charts.curves("figure2", results, rows.values(), PANELS)
-
-
-def _look(cell: Cell) -> dict[str, Any]:
-    return {"label": cell.key.model, "marker": "o"}
 
 
 def _bits(cell: Cell) -> dict[str, Any]:
@@ -61,20 +58,15 @@ def _bits(cell: Cell) -> dict[str, Any]:
     paper = cell.key.published
     found: dict[str, float | None] = {"paper_params_m": paper.params_m}
     for whose, ppl, delta in (("", cell.mean, cell.delta), ("paper_", paper.value, paper.delta)):
-        bits = log2(ppl) if ppl and cell.key.fields["data"] in PER_SYMBOL else None
-        found[f"{whose}bits_per_symbol"] = bits
-        found[f"{whose}bits_delta"] = bits - log2(ppl - delta) if bits and ppl and delta is not None else None
+        bits = bits_delta = None
+        if ppl is not None and cell.key.fields["data"] in PER_SYMBOL:
+            bits, bits_delta = log2(ppl), None if delta is None else log2(ppl) - log2(ppl - delta)
+        found |= {f"{whose}bits_per_symbol": bits, f"{whose}bits_delta": bits_delta}
     return found
 
 
 def _layers(count: int) -> str:
     return f"{count} layer{'s' * (count != 1)}"
-
-
-def _setting() -> str:
-    rows = published.numbers()["table1"]["rows"]
-    counts = [row[model]["params_m"] for row in rows for model in ("mamba", "diff_mamba")]
-    return f"models with {min(counts)}M to {max(counts)}M parameters after 40 epochs on the corpora that name the rows"
 
 
 DESIGN = Design(
@@ -86,7 +78,7 @@ DESIGN = Design(
     metric="test/ppl",
     columns=(columns.MODEL, columns.SEEDS, columns.PARAMETERS, columns.PUBLISHED_PARAMETERS, *columns.VERDICT),
     charts=lambda results: [panels(results), charts.deltas(results, BASELINE, relative=True)],
-    setting=_setting(),
+    setting=f"models with {min(COUNTS)}M to {max(COUNTS)}M parameters after 40 epochs on the corpora of the rows",
     remarks=remarks.on_table1,
     further=_bits,
 )

@@ -39,14 +39,14 @@ def key(config: Mapping[str, Any]) -> Key:
 
 def curves(results: Results) -> Chart:
     """All curves in one panel, and the last half of training enlarged beside it."""
-    whole = charts.panel(results, results.cells, _look, "all of training")
-    late = charts.panel(results, results.cells, _look, "last half", late=0.5, enlarged=True)
+    whole = charts.panel(results, "all of training", results.cells, look=_look)
+    late = charts.panel(results, "last half", results.cells, late=0.5, look=_look)
     return charts.curves("curves", results, [(whole, late)], CURVES)
 
 
 def _look(cell: Cell) -> dict[str, Any]:
     form, line = cell.key.fields["lambda_form"], "solid" if cell.key.fields["outer_norm"] else "dashed"
-    return {"line": line, "marker": MARKERS.get(form, "P"), "hollow": form == "reparam"}
+    return {"label": cell.key.label, "line": line, "marker": MARKERS.get(form, "P"), "hollow": form == "reparam"}
 
 
 DESIGN = Design(
