@@ -3,6 +3,8 @@
 import math
 from itertools import product
 
+from rich.console import Console
+
 from diffmamba import reports
 from diffmamba.reports import designs
 
@@ -70,14 +72,31 @@ def setting(data, layers, model, seed, embedded=True):
     }
 
 
+def shown(document, width=80):
+    """What the terminal shows of a document."""
+    console = Console(width=width)
+    with console.capture() as captured:
+        reports.show(document, console)
+    return captured.get()
+
+
 class Sweep:
     """The planned runs and the records of a sweep; run ids are `CELL-SEED`, such as `03-42`."""
 
     def __init__(self, kind, name, planned, records):
         self.design, self.planned, self.records = designs.find(kind, name), planned, records
 
-    def results(self, scale="smoke", settings=(), design=None):
-        return reports.results(design or self.design, self.planned, self.records, scale, settings)
+    def results(self, scale="smoke", settings=()):
+        return reports.results(self.design, self.planned, self.records, scale, settings)
+
+    def document(self):
+        return reports.document(self.design, self.results())
+
+    def printed(self, width=80):
+        return shown(self.document(), width)
+
+    def write(self, directory):
+        return [path.name for path in reports.write(self.design, self.results(), directory)]
 
     def final(self, cell):
         """The last test PPL of each run of a cell, in order of seeds."""
@@ -99,6 +118,11 @@ def table2(variants=VARIANTS):
         for place, *_, seed in cells
     }
     return Sweep("table", "table2", planned, records)
+
+
+def figure2():
+    """All runs of figure 2, which are those of table 1."""
+    return table1("figure", "figure2")
 
 
 def table1(kind="table", name="table1", embedded=True, epoch=0.1):
