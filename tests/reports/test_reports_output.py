@@ -65,7 +65,7 @@ def test_the_terminal_names_what_is_missing_and_takes_messages_literally(sweep):
 
 def test_an_empty_sweep_shows_each_status_and_has_a_page(tmp_path):
     sweep = table2()
-    sweep.records.clear()
+    sweep.lose()
     text = sweep.printed()
     assert text.count(" missing ") == len(VARIANTS)
     assert "20 of 20 runs missing" in text
