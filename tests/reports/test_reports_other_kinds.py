@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import product
 
 import pytest
 from by_hand import shown
@@ -32,47 +33,22 @@ def bars(results):
     return [Chart("scores", "Scores", ((panel,),), alt="scores"), charts.deltas(results, "mamba")]
 
 
-TABLE = Design(
-    name="table9",
-    title="Table 9: answers",
-    sweep="answers",
-    key=key,
-    baseline="mamba",
-    columns=(
-        columns.MODEL,
-        Column("task", lambda cell: cell.key.fields["task"], word=True),
-        *columns.VERDICT,
-    ),
-    charts=bars,
-)
+TASK = Column("task", lambda cell: cell.key.fields["task"], word=True)
+TABLE = Design("table9", "Table 9: answers", "answers", key, "mamba", (columns.MODEL, TASK, *columns.VERDICT), bars)
 FIGURE = replace(TABLE, name="figure9")
-VALUES = {"mamba": (0.40, 0.42), "diff_mamba": (0.50, 0.53), "other": (0.44, 0.48)}
-
-
-def record(value):
-    """The record of a finished measurement: no steps, no evaluations."""
-    accuracy = {"label": "accuracy", "better": "higher", "digits": 1}
-    return {
-        "schema": 2,
-        "kind": "measurement",
-        "status": "finished",
-        "measure": {"name": "answers", "version": 1, "headline": "accuracy", "metrics": {"accuracy": accuracy}},
-        "values": {"accuracy": 100 * value, "answers": 3},
-        "git": {"revision": "7df0" * 10, "dirty": False},
-        "corpus": {"name": "stories", "fingerprint": "9c1d"},
-    }
+VALUES = {"mamba": (40, 42), "diff_mamba": (50, 53), "other": (44, 48)}
+MEASURE = {"headline": "accuracy", "metrics": {"accuracy": {"label": "accuracy", "better": "higher", "digits": 1}}}
 
 
 @pytest.fixture
 def runs():
-    """The planned runs and their records; one run of qa2 is missing."""
+    """The planned runs and the records of finished measurements, without evaluations; one run of qa2 is missing."""
     planned, records = [], {}
-    for task in ("qa1", "qa2"):
-        for model, values in VALUES.items():
-            for seed, value in enumerate(values):
-                run_id = f"{task}-{model}-{seed}"
-                planned.append((run_id, {"data": {"name": task}, "model": {"name": model}, "seed": seed}))
-                records[run_id] = record(value)
+    for task, model, seed in product(("qa1", "qa2"), VALUES, (0, 1)):
+        run_id = f"{task}-{model}-{seed}"
+        planned.append((run_id, {"data": {"name": task}, "model": {"name": model}, "seed": seed}))
+        measured = {"measure": MEASURE, "values": {"accuracy": VALUES[model][seed]}, "corpus": {"name": "stories"}}
+        records[run_id] = {"kind": "measurement", "status": "finished", **measured}
     del records["qa2-other-1"]
     return planned, records
 
@@ -109,19 +85,9 @@ def test_a_figure_of_measurements_is_written(runs, tmp_path):
 
 def test_a_training_of_another_task_has_curves_of_its_metric(runs):
     planned, _ = runs
-    accuracy = {"label": "accuracy", "better": "higher", "digits": 2}
-    task = {"name": "recall", "version": 1, "headline": "test/accuracy", "metrics": {"accuracy": accuracy}}
-    records = {
-        run_id: {
-            "kind": "training",
-            "status": "finished",
-            "task": task,
-            "evaluations": [
-                {"step": k, "epoch": 0.1 * k, "tokens": 10 * k, "test/accuracy": 0.1 * k + len(run_id)} for k in (1, 2)
-            ],
-        }
-        for run_id, _ in planned
-    }
+    evaluations = [{"step": k, "epoch": 0.1 * k, "tokens": 10 * k, "test/accuracy": 0.1 * k} for k in (1, 2)]
+    trained = {"kind": "training", "status": "finished", "task": MEASURE | {"headline": "test/accuracy"}}
+    records = {run_id: {**trained, "evaluations": evaluations} for run_id, _ in planned}
     results = reports.results(TABLE, planned, records, "smoke")
     panel = charts.panel(results, "", results.groups["qa1"])
     assert (results.metric.key, panel.y_label) == ("test/accuracy", "accuracy")
