@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from diffmamba import reports
 from diffmamba.document import Bullets, Chart, Document, Folded, Grid, Panel, Paragraph, Section, Series
-from diffmamba.reports import pictures
+from diffmamba.reports import charts, pictures
 from diffmamba.reports.cells import Headline
 from diffmamba.reports.columns import parameters
 
@@ -121,6 +121,18 @@ def test_the_page_needs_nothing_but_itself_and_escapes_what_runs_say(sweep, fold
     )
     assert all(re.findall(r'<img [^>]*alt="([^"]+)"', page))
     assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;" in page
+
+
+@pytest.mark.parametrize("sweep", [figure2], indirect=True)
+def test_a_figure_is_written_as_pictures_and_points_the_same_bytes_each_time_without_a_date(sweep, folder, tmp_path):
+    pictures.drawn.cache_clear()
+    kinds = ("csv", "json", "md", "pdf", "png", "svg")
+    assert sorted(sweep.write(tmp_path)) == [*(f"figure2.{kind}" for kind in kinds), "index.html"]
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
+    assert (folder / "figure2.csv").read_text() == charts.points(sweep.results()).to_csv(index=False)
+    for name, date in (("figure2.svg", b"<dc:date>"), ("figure2.pdf", b"CreationDate")):
+        assert date not in (folder / name).read_bytes()
 
 
 def test_mixed_and_dirty_revisions_and_other_corpora_are_warned_of():

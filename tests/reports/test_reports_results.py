@@ -20,16 +20,18 @@ def sweep():
     return table2()
 
 
-def test_cells_equal_their_records_and_leave_them_unchanged(sweep):
+@pytest.mark.parametrize(("make", "row"), [(table1, 2), (table2, 10)])  # `row`: cells that share a baseline
+def test_cells_equal_their_records_and_leave_them_unchanged(make, row):
+    sweep = make()
     before, results = repr(sweep.records), sweep.results()
     for place, cell in enumerate(results.cells):
-        finals = sweep.final(place)
-        pairs = [ours - theirs for ours, theirs in zip(finals, sweep.final(0), strict=True)]
+        finals, baseline = sweep.final(place), sweep.final(place - place % row)
+        pairs = [ours - theirs for ours, theirs in zip(finals, baseline, strict=True)]
         assert (cell.status, list(cell.values), cell.parameters) == ("complete", [0, 42], 201234)
         assert cell.mean == pytest.approx(mean(finals), abs=1e-12)
         assert cell.std == pytest.approx(stdev(finals), abs=1e-12)
-        assert cell.delta == pytest.approx(mean(finals) - mean(sweep.final(0)), abs=1e-12)
-        assert cell.spread == (pytest.approx(stdev(pairs), abs=1e-12) if place else None)
+        assert cell.delta == pytest.approx(mean(finals) - mean(baseline), abs=1e-12)
+        assert cell.spread == (pytest.approx(stdev(pairs), abs=1e-12) if place % row else None)
     assert results.cells[0].delta == 0.0
     assert results.complete
     assert sweep.document() == sweep.document()
