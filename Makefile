@@ -58,10 +58,11 @@ test: $(READY) $(REFERENCE_READY)  ## Run the tests
 bench: $(READY) $(REFERENCE_READY)  ## Measure against peers, variants and floors, eight minutes; ARGS="--quick" to try it
 	$(BIN)/python -m benchmarks $(ARGS)
 
-# with whatever python3 holds PyTorch for CUDA, no environment of ours
-gpu-check:  ## On a CUDA machine: parity of the CUDA kernels with PyTorch's operators, then the benchmark
-	@export PYTHONPATH=src:$$PYTHONPATH; $(PYTHON) -m benchmarks.gpu_check; status=$$?; \
-	[ $$status = 2 ] || $(PYTHON) -m benchmarks --device cuda $(ARGS) || status=1; exit $$status
+# with whatever python3 holds PyTorch for CUDA, no environment of ours; docs/benchmarks.md lists the packages it needs
+gpu-check:  ## On a CUDA machine: parity of every mixer with float64, then the benchmark, section by section
+	@export PYTHONPATH=src:.:$$PYTHONPATH; status=0; \
+	$(PYTHON) -m pytest -m gpu -p no:cacheprovider tests/gpu || status=1; \
+	$(PYTHON) -m benchmarks --device cuda --limit 240 $(ARGS) || status=1; exit $$status
 
 lint: $(READY)  ## Check style and types
 	$(BIN)/ruff check .

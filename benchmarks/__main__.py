@@ -5,56 +5,60 @@ import sys
 from pathlib import Path
 
 import torch
+from rich.console import Console
 
-from benchmarks import machine, plot, report
+from benchmarks import machine, report, sections
 from benchmarks.bench import Bench
 from benchmarks.child import ROOT
-from benchmarks.record import Section
 from benchmarks.sections import SECTIONS
 from benchmarks.sizes import CPU, CUDA, QUICK
 from diffmamba.allocator import keep_freed_memory
+from diffmamba.ops import backend
+from diffmamba.reports import show
+
+PARTIAL = "partial"  # the folder of what is not a whole run
+WIDTH = 140  # columns of what is printed into a file
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measures, prints tables, and writes them with a plot."""
+def main(arguments: list[str] | None = None) -> int:
+    """Measures section by section, prints tables and writes them. Returns 1 if a section failed or was not started."""
     parser = _parser()
     options = parser.parse_args(arguments)
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda finds no CUDA device here; --device cpu would do")
+        parser.error("--device cuda finds no CUDA device here; use --device cpu")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     keep_freed_memory()  # as in training; both sides of every ratio profit
-    names = options.only or list(SECTIONS)
     sizes = QUICK if options.quick else CUDA if device.type == "cuda" else CPU
-    bench, load = Bench(device, sizes), machine.load()
-    sections = [SECTIONS[name](bench) for name in SECTIONS if name in names]
-    whole = not options.quick and options.only is None
-    facts = machine.describe(device, load)
+    bench, facts = Bench(device, sizes), machine.describe(device, machine.load())
     if options.quick:
         facts["sizes"] = "tiny, so the numbers mean nothing"
-    _publish(sections, facts, machine.slug(device), options.out if whole else options.out / "partial")
-
-
-def _publish(sections: list[Section], facts: dict[str, str], name: str, directory: Path) -> None:
-    print(report.terminal(sections, facts))
-    picture = plot.draw(sections, facts["device"])
-    contents = {
-        f"{name}.md": report.markdown(sections, facts, f"{name}.png" if picture else None).encode(),
-        f"{name}.json": report.as_json(sections, facts).encode(),
-    }
-    if picture:
-        contents[f"{name}.png"] = picture
-    for path in report.write(directory, contents):
+    name, found = machine.slug(device), []
+    for section in (section for section in SECTIONS if section in (options.only or SECTIONS)):
+        if options.limit is not None and bench.seconds > options.limit:
+            found.append(sections.left_out(section, f"was not started: the limit of {options.limit} s was over"))
+        else:
+            found.append(sections.run(section, bench))
+        report.write(report.document(found, facts, name), options.out / PARTIAL, name)
+    made = report.document(found, facts, name)
+    show(made, Console(width=None if sys.stdout.isatty() else WIDTH))
+    whole = not options.quick and options.only is None and all(section.records for section in found)
+    place = options.out if whole else options.out / PARTIAL
+    for path in [*report.write(made, place, name), *report.write_pictures(made, place)]:
         print(path)
+    if device.type == "cuda" and (reason := backend.missing()):
+        print(f"mamba-ssm's kernels were neither checked nor measured here: {reason}", file=sys.stderr)
+    return int(not all(section.records for section in found))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measures this package against its peers, its variants against each other, and both against "
-        "floors. A full run takes about eight minutes on two CPU cores. Results are written at the end.",
+        "floors. A full run takes about eight minutes on two CPU cores and five on a GPU. What is measured is "
+        f"written after each section, into DIR/{PARTIAL}, and a whole run at its end into DIR.",
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is one, else cpu")
     parser.add_argument("--only", type=_names, metavar="A,B,...", help=f"some sections of: {', '.join(SECTIONS)}")
@@ -64,28 +68,29 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=ROOT / "benchmarks" / "results",
         metavar="DIR",
-        help="where results go, as DEVICE.md, .json and .png; a run that is quick or not whole writes into DIR/partial",
+        help=f"where results go, as DEVICE.md and .json; a run that is quick or not whole writes into DIR/{PARTIAL}",
     )
     parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads; default: as many as PyTorch takes")
+    parser.add_argument("--limit", type=_positive, metavar="SECONDS", help="after these, start no further section")
     return parser
 
 
 def _names(text: str) -> list[str]:
     names = text.split(",")
     if unknown := [name for name in names if name not in SECTIONS]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no section; these are: {', '.join(SECTIONS)}")
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no section; use some of {', '.join(SECTIONS)}")
     return names
 
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of threads; 1 or more would do")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 
 if __name__ == "__main__":
     try:
-        main()
+        sys.exit(main())
     except KeyboardInterrupt:
-        print("interrupted; earlier results are as they were", file=sys.stderr)
+        print("interrupted; the sections that were done are written", file=sys.stderr)
         sys.exit(130)

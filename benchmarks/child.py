@@ -1,55 +1,18 @@
-"""A function of the benchmarks in a process of its own: for peak memory, and for libraries that would disturb others.
+"""A function in a process of its own: for peak memory, and for libraries that would disturb others."""
 
-The child is started as `python -m benchmarks.child MODULE:FUNCTION`, reads the keyword arguments as JSON from standard
-input, and writes what the function returns as JSON to standard output. Whatever is printed goes to standard error.
-"""
-
-import importlib
-import json
-import os
-import subprocess
-import sys
+import multiprocessing
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import diffmamba
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-class ChildError(RuntimeError):
-    """The child failed; why is on standard error."""
-
-
 def call(function: Callable[..., Any], **arguments: Any) -> Any:
-    """What a function of a module returns, called in a fresh process; arguments and result are plain data."""
-    package = Path(diffmamba.__file__).parents[1]
-    path = os.pathsep.join([str(ROOT), str(package), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.child", f"{function.__module__}:{function.__qualname__}"],
-        input=json.dumps(arguments),
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-    )
-    if done.returncode:
-        raise ChildError(f"the process that ran {function.__qualname__} ended with status {done.returncode}")
-    return json.loads(done.stdout)
-
-
-def main() -> None:
-    """The child's side."""
-    module, function = sys.argv[1].split(":")
-    output = os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is not the result
-    result = getattr(importlib.import_module(module), function)(**json.loads(sys.stdin.read()))
-    with os.fdopen(output, "w") as stream:
-        json.dump(result, stream)
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    """What a function returns, or raises, in a fresh process with as many threads as this one has."""
+    fresh, threads = multiprocessing.get_context("spawn"), (torch.get_num_threads(),)
+    with ProcessPoolExecutor(1, fresh, torch.set_num_threads, threads) as executor:
+        return executor.submit(function, **arguments).result()

@@ -8,11 +8,49 @@ call, less what was resident just before. Linux tells the peak of a process as V
 import resource
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
+from benchmarks import child
+from benchmarks.bench import Bench
+from benchmarks.passes import draw, passes, precision
+from benchmarks.timing import Call
+from benchmarks.variants import Scale, language_model, mixer
+
 PAGE = resource.getpagesize()  # the least that can be told from nothing
+WARM_UP_LENGTH = 64
+NETWORK = "network"
+
+
+def peak(bench: Bench, variant: str, scale: Scale, batch: int, length: int, mode: str) -> int:
+    """Bytes at the peak of a variant's pass over what its weights and input take.
+
+    `mode` is one of a mixer's passes, or NETWORK: the forward pass of a language model that keeps what backward needs,
+    as in the paper's table 7. On a CPU it runs in a child process.
+    """
+    bench.tell(f"memory: {variant}, {mode}, batch {batch}, length {length}")
+    case = {"device": bench.device, "variant": variant, "scale": scale, "batch": batch, "length": length, "mode": mode}
+    return of_case(**case) if bench.device.type == "cuda" else child.call(of_case, **case)
+
+
+def of_case(device: torch.device, variant: str, scale: Scale, batch: int, length: int, mode: str) -> int:
+    """One case, in the process that calls it."""
+    module = (language_model if mode == NETWORK else mixer)(variant, scale, device)
+
+    def pass_over(positions: int) -> Call:
+        if mode != NETWORK:
+            return passes(module, draw(batch, positions, module.in_proj.in_features, device=device))[mode]
+        symbols = torch.zeros(batch, positions, dtype=torch.long, device=device)
+        return lambda: _keep_graph(module, symbols)
+
+    return peak_bytes(device, pass_over(length), pass_over(min(length, WARM_UP_LENGTH)))
+
+
+def _keep_graph(network: torch.nn.Module, symbols: torch.Tensor) -> None:
+    with precision(symbols.device):
+        network(symbols)
 
 
 def peak_bytes(device: torch.device, call: Callable[[], object], warm_up: Callable[[], object]) -> int:
@@ -26,18 +64,11 @@ def peak_bytes(device: torch.device, call: Callable[[], object], warm_up: Callab
         call()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    _set_peak_back()
+    with suppress(OSError):  # where the system can, the peak becomes the present size
+        Path("/proc/self/clear_refs").write_text("5")
     before = _peak_resident()
     call()
     return max(_peak_resident() - before, PAGE)
-
-
-def _set_peak_back() -> None:
-    """Makes the peak the present size, where the system can."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
 
 
 def _peak_resident() -> int:
@@ -45,5 +76,4 @@ def _peak_resident() -> int:
         status = Path("/proc/self/status").read_text()
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
     except (OSError, StopIteration):
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from benchmarks.timing import Call
 
-DT_RANGE, A_RANGE = (0.001, 0.1), (-16.0, -1.0)  # what a scan is given by a mixer that was just built
 MODES = ("forward", "forward+backward")
+JUDGED = "forward+backward"  # the mode that targets are for
 
 
 def precision(device: torch.device) -> AbstractContextManager[object]:
@@ -46,14 +46,26 @@ def passes(function: Callable[..., Tensor | Sequence[Tensor]], *inputs: Tensor) 
     return dict(zip(MODES, (forward, forward_backward), strict=True))
 
 
+class Projections(nn.Module):
+    """The projections of a mixer, each of an input of its own: the least that a mixer takes."""
+
+    def __init__(self, mixer: nn.Module):
+        super().__init__()
+        linears = [part for part in mixer.modules() if isinstance(part, nn.Linear)]
+        self.linears = nn.ModuleList(nn.Linear(one.in_features, one.out_features, bias=False) for one in linears)
+
+    def forward(self, *inputs: Tensor) -> list[Tensor]:
+        return [linear(x) for linear, x in zip(self.linears, inputs, strict=True)]
+
+    def passes(self, batch: int, length: int, device: torch.device) -> dict[str, Call]:
+        """Both modes on `batch` sequences."""
+        inputs = [draw(batch, length, linear.in_features, device=device) for linear in self.linears]
+        return passes(self.to(device), *inputs)
+
+
 def draw(*shape: int, device: torch.device | str = "cpu") -> Tensor:
     """An input with gradient."""
     return torch.randn(*shape, device=device).requires_grad_()
-
-
-def uniform(low: float, high: float, *shape: int, device: torch.device | str = "cpu") -> Tensor:
-    """The same, uniform between two bounds."""
-    return torch.empty(shape, device=device).uniform_(low, high).requires_grad_()
 
 
 def off_by(one: Tensor, other: Tensor) -> float:

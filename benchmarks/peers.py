@@ -1,7 +1,6 @@
 """Other people's mixers with the weights of ours. Each builder raises ImportError where its library is missing.
 
-Parameter names are the same everywhere, mamba-ssm's, so weights move by `state_dict`, and before anything is timed both
-sides have to give the same output.
+Parameter names are the same everywhere, mamba-ssm's, so weights move by `state_dict`.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,21 +22,20 @@ class Peer:
 
     name: str
     variant: str  # ours of the same function
-    library: str  # what to install for it
     build: Callable[[Scale], nn.Module]
 
 
 def peers(device: torch.device) -> Iterator[Peer]:
     """Those that run on a device."""
-    yield Peer("transformers Mamba2Mixer", "mamba", "transformers", _transformers_mamba2)
+    yield Peer("transformers Mamba2Mixer", "mamba", _transformers_mamba2)
     if device.type == "cpu":
         name = f"transformers Mamba2Mixer, chunk_size {FAST_CHUNK}"
-        yield Peer(name, "mamba", "transformers", partial(_transformers_mamba2, chunk_size=FAST_CHUNK))
-    yield Peer("transformers MambaMixer", "mamba1", "transformers", _transformers_mamba1)
-    yield Peer("mambapy MambaBlock", "mamba1", "mambapy", _mambapy)
+        yield Peer(name, "mamba", partial(_transformers_mamba2, chunk_size=FAST_CHUNK))
+    yield Peer("transformers MambaMixer", "mamba1", _transformers_mamba1)
+    yield Peer("mambapy MambaBlock", "mamba1", _mambapy)
     if device.type == "cuda":
-        yield Peer("mamba-ssm Mamba2", "mamba", "mamba-ssm", _mamba_ssm_mamba2)
-        yield Peer("mamba-ssm Mamba", "mamba1", "mamba-ssm", _mamba_ssm_mamba1)
+        yield Peer("mamba-ssm Mamba2", "mamba", _mamba_ssm_mamba2)
+        yield Peer("mamba-ssm Mamba", "mamba1", _mamba_ssm_mamba1)
 
 
 def _transformers_mamba2(scale: Scale, **settings: int) -> nn.Module:
@@ -46,18 +44,12 @@ def _transformers_mamba2(scale: Scale, **settings: int) -> nn.Module:
 
     logging.set_verbosity_error()  # it says once for each kernel that it does without
     config = Mamba2Config(
+        **_transformers_sizes(scale, scale.d_state),
+        **settings,
         num_heads=EXPAND * scale.d_model // scale.headdim,
         head_dim=scale.headdim,
-        hidden_size=scale.d_model,
-        state_size=scale.d_state,
-        num_hidden_layers=1,
-        expand=EXPAND,
         n_groups=1,
-        conv_kernel=D_CONV,
-        use_bias=False,
-        use_conv_bias=True,
         time_step_limit=(0.0, float("inf")),
-        **settings,
     )
     return Mamba2Mixer(config, layer_idx=0)
 
@@ -67,16 +59,12 @@ def _transformers_mamba1(scale: Scale) -> nn.Module:
     from transformers.models.mamba.modeling_mamba import MambaMixer
 
     logging.set_verbosity_error()
-    config = MambaConfig(
-        hidden_size=scale.d_model,
-        state_size=D_STATE_1,
-        num_hidden_layers=1,
-        expand=EXPAND,
-        conv_kernel=D_CONV,
-        use_bias=False,
-        use_conv_bias=True,
-    )
-    return MambaMixer(config, layer_idx=0)
+    return MambaMixer(MambaConfig(**_transformers_sizes(scale, D_STATE_1)), layer_idx=0)
+
+
+def _transformers_sizes(scale: Scale, states: int) -> dict[str, int]:
+    sizes = {"hidden_size": scale.d_model, "state_size": states, "num_hidden_layers": 1, "expand": EXPAND}
+    return sizes | {"conv_kernel": D_CONV, "use_bias": False, "use_conv_bias": True}
 
 
 def _mambapy(scale: Scale) -> nn.Module:

@@ -1,9 +1,12 @@
 """What the sections hand over: ratios with what they were made of, and the targets they are judged by."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks.timing import Spread
+
+UNITS = {"ms": 1e3, "µs": 1e6, "kB": 1e-3, "MB": 1e-6, "symbols/s": 1}  # per second or byte
 
 
 @dataclass(frozen=True)
@@ -25,19 +28,12 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Floor:
-    """The best that our side could be, in the unit of the record, and what that is."""
-
-    ours: float
-    what: str
-
-
-@dataclass(frozen=True)
 class Record:
     """One ratio.
 
-    `ours` and `other` are medians in `unit`; `ratio` is the median of the ratios of the single rounds, so it need not
-    be the ratio of the medians. `ratio_is` says which way round it is taken.
+    `ours` and `other` are medians in `unit`, `floor` the best that ours could be. `ratio` is ours / other, or where
+    `faster` other / ours: the median of the ratios of the single rounds, which need not be the ratio of the medians.
+    `at` are the coordinates of the case, for the pictures and for programs.
     """
 
     section: str
@@ -46,11 +42,11 @@ class Record:
     other: float
     unit: str
     ratio: Spread
-    ratio_is: str  # "other / ours" or "ours / other"
-    target: Target | None = None
-    floor: Floor | None = None
-    published: float | None = None  # the same ratio in the paper
-    at: dict[str, Any] = field(default_factory=dict)  # the coordinates of the case, for the plot and for programs
+    faster: bool
+    target: Target | None
+    floor: float | None
+    published: float | None  # the same ratio in the paper
+    at: dict[str, Any]
 
     @property
     def reached(self) -> bool | None:
@@ -62,38 +58,20 @@ class Record:
         """What the ratio would be with our side at its floor."""
         if self.floor is None:
             return None
-        return self.other / self.floor.ours if self.ratio_is == "other / ours" else self.floor.ours / self.other
+        return self.other / self.floor if self.faster else self.floor / self.other
 
     def as_dict(self) -> dict[str, Any]:
         """The record in the JSON file."""
         return {
-            "section": self.section,
-            "name": self.name,
-            "ours": self.ours,
-            "other": self.other,
-            "unit": self.unit,
+            **{key: value for key, value in vars(self).items() if key not in ("ratio", "faster")},
             "ratio": self.ratio.median,
-            "ratio_is": self.ratio_is,
+            "ratio_is": "other / ours" if self.faster else "ours / other",
             "spread": [self.ratio.low, self.ratio.high],
             "rounds": self.ratio.rounds,
-            "target": None if self.target is None else {"least": self.target.least, "most": self.target.most},
+            "target": self.target and asdict(self.target),
             "reached": self.reached,
-            "floor": None if self.floor is None else {**asdict(self.floor), "ratio": self.at_floor},
-            "published": self.published,
-            "at": self.at,
+            "floor": self.floor and {"ours": self.floor, "ratio": self.at_floor},
         }
-
-
-def from_dict(content: dict[str, Any]) -> Record:
-    """The inverse of `Record.as_dict`, for records that a child process measured."""
-    low, high = content["spread"]
-    target, floor = content["target"], content["floor"]
-    return Record(
-        ratio=Spread(content["ratio"], low, high, content["rounds"]),
-        target=None if target is None else Target(**target),
-        floor=None if floor is None else Floor(floor["ours"], floor["what"]),
-        **{key: content[key] for key in ("section", "name", "ours", "other", "unit", "ratio_is", "published", "at")},
-    )
 
 
 @dataclass
@@ -105,3 +83,23 @@ class Section:
     text: str
     records: list[Record] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def add(
+        self,
+        name: str,
+        ours: Iterable[float],
+        other: Iterable[float],
+        *,
+        unit: str = "ms",
+        faster: bool = False,
+        target: Target | None = None,
+        floor: float | None = None,
+        published: float | None = None,
+        **at: Any,
+    ) -> None:
+        """Appends the record of a comparison: what both sides took, and the floor, in seconds or bytes."""
+        ours, other = ([value * UNITS[unit] for value in side] for side in (ours, other))
+        middles = (Spread.of(side).median for side in (ours, other))
+        ratio = Spread.of_ratios(other, ours) if faster else Spread.of_ratios(ours, other)
+        least = None if floor is None else floor * UNITS[unit]
+        self.records.append(Record(self.name, name, *middles, unit, ratio, faster, target, least, published, at))

@@ -7,62 +7,74 @@ Mamba-2, and that of the whole block which rests on it, would take minutes at th
 """
 
 import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from benchmarks.child import ROOT
-from benchmarks.passes import A_RANGE, DT_RANGE, draw, uniform
-from benchmarks.variants import D_STATE_1, Scale, mixer
+from benchmarks.passes import draw, off_by, passes
+from benchmarks.timing import Clock, Patience
+from benchmarks.variants import D_STATE_1
 from diffmamba.ops import selective_scan, ssd
 
 DIRECTORY = Path(os.environ.get("DIFFMAMBA_REFERENCE", ROOT / ".reference"))
+DT_RANGE, A_RANGE = (0.001, 0.1), (-16.0, -1.0)  # what a mixer that was just built gives to a scan
 CHUNK = 256  # what mamba-ssm's layers take
 SHORT = 128  # of selective_scan_ref, whose backward takes time with the square of the length: a minute at 512
 
 Function = Callable[..., Tensor]
-Pair = tuple[str, Function, Function, tuple[Tensor, ...]]
 
 
-def pairs(scale: Scale, batch: int, length: int) -> Iterator[Pair]:
-    """Name, our function, theirs, and inputs for both."""
+def measure(
+    batch: int, length: int, heads: int, headdim: int, d_state: int, patience: Patience
+) -> dict[str, tuple[float, dict[str, dict[str, list[float]]]]]:
+    """By reference: how far it is off ours, and the seconds of both by mode and round. In a child process."""
     their_scan, their_ssd = _import()
-    block = mixer("mamba", scale)
-    chunk = min(CHUNK, length)
-    yield (
-        "ssd_chunk_scan_combined_ref",
-        lambda *inputs: ssd(*inputs)[0],
-        lambda *inputs: their_ssd.ssd_chunk_scan_combined_ref(*inputs[:5], chunk, D=inputs[5]),
-        (
-            draw(batch, length, block.heads, scale.headdim),
-            uniform(*DT_RANGE, batch, length, block.heads),
-            uniform(*A_RANGE, block.heads),
-            draw(batch, length, 1, scale.d_state),
-            draw(batch, length, 1, scale.d_state),
-            draw(block.heads),
+    clock, chunk, short = Clock(torch.device("cpu")), min(CHUNK, length), min(length, SHORT)
+    references: dict[str, tuple[Function, Function, list[Tensor]]] = {
+        "ssd_chunk_scan_combined_ref": (
+            lambda *inputs: ssd(*inputs)[0],
+            lambda *inputs: their_ssd.ssd_chunk_scan_combined_ref(*inputs[:5], chunk, D=inputs[5]),
+            _inputs(batch, length, (heads, headdim), heads, (heads,), d_state),
         ),
-    )
-    inner, length = block.d_inner, min(length, SHORT)
-    yield (
-        f"selective_scan_ref, length {length}",
-        lambda *inputs: selective_scan(*inputs)[0],
-        partial(_selective_scan, their_scan.selective_scan_ref),
-        (
-            draw(batch, length, inner),
-            uniform(*DT_RANGE, batch, length, inner),
-            uniform(*A_RANGE, inner, D_STATE_1),
-            draw(batch, length, 1, D_STATE_1),
-            draw(batch, length, 1, D_STATE_1),
-            draw(inner),
+        f"selective_scan_ref, length {short}": (
+            lambda *inputs: selective_scan(*inputs)[0],
+            lambda *inputs: _selective_scan(their_scan.selective_scan_ref, *inputs),
+            _inputs(batch, short, (heads * headdim,), heads * headdim, (heads * headdim, D_STATE_1), D_STATE_1),
         ),
-    )
+    }
+    found = {}
+    for name, (ours, theirs, inputs) in references.items():
+        with torch.no_grad():
+            difference = off_by(ours(*inputs), theirs(*inputs))
+        sides = {"ours": passes(ours, *inputs), "other": passes(theirs, *inputs)}
+        found[name] = (
+            difference,
+            {
+                mode: clock.compare({side: calls[mode] for side, calls in sides.items()}, patience)
+                for mode in sides["ours"]
+            },
+        )
+    return found
+
+
+def _inputs(
+    batch: int, length: int, x: tuple[int, ...], steps: int, decays: tuple[int, ...], d_state: int
+) -> list[Tensor]:
+    """x, Δ, A, B, C, D of a scan, by the shapes of x, Δ and A beyond batch and length."""
+    states = [draw(batch, length, 1, d_state) for _ in "BC"]
+    dt, decay = _uniform(DT_RANGE, batch, length, steps), _uniform(A_RANGE, *decays)
+    return [draw(batch, length, *x), dt, decay, *states, draw(steps)]
+
+
+def _uniform(bounds: tuple[float, float], *shape: int) -> Tensor:
+    return torch.empty(shape).uniform_(*bounds).requires_grad_()
 
 
 def _selective_scan(reference: Function, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
@@ -76,9 +88,8 @@ def _import() -> tuple[ModuleType, ModuleType]:
     sys.path.insert(0, str(DIRECTORY))
     package = ModuleType("mamba_ssm")  # whose own __init__ would import all its models
     package.__path__ = [str(DIRECTORY / "mamba_ssm")]
-    sys.modules["mamba_ssm"] = package
-    stand_ins = dict(_stand_ins())
-    sys.modules.update(stand_ins)
+    stand_ins = {module.__name__: module for module in _stand_ins()}
+    sys.modules.update(stand_ins, mamba_ssm=package)
     scan = importlib.import_module("mamba_ssm.ops.selective_scan_interface")
     ssd = importlib.import_module("mamba_ssm.ops.triton.ssd_combined")
     for name in stand_ins:
@@ -86,25 +97,23 @@ def _import() -> tuple[ModuleType, ModuleType]:
     return scan, ssd
 
 
-def _stand_ins() -> Iterator[tuple[str, ModuleType]]:
+def _stand_ins() -> Iterator[ModuleType]:
     """Modules for what only kernels need: enough of each to import the files that define kernels and references."""
 
-    def module(name: str, **contents: Any) -> tuple[str, ModuleType]:
+    def module(name: str, **contents: Any) -> ModuleType:
         made = ModuleType(name)
         vars(made).update(contents)
-        return name, made
+        return made
 
     yield module("selective_scan_cuda")
     yield module("causal_conv1d.cpp_functions", __getattr__=lambda name: None)
-    if importlib.util.find_spec("triton") is None:
-        _, language = module("triton.language", constexpr=None)
-        yield "triton.language", language
-        yield module(
-            "triton",
-            __version__="3.5.0",
-            language=language,
-            jit=lambda kernel: kernel,
-            heuristics=lambda values: lambda kernel: kernel,
-            autotune=lambda configs, key: lambda kernel: SimpleNamespace(configs=configs),
-            Config=lambda kwargs, num_warps=0, **_: SimpleNamespace(kwargs=kwargs, num_warps=num_warps),
-        )
+    yield (language := module("triton.language", constexpr=None))
+    yield module(
+        "triton",
+        __version__="3.5.0",
+        language=language,
+        jit=lambda kernel: kernel,
+        heuristics=lambda values: lambda kernel: kernel,
+        autotune=lambda configs, key: lambda kernel: SimpleNamespace(configs=configs),
+        Config=lambda kwargs, num_warps=0, **_: SimpleNamespace(kwargs=kwargs, num_warps=num_warps),
+    )

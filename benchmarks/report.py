@@ -1,53 +1,52 @@
-"""The sections as text for a terminal, as Markdown, and as JSON."""
+"""The sections as one document: what was reached, a table for each section, and the ratios as a picture."""
 
-import json
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from textwrap import wrap
-from typing import Any
 
+from benchmarks.charts import chart
 from benchmarks.record import Record, Section
+from diffmamba.document import Block, Bullets, Chart, Document, Facts, Grid, Paragraph
+from diffmamba.document import Section as Part
+from diffmamba.reports import pictures, render
 
-WIDTH = 118
 LEGEND = (
     "ours and the other side are medians over the rounds. ratio is the median of the ratios of the rounds, with their "
-    "quartiles in brackets, and × where it says how many times faster ours is. floor is the best that ours could be, "
-    "and in brackets what the ratio would then be."
+    "quartiles in brackets, and × where it says how many times faster ours is. floor is the least that ours could "
+    "take, and in brackets what the ratio would then be."
 )
+MISSED = "MISSED"
 
 
-def headers(section: Section) -> list[str]:
-    """The columns that a section needs."""
-    optional = {"published": any(record.published is not None for record in section.records)}
-    optional["floor"] = any(record.floor is not None for record in section.records)
-    optional["target"] = any(record.target is not None for record in section.records)
-    return ["", "ours", "other", "ratio", *(name for name in ("published", "floor", "target") if optional[name])]
-
-
-def cells(record: Record, columns: Sequence[str]) -> list[str]:
-    """A record's row under some columns."""
-    times = "×" if record.ratio_is == "other / ours" else ""
-    low, high = number(record.ratio.low), number(record.ratio.high)
-    texts = {
-        "": record.name,
-        "ours": f"{number(record.ours)} {record.unit}",
-        "other": number(record.other),
-        "ratio": number(record.ratio.median) + times + (f" [{low} {high}]" if record.ratio.rounds > 1 else ""),
-        "published": "" if record.published is None else number(record.published),
-        "floor": "" if record.floor is None else f"{number(record.floor.ours)} ({number(record.at_floor)}{times})",
-        "target": "" if record.target is None else f"{record.target} {'reached' if record.reached else 'MISSED'}",
+def document(sections: Sequence[Section], machine: Mapping[str, str], name: str) -> Document:
+    """The whole report; `name` is the stem of its files."""
+    summary, *missed = verdict(sections)
+    picture = chart(sections, machine["device"], name)
+    blocks: list[Block] = [
+        Facts(dict(machine)),
+        Paragraph(LEGEND, "note"),
+        Paragraph(summary, "strong"),
+        *([Bullets(tuple(missed), "warning")] if missed else []),
+        *([picture] if picture else []),
+        *(Part(section.title, tuple(_blocks(section))) for section in sections),
+    ]
+    data = {
+        "machine": dict(machine),
+        "verdict": [summary, *missed],
+        "sections": [{key: vars(one)[key] for key in ("name", "title", "text", "notes")} for one in sections],
+        "records": [record.as_dict() for section in sections for record in section.records],
     }
-    return [texts[column] for column in columns]
+    return Document(f"Benchmarks: {machine['device']}", tuple(blocks), data)
 
 
-def number(value: float | None) -> str:
-    """Three digits, no exponent, thousands separated."""
-    if value is None:
-        return ""
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if abs(value) < 0.9995 else f"{value:.2f}" if abs(value) < 9.995 else f"{value:.1f}"
+def write(made: Document, directory: Path, name: str) -> list[Path]:
+    """Writes NAME.json and NAME.md; returns their paths."""
+    return render.put({f"{name}.json": render.json(made), f"{name}.md": render.markdown(made)}, directory)
+
+
+def write_pictures(made: Document, directory: Path) -> list[Path]:
+    """Draws the charts of a document, each into a PNG of its name; returns their paths."""
+    charts = [block for block in made.blocks if isinstance(block, Chart)]
+    return render.put({f"{one.name}.png": pictures.drawn(one, ["png"])["png"] for one in charts}, directory)
 
 
 def verdict(sections: Sequence[Section]) -> list[str]:
@@ -62,70 +61,37 @@ def verdict(sections: Sequence[Section]) -> list[str]:
     ]
 
 
-def terminal(sections: Sequence[Section], machine: dict[str, str]) -> str:
-    """All tables as plain text."""
-    lines = [f"{name}: {value}" for name, value in machine.items()] + ["", *wrap(LEGEND, WIDTH)]
-    for section in sections:
-        lines += ["", section.title.upper(), *wrap(section.text, WIDTH), ""]
-        if section.records:
-            lines += _aligned([headers(section), *(cells(record, headers(section)) for record in section.records)])
-        lines += [line for note in section.notes for line in wrap(note, WIDTH)]
-    summary, *missed = verdict(sections)
-    return "\n".join([*lines, "", summary, *(f"- {line}" for line in missed)]) + "\n"
+def number(value: float | None) -> str:
+    """Three digits, no exponent, thousands separated."""
+    if value is None:
+        return ""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) < 0.9995 else f"{value:.2f}" if abs(value) < 9.995 else f"{value:.1f}"
 
 
-def markdown(sections: Sequence[Section], machine: dict[str, str], plot: str | None) -> str:
-    """The same as a page."""
-    lines = [f"# Benchmarks: {machine['device']}", "", *(f"- {name}: {value}" for name, value in machine.items()), ""]
-    summary, *missed = verdict(sections)
-    lines += [LEGEND, "", f"**{summary}**", "", *(f"- {line}" for line in missed)]
-    if plot is not None:
-        lines += ["", f"![The ratios of this page as pictures]({plot})"]
-    for section in sections:
-        lines += ["", f"## {section.title}", "", section.text, ""]
-        if section.records:
-            columns = headers(section)
-            rows = [columns, ["---", *["---:"] * (len(columns) - 1)]]
-            rows += [cells(record, columns) for record in section.records]
-            lines += ["| " + " | ".join(row) + " |" for row in rows]
-        lines += [line for note in section.notes for line in ("", note)]
-    return "\n".join(lines) + "\n"
+def _blocks(section: Section) -> Iterable[Block]:
+    if section.text:
+        yield Paragraph(section.text)
+    if section.records:
+        rows = [_cells(record) for record in section.records]
+        optional = [column for column in ("published", "floor", "target") if any(row[column] for row in rows)]
+        columns = ["", "ours", "other", "ratio", *optional]
+        yield Grid.of(columns, [[row[column] for column in columns] for row in rows])
+    for note in section.notes:
+        yield Paragraph(note, "note")
 
 
-def as_json(sections: Sequence[Section], machine: dict[str, str]) -> str:
-    """One record per ratio, and what is needed to judge them."""
-    content: dict[str, Any] = {
-        "machine": machine,
-        "verdict": verdict(sections),
-        "sections": [
-            {"name": section.name, "title": section.title, "text": section.text, "notes": section.notes}
-            for section in sections
-        ],
-        "records": [record.as_dict() for section in sections for record in section.records],
+def _cells(record: Record) -> dict[str, str]:
+    """A record's row, by column."""
+    times = "×" if record.faster else ""
+    spread = f" [{number(record.ratio.low)} {number(record.ratio.high)}]" if record.ratio.rounds > 1 else ""
+    return {
+        "": record.name,
+        "ours": f"{number(record.ours)} {record.unit}",
+        "other": number(record.other),
+        "ratio": f"{number(record.ratio.median)}{times}{spread}",
+        "published": number(record.published),
+        "floor": "" if record.floor is None else f"{number(record.floor)} ({number(record.at_floor)}{times})",
+        "target": "" if record.target is None else f"{record.target} {'reached' if record.reached else MISSED}",
     }
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def write(directory: Path, contents: dict[str, bytes]) -> list[Path]:
-    """Replaces files in one step each, so that a run that is broken off leaves the earlier ones whole."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, content in contents.items():
-        part = directory / f".{name}.{os.getpid()}.part"
-        try:
-            part.write_bytes(content)
-            part.replace(directory / name)
-        finally:
-            part.unlink(missing_ok=True)
-    return [directory / name for name in contents]
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            text.ljust(width) if place == 0 else text.rjust(width)
-            for place, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]

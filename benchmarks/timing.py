@@ -2,8 +2,7 @@
 
 What is compared runs in turns, round by round, each round in the opposite order of the one before. A ratio is taken
 within a round, where both sides met the same machine, and the median over the rounds is reported with its quartiles.
-What
-slows the whole machine for a while slows both sides, and a round that was disturbed on one side only is outvoted.
+What slows the whole machine for a while slows both sides, and a round that was disturbed on one side only is outvoted.
 """
 
 import math
@@ -11,9 +10,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from statistics import median
 from typing import TypeVar
 
+import numpy as np
 import torch
 
 Call = Callable[[], object]
@@ -22,15 +21,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a comparison may take: a round more while `seconds` are not over and there are fewer than `most`, but at
-    least `least` rounds unless these alone take longer than `ceiling` seconds, and never fewer than one."""
+    """How long a comparison may take.
+
+    There is another round while `seconds` are not over and there are fewer than `most`. There are at least `least`
+    rounds, unless these alone take longer than `ceiling` seconds, and always one.
+    """
 
     seconds: float
     least: int
     most: int
     ceiling: float
     sample: float  # seconds that one measurement should last at least; short calls are repeated that often
-    long: float  # seconds from which a call's first run counts at once, as there is no start-up worth leaving out
+    long: float = 3  # seconds from which a call's first run counts at once, as there is no start-up worth leaving out
 
 
 @dataclass(frozen=True)
@@ -44,20 +46,12 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        ordered = sorted(values)
-        return cls(median(ordered), _quantile(ordered, 0.25), _quantile(ordered, 0.75), len(ordered))
+        low, middle, high = np.percentile(values, [25, 50, 75]).tolist()
+        return cls(middle, low, high, len(values))
 
     @classmethod
     def of_ratios(cls, numerators: Sequence[float], denominators: Sequence[float]) -> "Spread":
         return cls.of([one / other for one, other in zip(numerators, denominators, strict=True)])
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    """Linear between neighbours, as numpy does it."""
-    place = share * (len(ordered) - 1)
-    below = math.floor(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
 
 
 @dataclass(frozen=True)
@@ -78,36 +72,19 @@ class Clock:
             call()
         return (self.now() - start) / calls
 
-    def compare(
-        self, cases: Mapping[str, Call], patience: Patience, beside: Mapping[str, Call] | None = None
-    ) -> dict[str, list[float]]:
-        """Seconds per call of each case, one number per round; what is `beside` is called just once a round."""
+    def compare(self, cases: Mapping[str, Call], patience: Patience) -> dict[str, list[float]]:
+        """Seconds per call of each case, one number per round."""
         start = time.perf_counter()
-        samplers: dict[str, Callable[[], float]] = {}
-        for name, call in cases.items():
-            first = self.seconds(call)  # loads libraries and kernels, fills caches
-            if first > patience.long:
-                samplers[name] = _FirstThen(first, call, self)
-                continue
-            once = first if first > patience.sample else self.seconds(call)
-            calls = max(1, math.ceil(patience.sample / max(once, 1e-7)))
-            samplers[name] = partial(self.seconds, call, calls)
-        for name, call in (beside or {}).items():
-            call()
-            samplers[name] = partial(self.seconds, call)
-        return rounds(samplers, patience, start)
+        return rounds({name: self._sampler(call, patience) for name, call in cases.items()}, patience, start)
 
-
-class _FirstThen:
-    """A sampler that returns a measurement made already, and measures anew from then on."""
-
-    def __init__(self, first: float, call: Call, clock: Clock):
-        self.first: float | None = first
-        self.call, self.clock = call, clock
-
-    def __call__(self) -> float:
-        first, self.first = self.first, None
-        return self.clock.seconds(self.call) if first is None else first
+    def _sampler(self, call: Call, patience: Patience) -> Callable[[], float]:
+        """What measures a call. The first run loads libraries and kernels and fills caches; a long one counts."""
+        first = self.seconds(call)
+        if first > patience.long:
+            earlier = [first]
+            return lambda: earlier.pop() if earlier else self.seconds(call)
+        once = first if first > patience.sample else self.seconds(call)
+        return partial(self.seconds, call, max(1, math.ceil(patience.sample / max(once, 1e-7))))
 
 
 def rounds(

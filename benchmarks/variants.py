@@ -1,18 +1,35 @@
-"""The models of `conf/model`, built without Hydra. A test compares each with what `conf/` composes.
+"""The models that are measured: those of `conf/model`, composed at given sizes.
 
-`mamba1` and `diff_mamba1` are `mamba` and `diff_mamba` with `model.ssm=mamba1`.
-
-A variant is what the backbone needs: the width, and the mixers to take in turn.
+Hydra is imported where a model is composed and nowhere else, so that the other parts need only PyTorch. `mamba1` and
+`diff_mamba1` are `mamba` and `diff_mamba` with `model.ssm=mamba1`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
-from diffmamba.mixers import Attention, Difference, Mamba1, Mamba2, MapDifference, Mixer, OneMap, Single
-from diffmamba.models import Backbone, LanguageModel
+import torch
+from torch import nn
 
-D_STATE_1 = 16  # of Mamba-1, in all of its published models
+from diffmamba.mixers import Mixer
+from diffmamba.models import LanguageModel
+
+D_STATE_1 = 16  # states of Mamba-1, in all of its published models
+VARIANTS = {
+    "mamba": ("model=mamba",),
+    "mamba_grouped": ("model=mamba_grouped",),
+    "diff_mamba": ("model=diff_mamba",),
+    "diff_mamba_additive": ("model=diff_mamba_additive",),
+    "diff_mamba_hybrid": ("model=diff_mamba_hybrid",),
+    "diff_s6": ("model=diff_s6",),
+    "naive_diff": ("model=naive_diff",),
+    "mamba1": ("model=mamba", "model.ssm=mamba1"),
+    "diff_mamba1": ("model=diff_mamba", "model.ssm=mamba1"),
+    "transformer": ("model=transformer",),
+    "diff_transformer": ("model=diff_transformer",),
+}
+"""The settings of each variant."""
 
 
 @dataclass(frozen=True)
@@ -28,90 +45,36 @@ class Scale:
     vocabulary: int = 27
 
 
-@dataclass(frozen=True)
-class Variant:
-    """Width and mixers of a network."""
-
-    d_model: int
-    mixers: tuple[Callable[..., Mixer], ...]
-
-
-def _mamba(scale: Scale) -> Variant:
-    return Variant(scale.d_model, (_vanilla(scale),))
-
-
-def _mamba_grouped(scale: Scale) -> Variant:
-    return Variant(scale.d_model, (_vanilla(replace(scale, headdim=scale.headdim // 2), groups=2),))
-
-
-def _diff_mamba(scale: Scale, sign: int = -1) -> Variant:
-    return Variant(scale.d_model, (_differential(scale, sign),))
-
-
-def _diff_mamba_hybrid(scale: Scale) -> Variant:
-    return Variant(scale.d_model, (_differential(scale), _vanilla(scale)))
-
-
-def _diff_s6(scale: Scale, outer_norm: bool = True) -> Variant:
-    """27/32 as wide, which is how parameters match (table 5)."""
-    combine = partial(Difference, scope="ssm", outer_norm=outer_norm)
-    mixer = partial(Mamba2, headdim=scale.headdim * 27 // 32, d_state=scale.d_state, combine=combine)
-    return Variant(scale.d_model * 27 // 32, (mixer,))
-
-
-def _attention(scale: Scale, combine: Callable[..., object]) -> Variant:
-    """Heads together 3/2 as wide as the model, which is how parameters match."""
-    inner = scale.d_model * 3 // 2
-    return Variant(scale.d_model, (partial(Attention, headdim=scale.headdim, inner=inner, combine=combine),))
-
-
-def _vanilla(scale: Scale, groups: int = 1) -> Callable[..., Mixer]:
-    return partial(Mamba2, headdim=scale.headdim, d_state=scale.d_state, groups=groups, combine=Single)
-
-
-def _differential(scale: Scale, sign: int = -1) -> Callable[..., Mixer]:
-    """Two branches of expand 1 and half the head dimension."""
-    combine = partial(Difference, scope="block", sign=sign)
-    return partial(Mamba2, headdim=scale.headdim // 2, d_state=scale.d_state, expand=1, combine=combine)
-
-
-def _mamba1(scale: Scale) -> Variant:
-    return Variant(scale.d_model, (partial(Mamba1, d_state=D_STATE_1),))
-
-
-def _diff_mamba1(scale: Scale) -> Variant:
-    combine = partial(Difference, scope="block")
-    return Variant(scale.d_model, (partial(Mamba1, d_state=D_STATE_1, expand=1, combine=combine),))
-
-
-VARIANTS: dict[str, Callable[[Scale], Variant]] = {
-    "mamba": _mamba,
-    "mamba_grouped": _mamba_grouped,
-    "diff_mamba": _diff_mamba,
-    "diff_mamba_additive": partial(_diff_mamba, sign=1),
-    "diff_mamba_hybrid": _diff_mamba_hybrid,
-    "diff_s6": _diff_s6,
-    "naive_diff": partial(_diff_s6, outer_norm=False),
-    "mamba1": _mamba1,
-    "diff_mamba1": _diff_mamba1,
-    "transformer": partial(_attention, combine=OneMap),
-    "diff_transformer": partial(_attention, combine=MapDifference),
-}
-
-
-def mixer(name: str, scale: Scale, depth: int = 2) -> Mixer:
+def mixer(name: str, scale: Scale, device: torch.device | str = "cpu", depth: int = 2) -> Mixer:
     """The variant's mixer by itself; of the hybrid, the differential one."""
-    variant = VARIANTS[name](scale)
-    return variant.mixers[0](d_model=variant.d_model, depth=depth)
+    model = _composed(name, scale)
+    with torch.device(device):
+        return _built(model["mixers"][0])(d_model=model["d_model"], depth=depth)
 
 
-def language_model(name: str, scale: Scale) -> LanguageModel:
+def language_model(name: str, scale: Scale, device: torch.device | str = "cpu") -> LanguageModel:
     """The variant as a whole network, without dropout."""
-    variant = VARIANTS[name](scale)
-    backbone = Backbone(variant.d_model, scale.n_layers, variant.mixers, scale.layer, scale.residual)
-    return LanguageModel(scale.vocabulary, backbone, variant.d_model)
+    network = _built(_composed(name, scale)["network"])
+    with torch.device(device):
+        return network(scale.vocabulary)
 
 
-def parameters(module: Mixer | LanguageModel) -> int:
+def parameters(module: nn.Module) -> int:
     """How many numbers are learned."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+@cache
+def _composed(name: str, scale: Scale) -> dict[str, Any]:
+    """The resolved `model` configuration of a variant."""
+    from diffmamba.configuration import composed
+
+    words = [f"scale.{key}={getattr(scale, key)}" for key in ("d_model", "headdim", "d_state", "n_layers")]
+    words += [f"model.layer=[{','.join(scale.layer)}]", f"model.residual={scale.residual}", "model.dropout=0"]
+    return composed([*VARIANTS[name], *words, "model/embedding=full"])["model"]
+
+
+def _built(node: dict[str, Any]) -> Callable[..., Any]:
+    from hydra.utils import instantiate
+
+    return instantiate(node)

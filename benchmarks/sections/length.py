@@ -2,13 +2,10 @@
 
 import torch
 
-from benchmarks import footprint
-from benchmarks.bench import Bench, ratio
-from benchmarks.floors import Counter, Gauge, seconds
-from benchmarks.passes import MODES, draw, passes
+from benchmarks import memory
+from benchmarks.bench import Bench
+from benchmarks.passes import MODES, passes
 from benchmarks.record import Section
-from benchmarks.targets import target
-from benchmarks.variants import mixer
 
 TEXT = (
     "One mixer on a single sequence: time per position relative to a sequence of {base:,}, and peak memory per "
@@ -24,15 +21,13 @@ def run(bench: Bench) -> Section:
     sizes = bench.sizes
     base = sizes.lengths[1]
     section = Section("length", "Length", TEXT.format(base=base, least=sizes.memory_lengths[0], tokens=sizes.tokens))
-    gauge = bench.gauge(mixer("mamba", sizes.mixer), 1, base)
     for variant in (*LINEAR, ATTENTION):
-        short = [length for length in sizes.lengths if length <= sizes.attention_up_to]
+        longest = sizes.attention_up_to if variant == ATTENTION else sizes.lengths[-1]
         for mode in MODES:
-            batches = dict.fromkeys(short if variant == ATTENTION else sizes.lengths, 1)
-            _time(bench, section, variant, mode, batches, gauge)
+            _time(bench, section, variant, mode, {length: 1 for length in sizes.lengths if length <= longest})
     for mode in MODES:
         batches = {length: sizes.tokens // length for length in (base, sizes.lengths[-1])}
-        _time(bench, section, "diff_mamba", mode, batches, gauge, f"at {sizes.tokens:,} positions a call")
+        _time(bench, section, "diff_mamba", mode, batches, f"at {sizes.tokens:,} positions a call")
     for variant, mode in sizes.memory_of:
         try:
             _memory(bench, section, variant, mode)
@@ -41,40 +36,20 @@ def run(bench: Bench) -> Section:
     return section
 
 
-def _time(
-    bench: Bench, section: Section, variant: str, mode: str, batches: dict[int, int], gauge: Gauge, aside: str = ""
-) -> None:
+def _time(bench: Bench, section: Section, variant: str, mode: str, batches: dict[int, int], aside: str = "") -> None:
     """Microseconds per position at each length, with so many sequences of it in one call."""
-    sizes = bench.sizes
-    base = sizes.lengths[1]
-    module = mixer(variant, sizes.mixer).to(bench.device)
-    cases = {
-        str(length): passes(module, draw(batch, length, sizes.mixer.d_model, device=bench.device))[mode]
-        for length, batch in batches.items()
-    }
-    what = f"length: {variant}, {mode} {aside}".rstrip()
-    taken = bench.compare(what, bench.fitting(section, what, cases), gauge)
+    base = bench.sizes.lengths[1]
+    module = bench.mixer(variant)
+    cases = {str(length): passes(module, bench.input(batch, length))[mode] for length, batch in batches.items()}
+    taken = bench.compare(f"length: {variant}, {mode} {aside}".rstrip(), cases)
     per_token = {
-        length: [s / (length * batch) for s in taken[str(length)]]
-        for length, batch in batches.items()
-        if str(length) in taken
+        length: [seconds / (length * batch) for seconds in taken[str(length)]] for length, batch in batches.items()
     }
-    for length in (length for length in per_token if length != base):
-        counter = Counter(batches[length], length, mode != "forward", bench.device)
-        judged = variant != ATTENTION and length > base
-        ratio(
-            section,
-            f"{variant}, {mode}, {length:,} ÷ {base:,} {aside}".rstrip(),
-            per_token[length],
-            per_token[base],
-            unit="µs",
-            target=target(bench.device, "time per token") if judged else None,
-            floor=(
-                seconds(counter.mixer(module), gauge.rates(taken)) / counter.tokens,
-                "arithmetic and memory of the parts",
-            ),
-            at={"variant": variant, "mode": mode, "length": length, "base": base, "batch": batches[length]},
-        )
+    for length in (length for length in batches if length != base):
+        name = f"{variant}, {mode}, {length:,} ÷ {base:,} {aside}".rstrip()
+        aim = bench.target("time per token") if variant != ATTENTION and length > base else None
+        at = {"variant": variant, "mode": mode, "length": length, "base": base, "batch": batches[length], "aside": aside}
+        section.add(name, per_token[length], per_token[base], unit="µs", target=aim, **at)
 
 
 def _memory(bench: Bench, section: Section, variant: str, mode: str) -> None:
@@ -82,16 +57,9 @@ def _memory(bench: Bench, section: Section, variant: str, mode: str) -> None:
     sizes = bench.sizes
     base, *longer = sizes.memory_lengths
     per_token = {
-        length: footprint.mixer_peak(bench, variant, sizes.mixer, 1, length, mode) / length
-        for length in sizes.memory_lengths
+        length: memory.peak(bench, variant, sizes.mixer, 1, length, mode) / length for length in sizes.memory_lengths
     }
     for length in longer:
-        ratio(
-            section,
-            f"{variant}, memory of {mode}, {length:,} ÷ {base:,}",
-            [per_token[length]],
-            [per_token[base]],
-            unit="kB",
-            target=target(bench.device, "memory per token"),
-            at={"variant": variant, "mode": f"memory of {mode}", "length": length, "base": base},
-        )
+        name, aim = f"{variant}, memory of {mode}, {length:,} ÷ {base:,}", bench.target("memory per token")
+        at = {"variant": variant, "mode": mode, "length": length, "base": base}
+        section.add(name, [per_token[length]], [per_token[base]], unit="kB", target=aim, **at)

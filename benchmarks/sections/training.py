@@ -3,18 +3,17 @@
 import torch
 from torch.nn import functional as F
 
-from benchmarks.bench import Bench, ratio
-from benchmarks.floors import Counter, seconds
+from benchmarks.bench import Bench
 from benchmarks.passes import precision
 from benchmarks.record import Section
-from benchmarks.targets import target
 from benchmarks.timing import Call
-from benchmarks.variants import VARIANTS, language_model, mixer, parameters
+from benchmarks.variants import VARIANTS, parameters
 from diffmamba.models import LanguageModel
 
 TEXT = (
     "One optimiser step of every variant's language model, without dropout: embedding, blocks, head, cross-entropy, "
-    "backward, fused AdamW. Milliseconds per step, relative to mamba; all variants in turns in every round."
+    "backward, fused AdamW. Milliseconds per step, relative to mamba; all variants in turns in every round. {layers} × "
+    "[mixer, mixer, ffn], d_model {d_model}, batch {batch}, length {length}."
 )
 BASE = "mamba"
 
@@ -22,37 +21,19 @@ BASE = "mamba"
 def run(bench: Bench) -> Section:
     """All variants relative to the vanilla one, and the differential one to its equal in parameters."""
     sizes = bench.sizes
-    scale = sizes.training
-    section = Section("training", "A training step", f"{TEXT} {_at(bench)}")
-    networks = {name: language_model(name, scale).to(bench.device) for name in VARIANTS}
-    shape = (sizes.training_batch, sizes.training_length)
-    symbols = torch.randint(scale.vocabulary, (shape[0], shape[1] + 1), device=bench.device)
+    scale, batch, length = sizes.training, sizes.training_batch, sizes.training_length
+    text = TEXT.format(layers=scale.n_layers, d_model=scale.d_model, batch=batch, length=length)
+    section = Section("training", "A training step", text)
+    networks = {name: bench.network(name, scale) for name in VARIANTS}
+    symbols = torch.randint(scale.vocabulary, (batch, length + 1), device=bench.device)
     cases = {name: _step(network, symbols) for name, network in networks.items()}
-    gauge = bench.gauge(mixer(BASE, scale), *shape)
-    taken = bench.compare("training: a step of every variant", cases, gauge, sizes.patience_with_networks)
-    rates = gauge.rates(taken)
-    counter = Counter(*shape, True, bench.device)
+    taken = bench.compare("training: a step of every variant", cases, sizes.patience_with_networks)
     for name, base in [*((name, BASE) for name in VARIANTS if name != BASE), ("diff_mamba", "mamba_grouped")]:
-        ratio(
-            section,
-            f"{name} ÷ {base}",
-            taken[name],
-            taken[base],
-            target=target(bench.device, "training step") if name == "diff_mamba" else None,
-            floor=(seconds(counter.training_step(networks[name]), rates), "arithmetic and memory of all parts"),
-            at={"variant": name, "base": base, "parameters": parameters(networks[name])},
-        )
+        aim = bench.target("training step") if name == "diff_mamba" else None
+        section.add(f"{name} ÷ {base}", taken[name], taken[base], target=aim, variant=name, base=base)
     counts = ", ".join(f"{name} {parameters(network) / 1e6:.3g}" for name, network in networks.items())
     section.notes.append(f"Parameters in millions: {counts}.")
     return section
-
-
-def _at(bench: Bench) -> str:
-    sizes = bench.sizes
-    return (
-        f"{sizes.training.n_layers} × [mixer, mixer, ffn], d_model {sizes.training.d_model}, batch "
-        f"{sizes.training_batch}, length {sizes.training_length}."
-    )
 
 
 def _step(network: LanguageModel, symbols: torch.Tensor) -> Call:

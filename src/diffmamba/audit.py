@@ -16,11 +16,13 @@ def main() -> None:
 
 def run(settings: dict[str, Any], words: list[str]) -> int:
     """0, whatever is found."""
-    from diffmamba import paper, reports  # here: --help needs none of it
+    from diffmamba import reports  # here: --help needs none of it
+    from diffmamba.paper.auditing import audit
+    from diffmamba.paper.compute import Assumed
 
-    assumed = paper.Assumed(settings["device"], *(settings[f"utilisation_{name}"] for name in ("fp32", "tf32", "bf16")))
+    assumed = Assumed(settings["device"], *(settings[f"utilisation_{name}"] for name in ("fp32", "tf32", "bf16")))
     seeds = len(settings["seed"].split(",")) if settings["seed"] else None
-    document, console = paper.audit([f"scale={settings['scale']}", *words], seeds, assumed), Console()
+    document, console = audit([f"scale={settings['scale']}", *words], seeds, assumed), Console()
     reports.show(document, console)
     page = reports.write_document(document, Path(settings["reports"]) / "audit", "audit")[-1]
     console.print(f"\nwritten to {page}", highlight=False, soft_wrap=True)

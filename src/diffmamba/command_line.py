@@ -100,10 +100,9 @@ def check_types(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> Non
 def _check(root: str, words: Sequence[str], typed: bool) -> None:
     """Says in one line what Hydra would say in ten."""
     with _one_line(), initialize_config_dir(CONF, version_base="1.3", job_name=root):
-        parser = OverridesParser.create()
-        settings = compose(
-            root, overrides=[word for word in words if not parser.parse_override(word).is_sweep_override()]
-        )
+        overrides = OverridesParser.create().parse_overrides(list(words))
+        fixed = [word for word, one in zip(words, overrides, strict=True) if not one.is_sweep_override()]
+        settings = compose(root, overrides=fixed)
         if typed:
             check_types(settings, compose(root))
 

@@ -13,7 +13,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -106,6 +106,8 @@ def one_line(error: Exception) -> str:
             missing = message.split("Missing mandatory value: ")[-1]
             return f"{missing} is not set; give {missing}=VALUE"
         return f"{error.full_key}: {message}" if error.full_key else message
+    if isinstance(error, OverrideParseException) and "=" not in error.override:
+        return f"{error.override!r} is not a setting; write name=value"
     lines = [line.strip() for line in str(error).split("Config search path")[0].splitlines()]
     text = " ".join(line for line in lines if line and not line.startswith("Set the environment variable"))
     return text.replace("Available options in", "; available options in")

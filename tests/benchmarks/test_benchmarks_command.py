@@ -1,65 +1,95 @@
 """The command: what it writes and prints, and what it says when it cannot."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from benchmarks import __main__ as command
-from benchmarks import child, footprint, plot, report
+from benchmarks import child, memory, report
+from benchmarks.bench import Bench
 from benchmarks.memory import PAGE, peak_bytes
-from benchmarks.record import Floor, Record, Section, Target, from_dict
-from benchmarks.sections import SECTIONS
+from benchmarks.record import Record, Section, Target
+from benchmarks.sections import training
 from benchmarks.sizes import QUICK
 from benchmarks.timing import Spread
+from benchmarks.variants import Scale
+from diffmamba.reports import show
 
 KEYS = {"section", "name", "ours", "other", "unit", "ratio", "ratio_is", "spread", "rounds", "target", "reached"}
+QUICKLY = ["--device", "cpu", "--quick", "--out"]
 
 
 def test_a_quick_run_of_some_sections(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Whole but for sizes: tables on the terminal, and files, which do not take the place of a full run's."""
-    command.main(["--device", "cpu", "--quick", "--only", "differential,training", "--out", str(tmp_path)])
+    assert command.main([*QUICKLY, str(tmp_path), "--only", "differential,training"]) == 0
     printed, progress = capsys.readouterr()
-    assert "A TRAINING STEP" in printed
+    assert "A training step" in printed
     assert "targets reached" in printed
     assert "differential: forward+backward" in progress
     assert sorted(path.name for path in (tmp_path / "partial").iterdir()) == ["cpu.json", "cpu.md", "cpu.png"]
     content = json.loads((tmp_path / "partial" / "cpu.json").read_text())
     assert {"device", "date", "versions", "revision", "kernels"} <= content["machine"].keys()
-    assert {section["name"] for section in content["sections"]} == {"differential", "training"}
+    assert [section["name"] for section in content["sections"]] == ["differential", "training"]
     for record in content["records"]:
         assert record.keys() >= KEYS
-        assert min(record["ours"], record["other"], *record["spread"], record["ratio"], record["floor"]["ours"]) > 0
+        assert min(record["ours"], record["other"], *record["spread"], record["ratio"]) > 0
         assert record["spread"][0] <= record["ratio"] <= record["spread"][1]
-        assert from_dict(record).as_dict() == record
     judged = {record["name"]: record["target"] for record in content["records"] if record["target"]}
     assert judged["diff_mamba ÷ mamba_grouped, forward+backward"] == {"least": None, "most": 1.05}
     assert judged["two blocks in sequence ÷ diff_mamba, forward+backward"] == {"least": 1.15, "most": None}
 
 
-def test_an_interrupted_run_leaves_earlier_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    earlier = tmp_path / "partial" / "cpu.json"
-    earlier.parent.mkdir()
-    earlier.write_text("earlier")
+def measured(name: str) -> Section:
+    section = Section(name, name, "text")
+    section.add("a ÷ b", [2.0], [1.0], base="", table=7, variant="mamba", peer="a", mode="forward")
+    return section
 
-    def interrupted(bench: object) -> Section:
-        raise KeyboardInterrupt
 
-    monkeypatch.setitem(SECTIONS, "training", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        command.main(["--device", "cpu", "--quick", "--only", "training", "--out", str(tmp_path)])
-    assert [path.read_text() for path in earlier.parent.iterdir()] == ["earlier"]
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("no\nmemory")])
+def test_what_was_measured_stays_when_a_section_fails(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An interrupted run keeps the sections before; a failed section does not keep those after from being measured."""
+
+    def fails(bench: Bench) -> Section:
+        raise error
+
+    for name in ("differential", "published"):
+        monkeypatch.setattr(f"benchmarks.sections.{name}.run", lambda bench, name=name: measured(name))
+    monkeypatch.setattr(training, "run", fails)
+    arguments = [*QUICKLY, str(tmp_path), "--only", "differential,training,published"]
+    if error is KeyboardInterrupt:
+        with pytest.raises(KeyboardInterrupt):
+            command.main(arguments)
+    else:
+        assert command.main(arguments) == 1
+        assert "training failed (RuntimeError: no)" in capsys.readouterr().out
+    content = json.loads((tmp_path / "partial" / "cpu.json").read_text())
+    kept = [record["section"] for record in content["records"]]
+    assert kept == (["differential"] if error is KeyboardInterrupt else ["differential", "published"])
+
+
+def test_no_section_starts_after_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Bench, "seconds", 1.5)
+    monkeypatch.setattr(training, "run", lambda bench: pytest.fail("it was started"))
+    assert command.main([*QUICKLY, str(tmp_path), "--only", "training", "--limit", "1"]) == 1
+    assert "training was not started: the limit of 1 s was over" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--only", "mixer"], "'mixer' is no section; these are: mixers, parts, "),
-        (["--threads", "0"], "'0' is no number of threads"),
+        (["--only", "mixer"], "'mixer' is no section; use some of mixers, differential, "),
+        (["--threads", "0"], "'0' is not a whole number of at least 1"),
         pytest.param(
             ["--device", "cuda"],
-            "--device cuda finds no CUDA device here; --device cpu would do",
+            "--device cuda finds no CUDA device here; use --device cpu",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one here"),
         ),
     ],
@@ -73,9 +103,9 @@ def test_bad_options_are_named_in_one_line(
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
-def record(**changes: object) -> Record:
-    sides = {"ours": 2.0, "other": 9.0, "unit": "ms", "ratio": Spread(4.5, 4.0, 5.0, 7), "ratio_is": "other / ours"}
-    return Record(**{"section": "mixers", "name": "peer, forward", **sides, **changes})
+def record(target: Target | None = None, floor: float | None = None, faster: bool = True) -> Record:
+    spread = Spread(4.5, 4.0, 5.0, 7)
+    return Record("mixers", "peer, forward", 2.0, 9.0, "ms", spread, faster, target, floor, None, {"peer": "a"})
 
 
 @pytest.mark.parametrize(
@@ -88,27 +118,22 @@ def record(**changes: object) -> Record:
         (None, None),
     ],
 )
-def test_targets_are_judged_and_misses_shown(target: Target | None, reached: bool | None) -> None:
-    judged = record(target=target)
-    section = Section("mixers", "Mixers", "text", [judged], ["a note"])
+def test_targets_are_judged_and_misses_shown(
+    target: Target | None, reached: bool | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judged = record(target)
     assert judged.reached is reached
-    for text in (report.terminal([section], {"device": "cpu"}), report.markdown([section], {"device": "cpu"}, None)):
-        assert ("MISSED" in text) == (reached is False)
-        assert "a note" in text
-    if reached is False:
-        assert f"peer, forward: 4.50, should be {target}" in report.verdict([section])
+    made = report.document([Section("mixers", "Mixers", "text", [judged], ["a note"])], {"device": "cpu"}, "cpu")
+    show(made, Console(width=120))
+    printed = capsys.readouterr().out
+    assert ("MISSED" in printed) == (reached is False)
+    assert "a note" in printed
+    assert (f"peer, forward: 4.50, should be {target}" in printed) == (reached is False)
 
 
 def test_the_ratio_at_the_floor_goes_the_way_of_the_ratio() -> None:
-    floor = Floor(1.5, "")
-    assert record(floor=floor).at_floor == 6.0
-    assert record(floor=floor, ratio_is="ours / other").at_floor == 1.5 / 9
-
-
-def test_no_picture_without_matplotlib(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
-    assert plot.draw([], "cpu") is None
-    assert capsys.readouterr().err.splitlines() == ["no picture: matplotlib is not installed"]
+    assert record(floor=1.5).at_floor == 6.0
+    assert record(floor=1.5, faster=False).at_floor == 1.5 / 9
 
 
 def test_peak_memory_is_that_of_the_call() -> None:
@@ -123,13 +148,13 @@ def test_peak_memory_is_that_of_the_call() -> None:
     assert peak_bytes(torch.device("cpu"), lambda: None, lambda: None) >= PAGE
 
 
-def test_a_child_measures_and_says_when_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = {"device": "cpu", "batch": 1, "length": 512, "mode": "forward", "threads": 1}
-    scale = {"d_model": 64, "headdim": 32, "d_state": 8, "layer": ["mixer"]}
-    assert child.call(footprint.of_case, variant="transformer", scale=scale, **case) >= 512 * 64 * 4
-    monkeypatch.setattr(child.sys, "executable", "/bin/false")
-    with pytest.raises(child.ChildError, match="of_case ended with status 1"):
-        child.call(footprint.of_case, variant="transformer", scale=scale, **case)
+def test_a_child_measures_and_raises() -> None:
+    scale = Scale(d_model=64, headdim=32, d_state=8, layer=("mixer",))
+    case = {"device": torch.device("cpu"), "scale": scale, "batch": 1, "length": 512, "mode": "forward"}
+    assert child.call(memory.of_case, variant="transformer", **case) >= 512 * 64 * 4
+    assert child.call(os.getpid) != os.getpid()
+    with pytest.raises(KeyError, match="unheard"):
+        child.call(memory.of_case, variant="unheard", **case)
 
 
 def test_quick_sizes_cover_every_case() -> None:

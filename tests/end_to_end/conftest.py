@@ -3,6 +3,7 @@
 import random
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -12,35 +13,29 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
-from diffmamba import configuration
-from diffmamba.run import run
+from diffmamba.__main__ import main
+from diffmamba.configuration import composed
+from diffmamba.data import CorpusChoice
+from diffmamba.ops import backend
 from diffmamba.runs import Record, Run, RunStore
+from diffmamba.runs.execution import execute
+from diffmamba.runs.work import Work, work_of
 from diffmamba.tasks import LanguageModelling
 
-WORDS = (
-    "the",
-    "quick",
-    "brown",
-    "fox",
-    "jumps",
-    "over",
-    "a",
-    "lazy",
-    "dog",
-    "and",
-    "runs",
-    "away",
-    "from",
-    "a",
-    "wolf",
-)
+WORDS = "the quick brown fox jumps over a lazy dog and runs away from a wolf".split()
 SMALL = (
     *("model.layer=[mixer,ffn]", "scale.n_layers=1", "scale.d_model=32", "scale.headdim=32", "scale.d_state=8"),
     *("scale.batch_size=8", "scale.length=16", "scale.eval_batch_size=3", "scale.eval_windows=4"),
     *("scale.steps=12", "scale.evaluate_every=4", "scale.warmup_steps=2"),
 )
+NOISE = ("Traceback", "Error executing", "Warning", "WARNING", "HYDRA_FULL_ERROR")
+
+
+def english(words: int) -> str:
+    """A text of our few words in random order: the same text each time, and a shorter one is the start of a longer."""
+    choice = random.Random(0)
+    return " ".join(choice.choice(WORDS) for _ in range(words))
 
 
 @dataclass(frozen=True)
@@ -51,11 +46,17 @@ class Outcome:
     out: str
     err: str
 
+    @property
+    def quiet(self) -> bool:
+        """Whether it said nothing that a user should not have to read."""
+        return not any(word in self.out + self.err for word in NOISE)
 
-def english(words: int) -> str:
-    """A text of our few words in random order: the same text each time, and a shorter one is the start of a longer."""
-    choice = random.Random(0)
-    return " ".join(choice.choice(WORDS) for _ in range(words))
+    def refusal(self) -> str:
+        """The one line that a command with a wrong setting says, and nothing else."""
+        assert (self.status, self.out) == (2, ""), self
+        assert len(self.err.splitlines()) == 1, self.err
+        assert self.err.startswith("error: ")
+        return self.err
 
 
 @dataclass(frozen=True)
@@ -79,37 +80,37 @@ class World:
             *(f"data.directory={self.folder / 'data'}", f"runs={self.store.directory}", *SMALL, *settings),
         ]
 
-    def config(self, *settings: str) -> dict[str, Any]:
-        with initialize_config_dir(configuration.CONF, version_base="1.3"):
-            return configuration.resolved(compose("train", overrides=self.words(*settings)))
+    def work(self, *settings: str, root: str = "train") -> Work:
+        return work_of(composed(self.words(*settings), root))
 
     def train(self, *settings: str) -> Record:
-        return run(self.config(*settings), progress_bar=False)
+        return execute(self.work(*settings), progress_bar=False)
+
+    def measure(self, *settings: str) -> Record:
+        return execute(self.work(*settings, root="measure"), progress_bar=False)
 
     def run(self, record: Record) -> Run:
         return RunStore(record["config"]["runs"]).run(record["id"])
 
+    def directory(self, record: Record) -> str:
+        return str(self.run(record).directory)
+
     def write_text(self, text: str) -> None:
         self.text.write_text(text)
-        configuration._corpus.cache_clear()  # a process looks at its source once; this one pretends to be several
+        CorpusChoice.forget()  # a process looks at its source once; this one pretends to be several
 
 
 @pytest.fixture(autouse=True)
 def _apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test reaches the network or the user's run store, or leaves a signal handler or thread count behind."""
+    """No test reaches the network or the user's run store, or leaves behind what a run sets for its process."""
     monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.delenv("DIFFMAMBA_RUNS", raising=False)
+    for name in ("DIFFMAMBA_RUNS", "DIFFMAMBA_DATA", "DIFFMAMBA_CONF"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(backend, "_requested", "auto")
     handler, threads = signal.getsignal(signal.SIGINT), torch.get_num_threads()
     yield
     signal.signal(signal.SIGINT, handler)  # Lightning ignores SIGINT after an interruption
     torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    built = World(tmp_path)
-    built.write_text(english(330))  # 10 steps an epoch
-    return built
 
 
 @pytest.fixture(scope="session")
@@ -118,10 +119,22 @@ def new_world(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], World
 
     def build(name: str) -> World:
         built = World(tmp_path_factory.mktemp(name))
-        built.write_text(english(330))
+        built.write_text(english(330))  # 10 steps an epoch
         return built
 
     return build
+
+
+@pytest.fixture
+def world(new_world: Callable[[str], World]) -> World:
+    return new_world("world")
+
+
+@pytest.fixture(scope="session")
+def story(new_world: Callable[[str], World]) -> tuple[World, Record]:
+    """A finished run on characters, for tests that only read it. Its evaluations are of whole splits."""
+    world = new_world("story")
+    return world, world.train("scale.eval_windows=null")
 
 
 @pytest.fixture
@@ -141,20 +154,38 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None
 
 
 @pytest.fixture(scope="session")
-def command() -> Callable[[Callable[[], Any], list[str]], Outcome]:
-    """Runs an entry point in this process, as if these words stood on its command line."""
+def command() -> Callable[..., Outcome]:
+    """Runs `diffmamba NAME WORDS...` in this process."""
 
-    def call(entry: Callable[[], Any], words: list[str]) -> Outcome:
-        out, err, terminate = StringIO(), StringIO(), signal.getsignal(signal.SIGTERM)
+    def call(name: str, words: list[str]) -> Outcome:
+        out, err = StringIO(), StringIO()
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
         with pytest.MonkeyPatch.context() as patched, redirect_stdout(out), redirect_stderr(err):
-            patched.setattr(sys, "argv", ["diffmamba", *words])
+            patched.setattr(sys, "argv", ["diffmamba", name, *words])
+            patched.setattr(sys, "path", [*sys.path])
             try:
-                entry()
+                main()
                 status = 0
             except SystemExit as exit_:
                 status = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
             finally:
-                signal.signal(signal.SIGTERM, terminate)
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
         return Outcome(status, out.getvalue(), err.getvalue())
 
     return call
+
+
+@pytest.fixture
+def until() -> Callable[..., Any]:
+    """Waits for something that another process does."""
+
+    def wait(happened: Callable[[], Any], seconds: float = 120) -> Any:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if result := happened():
+                return result
+            time.sleep(0.05)
+        raise AssertionError("it did not happen in time")
+
+    return wait

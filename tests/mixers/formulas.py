@@ -1,22 +1,18 @@
-"""The formulas around the scans of *Differential Mamba*, written a second time, and how mixers are held to them."""
+"""The formulas of *Differential Mamba*, written a second time: λ, norms, combination, and one branch of either Mamba.
+
+A branch takes its weights from a mixer by the documented layout, branch 1 before branch 2. In Mamba-2 this order holds
+in each of z, x, B, C and dt; in Mamba-1 in each of x and z, and in the rows of x_proj (dt, B and C), dt_proj, A and D.
+"""
 
 import math
-from collections.abc import Callable
 
-import pytest
 import torch
 from torch import Tensor
 
-from diffmamba.mixers import Mixer
-
 Weights = dict[str, Tensor]
 EPSILON = 1e-5
-D_MODEL = 8
-DEPTH = 4
-
-PRECISIONS = pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)], ids=["float64", "float32"]
-)
+D_MODEL, DEPTH = 8, 4
+HEADDIM, D_STATE, DT_RANK = 4, 3, 1  # the rank is ⌈D_MODEL / 16⌉
 
 
 def silu(x: Tensor) -> Tensor:
@@ -59,7 +55,7 @@ def lambda_(form: str, p: Weights, depth: int) -> Tensor | float:
 
 
 def combination(
-    u1: Tensor, u2: Tensor, p: Weights, scope: str, outer_norm: bool, form: str, sign: int, depth: int = DEPTH
+    u1: Tensor, u2: Tensor, p: Weights, scope: str, outer_norm: bool, form: str, sign: int, depth: int
 ) -> Tensor:
     """(1 - λ_init) · N[M1(x) ± λ M2(x)], or the same on what enters a shared output projection."""
     shared = scope == "ssm"
@@ -80,36 +76,65 @@ def single(u: Tensor, p: Weights, outer_norm: bool) -> Tensor:
     return rms(out) * p["combine.outer_norm.weight"] if outer_norm else out
 
 
-def randomised(mixer: Mixer) -> Mixer:
-    """The mixer in float64 with every parameter moved away from where it starts, so that none is at a neutral value."""
-    mixer.double()
-    with torch.no_grad():
-        for parameter in mixer.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return mixer
+def mamba2_branch(
+    inputs: Tensor, p: Weights, branch: int, branches: int, groups: int, expand: int, shared: bool
+) -> Tensor:
+    """One branch of Mamba-2 up to its output projection: N(y · silu(z)), `(batch, length, d_inner)`."""
+    d_inner = expand * D_MODEL
+    heads = d_inner // HEADDIM
+    states = groups * D_STATE
+    z, x, B, C, dt = (
+        inputs @ rows.T
+        for rows in slices(p["in_proj.weight"], [d_inner, d_inner, states, states, heads], branch, branches)
+    )
+    own = (0, 1) if shared else (branch, branches)
+    filters = slices(p["conv1d.weight"], [d_inner, states, states], *own)
+    biases = slices(p["conv1d.bias"], [d_inner, states, states], *own)
+    x, B, C = (convolution(s, f[:, 0], b) for s, f, b in zip((x, B, C), filters, biases, strict=True))
+    (A,) = slices(-p["A_log"].exp(), [heads], branch, branches)
+    (D,) = slices(p["D"], [heads], branch, branches)
+    (bias,) = slices(p["dt_bias"], [heads], branch, branches)
+    (gain,) = slices(p["norm.weight"], [d_inner], *own)
+    dt = (dt + bias).exp().log1p()  # softplus
+    columns = []
+    for head in range(heads):
+        group = head // (heads // groups) * D_STATE
+        h = inputs.new_zeros(len(inputs), HEADDIM, D_STATE)
+        ys = []
+        for t in range(inputs.shape[1]):
+            step = dt[:, t, head, None, None]
+            x_t = x[:, t, head * HEADDIM : (head + 1) * HEADDIM, None]
+            h = (step * A[head]).exp() * h + step * x_t * B[:, t, None, group : group + D_STATE]
+            ys.append((h * C[:, t, None, group : group + D_STATE]).sum(-1) + D[head] * x_t[..., 0])
+        columns.append(torch.stack(ys, dim=1))
+    gated = torch.cat(columns, dim=-1) * silu(z)
+    return torch.cat([rms(part) for part in gated.chunk(groups, dim=-1)], dim=-1) * gain
 
 
-def assert_same_function(
-    mixer: Mixer, reference: Callable[[Tensor, Weights], Tensor], length: int, dtype: torch.dtype, tolerance: float
-) -> None:
-    """Output and every gradient of a mixer in this type against the reference in float64."""
-    x = torch.randn(2, length, D_MODEL, dtype=torch.float64).to(dtype)
-    towards = torch.randn(2, length, D_MODEL, dtype=torch.float64)
-    mixer.to(dtype)
-    p = {name: parameter.detach().double().requires_grad_() for name, parameter in mixer.named_parameters()}
-
-    judge_x = x.double().requires_grad_()
-    judge = reference(judge_x, p)
-    (judge * towards).sum().backward()
-    x.requires_grad_()
-    y = mixer(x)
-    (y * towards.to(dtype)).sum().backward()
-
-    pairs = {"output": (y, judge), "input's gradient": (x.grad, judge_x.grad)}
-    pairs |= {f"{name}'s gradient": (parameter.grad, p[name].grad) for name, parameter in mixer.named_parameters()}
-    for name, (found, expected) in pairs.items():
-        assert found is not None, name
-        assert expected is not None, name
-        scale = expected.abs().max() if expected.any() else 1  # a single position has no decay, nor A a gradient
-        error = (found.double() - expected).abs().max() / scale
-        assert error <= tolerance, f"{name} is off by {error:.1e} of its largest entry"
+def mamba1_branch(
+    inputs: Tensor, p: Weights, branch: int, branches: int, groups: int, expand: int, shared: bool
+) -> Tensor:
+    """One branch of Mamba-1 up to its output projection: y · silu(z); B and C have one group."""
+    assert groups == 1
+    d_inner = expand * D_MODEL
+    x, z = (inputs @ rows.T for rows in slices(p["in_proj.weight"], [d_inner, d_inner], branch, branches))
+    own = (0, 1) if shared else (branch, branches)
+    (filters,), (bias,) = (slices(p[f"conv1d.{name}"], [d_inner], *own) for name in ("weight", "bias"))
+    x = convolution(x, filters[:, 0], bias)
+    (projection,) = slices(p["x_proj.weight"], [DT_RANK + 2 * D_STATE], branch, branches)
+    low_rank, B, C = (x @ projection.T).split([DT_RANK, D_STATE, D_STATE], dim=-1)
+    rows = {
+        name: slices(p[name], [d_inner], branch, branches)[0]
+        for name in ("dt_proj.weight", "dt_proj.bias", "A_log", "D")
+    }
+    dt = (low_rank @ rows["dt_proj.weight"].T + rows["dt_proj.bias"]).exp().log1p()  # softplus
+    columns = []
+    for channel in range(d_inner):
+        h = inputs.new_zeros(len(inputs), D_STATE)
+        ys = []
+        for t in range(inputs.shape[1]):
+            step, x_t = dt[:, t, channel, None], x[:, t, channel, None]
+            h = (-step * rows["A_log"][channel].exp()).exp() * h + step * x_t * B[:, t]
+            ys.append((h * C[:, t]).sum(-1) + rows["D"][channel] * x_t[:, 0])
+        columns.append(torch.stack(ys, dim=1))
+    return torch.stack(columns, dim=-1) * silu(z)

@@ -1,4 +1,4 @@
-"""Attention, ordinary and differential, against their formulas written out, and as a mixer that decodes."""
+"""Attention, ordinary and differential: against its formulas, and in decoding."""
 
 import math
 from collections.abc import Callable
@@ -7,13 +7,13 @@ from itertools import pairwise
 
 import pytest
 import torch
+from formulas import lambda_, lambda_init, rms
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diffmamba.errors import SettingError
 from diffmamba.mixers import Attention, MapDifference, OneMap
 from diffmamba.mixers.attention import Cache, rotate
-from diffmamba.mixers.combine import Lambda
 
 D_MODEL, HEADDIM, INNER, DEPTH = 10, 8, 24, 4
 HEADS = INNER // HEADDIM
@@ -24,7 +24,7 @@ BOTH = pytest.mark.parametrize("combine", [OneMap, MapDifference])
 
 
 def attention(combine: Combine, dtype: torch.dtype = torch.float64) -> Attention:
-    """A mixer whose parameters are all away from neutral values, gains too."""
+    """A mixer whose parameters are all moved away from neutral values."""
     torch.manual_seed(0)
     mixer = Attention(D_MODEL, DEPTH, HEADDIM, INNER, combine)
     with torch.no_grad():
@@ -52,17 +52,6 @@ def softmax_map(query: Tensor, key: Tensor) -> Tensor:
     return weights / weights.sum(-1, keepdim=True)
 
 
-def written_lambda(form: str, p: dict[str, Tensor]) -> Tensor | float:
-    initial = 0.8 - 0.6 * math.exp(-0.3 * (DEPTH - 1))
-    if form == "fixed":
-        return initial
-    if form in ("exp", "exp_printed"):
-        q1, k1, q2, k2 = (p[f"combine.weight.{name}"] for name in ("q1", "k1", "q2", "k2"))
-        return (q1 * k1).sum().exp() - (q2 * k2).sum().exp() + (initial if form == "exp" else -initial)
-    bar = p["combine.weight.bar"]
-    return 1 / (1 + torch.exp(-(bar.sum() if form == "reparam" else bar))) + initial
-
-
 def by_formula(x: Tensor, p: dict[str, Tensor], form: str | None) -> Tensor:
     """Heads one by one; `form` None is ordinary attention. Rows of in_proj: q, k, v; in each heads; in q and k maps."""
     heads = []
@@ -73,27 +62,27 @@ def by_formula(x: Tensor, p: dict[str, Tensor], form: str | None) -> Tensor:
             heads.append(softmax_map(q, k) @ v)
             continue
         (q1, q2), (k1, k2) = q.chunk(2, -1), k.chunk(2, -1)
-        read = softmax_map(q1, k1) @ v - written_lambda(form, p) * (softmax_map(q2, k2) @ v)
-        normed = read / (read.square().mean(-1, keepdim=True) + 1e-5).sqrt() * p["combine.norm.weight"]
-        heads.append((0.2 + 0.6 * math.exp(-0.3 * (DEPTH - 1))) * normed)  # 1 - λ_init
+        read = softmax_map(q1, k1) @ v - lambda_(form, p, DEPTH) * (softmax_map(q2, k2) @ v)
+        heads.append((1 - lambda_init(DEPTH)) * rms(read) * p["combine.norm.weight"])
     return torch.cat(heads, -1) @ p["out_proj.weight"].T
 
 
-@pytest.mark.parametrize("form", [None, *FORMS])
-@pytest.mark.parametrize("length", [1, 2, 19])
+def by_name(function: Callable[..., Tensor], x: Tensor, p: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The output, and the gradients of x and of all parameters for a random linear function of it."""
+    y = function(x.requires_grad_(), p)
+    towards = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(2))
+    return {"y": y} | dict(zip(["x", *p], torch.autograd.grad((y * towards).sum(), [x, *p.values()]), strict=True))
+
+
+@pytest.mark.parametrize(("form", "length"), [(None, 1), (None, 19), ("exp", 1), *((form, 19) for form in FORMS)])
 def test_it_is_its_formula_and_so_are_its_gradients(form: str | None, length: int) -> None:
     mixer = attention(OneMap if form is None else partial(MapDifference, lambda_form=form))
-    p = {name: parameter.detach().clone().requires_grad_() for name, parameter in mixer.named_parameters()}
-    x, other = (inputs(length).requires_grad_() for _ in range(2))
-    y, expected = mixer(x), by_formula(other, p, form)
-    assert expected.abs().max() > 0.1
-    torch.testing.assert_close(y, expected, rtol=1e-10, atol=1e-10)
-    weights = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(2))
-    (y * weights).sum().backward()
-    (expected * weights).sum().backward()
-    torch.testing.assert_close(x.grad, other.grad, rtol=1e-9, atol=1e-9)
-    for name, parameter in mixer.named_parameters():
-        torch.testing.assert_close(parameter.grad, p[name].grad, rtol=1e-9, atol=1e-9)
+    p = dict(mixer.named_parameters())
+    found = by_name(lambda x, _: mixer(x), inputs(length), p)
+    expected = by_name(lambda x, p: by_formula(x, p, form), inputs(length), p)
+    assert expected["y"].abs().max() > 0.1
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-9)
 
 
 @BOTH
@@ -146,27 +135,6 @@ def test_parameters_are_those_of_ordinary_attention_but_for_lambda_and_one_gain(
     assert {name: tuple(parameter.shape) for name, parameter in differential.items()} == expected
 
 
-def test_without_lambda_the_second_map_counts_for_nothing() -> None:
-    mixer = attention(MapDifference)
-    x, second = inputs(9), torch.arange(3 * INNER) % HEADDIM >= HEADDIM // 2
-    second[2 * INNER :] = False  # values
-    weight = mixer.combine.weight
-
-    def change() -> Tensor:
-        before = mixer(x)
-        with torch.no_grad():
-            mixer.in_proj.weight[second] += 0.5
-        return (mixer(x) - before).abs().max()
-
-    assert change() > 0.01
-    with torch.no_grad():  # exp(q1 · k1) - exp(q2 · k2) = -λ_init
-        for vector in (weight.q1, weight.k1, weight.q2, weight.k2):
-            vector.fill_(0)
-        weight.q1[0], weight.k1[0] = math.log(1 - weight.initial), 1
-    assert abs(weight()) < 1e-12
-    assert change() < 1e-12
-
-
 @BOTH
 @pytest.mark.parametrize("cut", [1, 7, 14])
 @torch.no_grad()
@@ -178,14 +146,6 @@ def test_later_positions_and_other_rows_leave_an_output_alone(combine: Combine, 
     torch.testing.assert_close(found[0, :cut], y[0, :cut], rtol=0, atol=1e-12)
     torch.testing.assert_close(found[1], y[1], rtol=0, atol=1e-12)
     assert ((found[0, cut:] - y[0, cut:]).abs().amax(-1) > 1e-4).all()
-
-
-@BOTH
-@torch.no_grad()
-def test_order_matters(combine: Combine) -> None:
-    """Without positions the last output would be the same for earlier positions in any order."""
-    mixer, x = attention(combine), inputs(6)
-    assert (mixer(x)[:, -1] - mixer(x[:, [2, 0, 4, 1, 3, 5]])[:, -1]).abs().max() > 1e-3
 
 
 def test_scores_of_rotated_vectors_depend_on_their_distance_only() -> None:
@@ -206,7 +166,7 @@ def test_positions_far_out_are_rotated_in_full_precision() -> None:
 
 
 @BOTH
-@pytest.mark.parametrize("sizes", [[23], [1, 22], [22, 1], [1] * 23, [5, 1, 1, 9, 7], [2, *[1] * 8, 13]], ids=str)
+@pytest.mark.parametrize("sizes", [[1, 22], [1] * 23, [5, 1, 1, 9, 7]], ids=str)
 @torch.no_grad()
 def test_pieces_are_the_whole(combine: Combine, sizes: list[int]) -> None:
     mixer, x = attention(combine), inputs(23)
@@ -242,7 +202,7 @@ def test_the_cache_is_copied_only_when_its_length_doubles(combine: Combine) -> N
 @BOTH
 @torch.no_grad()
 def test_a_state_goes_on_in_several_ways(combine: Combine) -> None:
-    """As a search over continuations of one prompt needs it, though states share their memory."""
+    """For example in a search over continuations of one prompt. States share their memory."""
     mixer, x = attention(combine), inputs(12)
     prompt, one, other, more = x[:, :6], x[:, 6:8], x[:, 8:10], x[:, 10:]
     _, state = mixer.extend(prompt, mixer.allocate_state(2))
@@ -257,7 +217,7 @@ def test_a_state_goes_on_in_several_ways(combine: Combine) -> None:
 def test_gradients_pass_through_the_state(combine: Combine) -> None:
     mixer, x = attention(combine), inputs(8)
     with torch.no_grad():
-        _, prompt = mixer.extend(inputs(9), mixer.allocate_state(2))  # has room for as many again
+        _, prompt = mixer.extend(inputs(9), mixer.allocate_state(2))  # its buffer has room for more
     gradients = []
     for sizes in ([8], [3, 1, 4]):
         state, outputs = prompt, []
@@ -275,7 +235,7 @@ def test_what_gradients_need_is_not_written_over(combine: Combine) -> None:
     y, state = mixer.extend(x[:, :7], mixer.allocate_state(2))
     with torch.no_grad():
         mixer.step(x[:, 7], state)
-    y.sum().backward()  # fails where anything it needs was changed
+    y.sum().backward()  # fails if a tensor that it needs was changed
 
 
 def test_room_is_left_alone_where_gradients_are_wanted() -> None:
@@ -295,15 +255,10 @@ def test_rows_of_a_batch_decode_by_themselves(combine: Combine) -> None:
 
     def decoded(rows: Tensor) -> Tensor:
         y, state = mixer.extend(rows[:, :4], mixer.allocate_state(len(rows)))
-        steps = []
-        for t in range(4, 9):
-            step, state = mixer.step(rows[:, t], state)
-            steps.append(step)
-        return torch.cat([y, torch.stack(steps, 1)], 1)
+        return torch.cat([y, mixer.step(rows[:, 4], state)[0][:, None]], 1)
 
-    together = decoded(x)
     for row in range(3):
-        torch.testing.assert_close(decoded(x[row : row + 1])[0], together[row], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(decoded(x[row : row + 1])[0], decoded(x)[row], rtol=1e-12, atol=1e-12)
 
 
 @BOTH
@@ -335,30 +290,14 @@ def test_precision_is_kept(combine: Combine, dtype: torch.dtype) -> None:
     assert mixer(x).dtype == y.dtype == state.buffer.dtype == dtype
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_autocast_leaves_lambda_exact(form: str) -> None:
-    torch.manual_seed(0)
-    weight = Lambda(form, channels=64, d_state=64, initial=0.2)
-    expected = torch.as_tensor(weight())
-    with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(torch.as_tensor(weight()), expected)
-
-
 @BOTH
 def test_no_attention_matrix_is_made(combine: Combine) -> None:
-    """The fused kernel takes it, which fails here where it cannot."""
+    """Only the fused kernel is allowed here. It raises an error for inputs that it does not support."""
     mixer = attention(combine, torch.float32)
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         _, state = mixer.extend(inputs(9, dtype=torch.float32), mixer.allocate_state(2))
         mixer.step(inputs(1, dtype=torch.float32)[:, 0], state)
         mixer(inputs(9, dtype=torch.float32)).sum().backward()
-
-
-def test_forward_is_one_graph_whatever_the_length() -> None:
-    mixer = attention(MapDifference)
-    compiled = torch.compile(mixer, backend="eager", fullgraph=True)
-    for length in (9, 12):
-        torch.testing.assert_close(compiled(inputs(length)), mixer(inputs(length)))
 
 
 @BOTH
@@ -375,7 +314,6 @@ def test_it_can_be_built_and_run_without_memory(combine: Combine) -> None:
     [
         ({"headdim": 16}, r"model\.headdim=16 must be a multiple of 4 .* model\.inner = 24; .*: 4, 8, 12, 24$"),
         ({"headdim": 6}, r"model\.headdim=6 must be a multiple of 4"),
-        ({"headdim": 3}, r"model\.headdim=3 must be"),
         ({"headdim": 0}, r"model\.headdim=0 must be"),
         ({"headdim": -4}, r"model\.headdim=-4 must be"),
         ({"headdim": "wide"}, r"model\.headdim=wide must be"),

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
-from diffmamba import configuration
-from diffmamba.build import build_network
+from diffmamba.configuration import composed
 from diffmamba.models import LanguageModel
+from diffmamba.runs.parts import built
 
 TINY = ("scale.d_model=32", "scale.headdim=32", "scale.d_state=4", "scale.n_layers=1")
 ATTENTION = ("model=transformer", "model=diff_transformer")  # heads divide 3/2 · d_model, which 32 does not
@@ -19,8 +18,7 @@ VOCABULARY = 7
 
 @cache
 def _resolved(*overrides: str) -> dict[str, Any]:
-    with initialize_config_dir(configuration.CONF, version_base="1.3"):
-        return configuration.resolved(compose("train", overrides=list(overrides)))
+    return composed(overrides)
 
 
 @pytest.fixture(scope="session")
@@ -31,11 +29,12 @@ def resolve() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def build() -> Callable[..., LanguageModel]:
-    """A tiny network: overrides of Hydra, then, by keyword, settings of the backbone to put in their place."""
+    """A tiny network from Hydra overrides; keywords replace arguments of its backbone."""
 
     def build_(*overrides: str, **changes: Any) -> LanguageModel:
         torch.manual_seed(0)
         narrow = ["model.headdim=16" for word in overrides if word in ATTENTION]
-        return build_network(_resolved(*TINY, *narrow, *overrides)["model"] | changes, VOCABULARY)
+        network = _resolved(*TINY, *narrow, *overrides)["model"]["network"]
+        return built(network | {"backbone": network["backbone"] | changes})(VOCABULARY)
 
     return build_

@@ -1,4 +1,4 @@
-"""The residual backbone: the order of its parts, the depth it tells mixers, and the state it hands on."""
+"""The residual backbone: the order of its parts, the depth of its mixers, and its states."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +14,7 @@ from diffmamba.models import Backbone, LanguageModel
 
 
 class RunningSum(Mixer):
-    """A mixer whose output is known: the sum of what came so far, which also remembers how it was built."""
+    """A mixer with a known output, the sum of all inputs so far. It stores its arguments."""
 
     def __init__(self, d_model: int, depth: int, name: str = "sum"):
         super().__init__()
@@ -108,7 +108,7 @@ def test_hidden_holds_the_input_and_what_every_block_returns(residual: str) -> N
 
 
 def test_a_backbone_may_be_given_as_what_builds_it() -> None:
-    """It draws its random numbers before the embedding, as where it is built outside."""
+    """It draws its random numbers before the embedding, as if it were built outside."""
     build = partial(Backbone, 4, 1, [RunningSum])
     torch.manual_seed(0)
     outside = LanguageModel(7, build(), 4)

@@ -1,8 +1,8 @@
 """mamba-ssm's references in plain PyTorch, which need neither a GPU nor a compiler.
 
-`make setup` puts the Python files of mamba-ssm and causal-conv1d into `.reference` instead of the environment, since
-transformers takes its Mamba kernels from a mamba-ssm that it can import, and those do not run here. What only the
-kernels need has stand-ins; the tests' process is left as it was when the tests that asked for this are over.
+`make setup` installs the Python files of mamba-ssm and causal-conv1d into `.reference`, not into the environment.
+Otherwise transformers would import mamba-ssm and try its kernels, which do not run here. Modules that only the kernels
+need are replaced by stand-ins. After the tests, the loaded modules of the process are as they were before.
 """
 
 import importlib
@@ -29,7 +29,7 @@ Reference = Callable[..., Any]
 
 @dataclass(frozen=True, repr=False)
 class MambaSsm:
-    """The references by their own names. They compute in float32 whatever they are given, but in `float64()`."""
+    """The references by their own names. They compute in float32, except inside `float64()`."""
 
     ssd_chunk_scan_combined_ref: Reference
     ssd_selective_scan: Reference
@@ -47,7 +47,7 @@ class MambaSsm:
 
     @contextmanager
     def float64(self) -> Iterator[None]:
-        """Wherever the references say float32 they mean float64, which makes them exact enough to judge by."""
+        """Inside this block the references compute in float64 instead of float32, exactly enough to compare with."""
         wide = ModuleType("torch")
         vars(wide).update(vars(torch), float32=torch.float64)
         with pytest.MonkeyPatch.context() as patched:
@@ -95,12 +95,12 @@ def _loaded() -> MambaSsm:
             importlib.import_module(f"mamba_ssm.ops.triton.{name}") for name in ("ssd_chunk_state", "ssd_chunk_scan")
         ]
 
-    # The references of larger things call the kernels of smaller ones: these become references, too.
+    # The references of whole blocks call kernels of their parts. These calls get references, too.
     scan.selective_scan_fn = scan.selective_scan_ref
     scan.causal_conv1d_fn = ssd.causal_conv1d_fn = conv.causal_conv1d_ref
 
     def whole_block(*arguments: Any, rmsnorm_weight: Tensor, ngroups: int, **settings: Any) -> Tensor:
-        # The kernel normalises by group, which its reference forgets.
+        # The kernel normalises each group separately. Its reference does not.
         ssd.rmsnorm_fn = partial(norm.rms_norm_ref, group_size=rmsnorm_weight.numel() // ngroups)
         settings |= {"rmsnorm_weight": rmsnorm_weight, "ngroups": ngroups}
         return ssd.mamba_split_conv1d_scan_ref(*arguments, **settings)
@@ -123,14 +123,14 @@ def _loaded() -> MambaSsm:
 
 
 def _stand_ins() -> Iterator[ModuleType]:
-    """Modules for what only kernels need: enough of each to import the files that define kernels and references."""
+    """Stand-ins for modules that only kernels need, enough to import the files with kernels and references."""
 
     def module(name: str, **contents: Any) -> ModuleType:
         made = ModuleType(name)
         vars(made).update(contents)
         return made
 
-    yield module("mamba_ssm", __path__=[str(DIRECTORY / "mamba_ssm")])  # its __init__ would import all its models
+    yield module("mamba_ssm", __path__=[str(DIRECTORY / "mamba_ssm")])  # its own __init__ imports all its models
     yield module("selective_scan_cuda")
     kernels = ("fwd", "bwd", "update")
     yield module("causal_conv1d.cpp_functions", **{f"causal_conv1d_{kernel}_function": None for kernel in kernels})

@@ -1,6 +1,7 @@
-"""The formulas of both scans written a second time, arguments for them, and how what was found is judged."""
+"""The definitions of both scans, written a second time; arguments for them; and how results are compared."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ def ssd_recurrence(
 def selective_recurrence(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, h: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The same where every channel and state has a decay of its own."""
+    """The same with a decay of its own for every channel and state."""
     group = _groups(x.shape[2], B.shape[2])
     h = x.new_zeros(x.shape[0], *A.shape) if h is None else h
     ys = []
@@ -43,40 +44,37 @@ def _groups(channels: int, groups: int) -> list[int]:
     return [i // (channels // groups) for i in range(channels)]
 
 
+def normal(*shape: int, seed: int) -> Tensor:
+    """Standard normal numbers in float64."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def uniform(*shape: int, seed: int) -> Tensor:
+    """Numbers in [0, 1) in float64."""
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
 def ssd_arguments(
-    length: int, heads: int = 4, groups: int = 2, batch: int = 2, headdim: int = 3, d_state: int = 5, seed: int = 0
+    length: int, heads: int = 4, groups: int = 2, batch: int = 2, d_state: int = 5, headdim: int = 3
 ) -> list[Tensor]:
     """Random arguments in float64 with an initial state; dt log-uniform in [1e-3, 1], -A in [1, 16] as in a model."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    dt = 10 ** (-3 * torch.rand(batch, length, heads, generator=generator, dtype=torch.float64))
-    A = -1 - 15 * torch.rand(heads, generator=generator, dtype=torch.float64)
-    B, C = normal(batch, length, groups, d_state), normal(batch, length, groups, d_state)
-    return [normal(batch, length, heads, headdim), dt, A, B, C, normal(heads), normal(batch, heads, headdim, d_state)]
+    return [
+        normal(batch, length, heads, headdim, seed=0),
+        10 ** (-3 * uniform(batch, length, heads, seed=1)),
+        -1 - 15 * uniform(heads, seed=2),
+        normal(batch, length, groups, d_state, seed=3),
+        normal(batch, length, groups, d_state, seed=4),
+        normal(heads, seed=5),
+        normal(batch, heads, headdim, d_state, seed=6),
+    ]
 
 
 def selective_arguments(
-    length: int, channels: int = 6, groups: int = 2, batch: int = 2, d_state: int = 5, seed: int = 0
+    length: int, channels: int = 4, groups: int = 2, batch: int = 2, d_state: int = 5
 ) -> list[Tensor]:
     """The same for the selective scan."""
-    x, dt, _, B, C, D, h = ssd_arguments(length, channels, groups, batch, 1, d_state, seed)
-    generator = torch.Generator().manual_seed(seed + 1)
-    A = -1 - 15 * torch.rand(channels, d_state, generator=generator, dtype=torch.float64)
-    return [x[..., 0], dt, A, B, C, D, h[:, :, 0]]
-
-
-def outputs_and_gradients(scan: Scan, arguments: list[Tensor]) -> dict[str, Tensor]:
-    """y, the final state and the gradients of every argument of a random linear function of both."""
-    leaves = [argument.clone().requires_grad_() for argument in arguments]
-    y, h = scan(*leaves)
-    generator = torch.Generator().manual_seed(1)
-    towards_y, towards_h = (torch.randn(z.shape, generator=generator, dtype=torch.float64) for z in (y, h))
-    ((y.double() * towards_y).sum() + (h.double() * towards_h).sum()).backward()
-    gradients = {f"gradient of {name}": leaf.grad for name, leaf in zip(NAMES, leaves, strict=False)}
-    return {"y": y.detach(), "final h": h.detach()} | gradients
+    x, dt, _, B, C, D, h = ssd_arguments(length, channels, groups, batch, d_state, 1)
+    return [x[..., 0], dt, -1 - 15 * uniform(channels, d_state, seed=2), B, C, D, h[:, :, 0]]
 
 
 def with_dt(arguments: list[Tensor], *values: float) -> list[Tensor]:
@@ -86,8 +84,29 @@ def with_dt(arguments: list[Tensor], *values: float) -> list[Tensor]:
     return [t.float() for t in [arguments[0], torch.tensor(values)[chosen], *arguments[2:]]]
 
 
-def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
-    """Relative to the largest number of each tensor."""
-    for name, value in expected.items():
-        error = (found[name].double() - value).abs().max() / value.abs().max().clamp(min=1e-30)
-        assert error <= tolerance, f"{name} is off by {error:.1e} of its largest entry"
+def outputs_and_gradients(function: Callable[..., Any], arguments: Sequence[Tensor]) -> list[Tensor]:
+    """All outputs, then the gradient of every argument, for a random linear function of the outputs."""
+    leaves = [argument.detach().clone().requires_grad_() for argument in arguments]
+    found = function(*leaves)
+    outputs = found if isinstance(found, tuple) else (found,)
+    total = sum((out.double() * normal(*out.shape, seed=7 + i)).sum() for i, out in enumerate(outputs))
+    return [*(out.detach() for out in outputs), *torch.autograd.grad(total, leaves)]
+
+
+def by_name(scan: Scan, arguments: Sequence[Tensor]) -> dict[str, Tensor]:
+    """`outputs_and_gradients` of a scan: "y", "final h", "gradient of x" and so on."""
+    labels = ("y", "final h", *(f"gradient of {name}" for name in NAMES))
+    return dict(zip(labels, outputs_and_gradients(scan, arguments), strict=False))
+
+
+def assert_close(found: Any, expected: Any, tolerance: float, least: float = 1e-30) -> None:
+    """Compares lists, or the entries of dictionaries that are expected, relative to the largest number of each tensor.
+
+    Where that is below `least`, the difference is relative to `least`.
+    """
+    assert isinstance(expected, dict) or len(found) == len(expected)
+    for name, value in expected.items() if isinstance(expected, dict) else enumerate(expected):
+        assert found[name].shape == value.shape, name
+        if value.numel():
+            error = (found[name].double() - value.double()).abs().max().item() / max(value.abs().max().item(), least)
+            assert error <= tolerance, f"{name} is off by {error:.1e} of its largest entry"

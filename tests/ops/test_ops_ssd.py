@@ -1,197 +1,109 @@
-"""The chunked scan against the recurrence it is a fast form of, written a second time from its formula."""
+"""What only the chunked form of `ssd` has: segments, what it keeps for the gradient, and strong decays."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from judge import Scan, assert_close, outputs_and_gradients, with_dt
-from judge import ssd_arguments as inputs
-from judge import ssd_recurrence as recurrence
+from judge import Scan, assert_close, by_name, normal, ssd_arguments, ssd_recurrence, uniform, with_dt
 from torch import Tensor
 
-from diffmamba.ops import ssd, ssd_sequential, ssd_step
+from diffmamba.ops import ssd, ssd_chunked, ssd_sequential
+
+CHUNK = 8
+NUMBERS = ssd_arguments(CHUNK)[0].numel()  # of x in one chunk
+in_chunks = partial(ssd, chunk=CHUNK)
 
 
-@pytest.mark.parametrize("scan", [ssd, ssd_sequential])
-@pytest.mark.parametrize("groups", [1, 2, 4])
-@pytest.mark.parametrize("length", [1, 2, 31, 32, 33, 77, 130])
-def test_scan_is_the_recurrence(scan: Scan, length: int, groups: int) -> None:
-    arguments = inputs(length, groups=groups)
-    expected = outputs_and_gradients(recurrence, arguments)
-    assert_close(outputs_and_gradients(scan, arguments), expected, 1e-10)
+@pytest.fixture
+def segments(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the number of chunks that a segment holds at most; less than one still makes one."""
+
+    def arrange(chunks: float) -> None:
+        monkeypatch.setitem(ssd_chunked.SEGMENT, "cpu", int(chunks * NUMBERS))
+
+    return arrange
 
 
-@pytest.mark.parametrize("scan", [ssd, ssd_sequential])
-def test_state_defaults_to_zeros(scan: Scan) -> None:
-    arguments = inputs(45)[:-1]
-    assert_close(outputs_and_gradients(scan, arguments), outputs_and_gradients(recurrence, arguments), 1e-10)
-
-
-@pytest.mark.parametrize("chunk", [1, 2, 7, 16, 64, 128])
-def test_chunk_size_does_not_matter(chunk: int) -> None:
-    arguments = inputs(77)
-    found = outputs_and_gradients(lambda *leaves: ssd(*leaves, chunk=chunk), arguments)
-    assert_close(found, outputs_and_gradients(recurrence, arguments), 1e-10)
-
-
-def test_one_step_is_a_sequence_of_one() -> None:
-    x, dt, A, B, C, D, h = inputs(1)
-    y, after = ssd_step(x[:, 0], dt[:, 0], A, B[:, 0], C[:, 0], D, h)
-    expected_y, expected_h = recurrence(x, dt, A, B, C, D, h)
-    torch.testing.assert_close(y, expected_y[:, 0], rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(after, expected_h, rtol=1e-12, atol=1e-12)
-
-
-@settings(max_examples=40, deadline=None, derandomize=True)
-@given(
-    batch=st.integers(1, 3),
-    length=st.integers(1, 70),
-    groups=st.integers(1, 3),
-    heads_per_group=st.integers(1, 3),
-    headdim=st.integers(1, 5),
-    d_state=st.integers(1, 5),
-    chunk=st.integers(1, 80),
-    cut=st.floats(0, 1),
+@pytest.mark.parametrize(
+    ("length", "per_segment", "expected"),
+    [
+        (24, 0.1, [(0, 8, 1), (8, 16, 1), (16, 24, 1)]),
+        (64, 3, [(0, 24, 3), (24, 48, 3), (48, 64, 2)]),
+        (64, 100, [(0, 64, 8)]),
+        (67, 4, [(0, 32, 4), (32, 64, 4), (64, 67, 1)]),
+        (8, 1, [(0, 8, 1)]),
+        (3, 1, [(0, 3, 1)]),
+    ],
 )
-def test_any_shape_in_one_piece_or_two(
-    batch: int, length: int, groups: int, heads_per_group: int, headdim: int, d_state: int, chunk: int, cut: float
+def test_segments_are_whole_chunks_and_the_rest(
+    length: int, per_segment: float, expected: list[tuple[int, int, int]], segments: Callable[[float], None]
 ) -> None:
-    arguments = inputs(length, groups * heads_per_group, groups, batch, headdim, d_state)
-    x, dt, A, B, C, D, h = arguments
-    expected_y, expected_h = recurrence(*arguments)
-    pieces = []
-    at = int(cut * length)
-    for piece in (slice(0, at), slice(at, length)):
-        if piece.stop > piece.start:
-            y, h = ssd(x[:, piece], dt[:, piece], A, B[:, piece], C[:, piece], D, h, chunk=chunk)
-            pieces.append(y)
-    torch.testing.assert_close(torch.cat(pieces, dim=1), expected_y, rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(h, expected_h, rtol=1e-10, atol=1e-10)
+    segments(per_segment)
+    plan = ssd_chunked._plan(ssd_arguments(length)[0], CHUNK)
+    assert [(positions.start, positions.stop, count) for positions, count in plan] == expected
 
 
-@pytest.mark.parametrize("groups", [1, 2])
-def test_gradients_are_those_of_finite_differences(groups: int) -> None:
-    leaves = [t.requires_grad_() for t in inputs(5, heads=2, groups=groups, batch=1, headdim=2, d_state=2)]
-    assert torch.autograd.gradcheck(lambda *arguments: ssd(*arguments, chunk=2), leaves)
+@pytest.mark.parametrize(
+    ("length", "groups", "per_segment"),
+    [(1, 1, 1), (7, 2, 100), (8, 4, 1), (9, 1, 0.1), (16, 2, 1), (61, 4, 2), (61, 1, 3), (64, 2, 3), (64, 4, 100)],
+)
+def test_segments_do_not_matter(
+    length: int, groups: int, per_segment: float, segments: Callable[[float], None]
+) -> None:
+    inputs = ssd_arguments(length, groups=groups)
+    expected = by_name(ssd_recurrence, inputs)
+    segments(per_segment)
+    assert_close(by_name(in_chunks, inputs), expected, 1e-10)
+    with torch.no_grad():  # the states of one segment then take the place of those before
+        assert_close(in_chunks(*inputs), [expected["y"], expected["final h"]], 1e-10)
 
 
-def test_second_derivatives_are_right_or_refused() -> None:
-    leaves = [t.requires_grad_() for t in inputs(5, heads=2, groups=1, batch=1, headdim=2, d_state=2)]
-
-    def curvature(scan: Scan) -> Tensor:
-        y, h = scan(*leaves)
-        slopes = torch.autograd.grad(y.square().sum() + h.square().sum(), leaves, create_graph=True)
-        return torch.autograd.grad(sum(slope.square().sum() for slope in slopes), leaves[0])[0]
-
-    expected = curvature(recurrence)
-    try:
-        found = curvature(lambda *arguments: ssd(*arguments, chunk=2))
-    except RuntimeError:
-        return
-    torch.testing.assert_close(found, expected)
-
-
-def test_float32_is_within_1e_4() -> None:
-    arguments = [t.float() for t in inputs(130)]
-    expected = outputs_and_gradients(recurrence, [t.double() for t in arguments])
-    assert_close(outputs_and_gradients(ssd, arguments), expected, 1e-4)
+@pytest.mark.parametrize("values", [(1e-3,), (1e-3, 1e-1)], ids=str)
+def test_gradients_in_float32_at_the_dt_a_model_starts_with(
+    values: tuple[float, ...], segments: Callable[[float], None]
+) -> None:
+    """With dt near 1e-3 the scan adds little to D x, and rounding must not hide the gradient of A."""
+    x, dt, A, B, C, D, h = with_dt(ssd_arguments(2100, d_state=8, headdim=8), *values)
+    inputs = [x, dt, A, B, C, torch.ones_like(D), torch.zeros_like(h)]
+    expected = by_name(ssd, [t.double() for t in inputs])  # which other tests judge
+    for per_segment in (1000, 100):  # all 65 chunks of 32 positions at once, and 9 at a time
+        segments(per_segment)
+        found = by_name(ssd, inputs)
+        assert_close(found, {"gradient of A": expected["gradient of A"]}, 1e-4)
+        assert_close(found, {name: value for name, value in expected.items() if name != "gradient of A"}, 1e-5)
 
 
-@pytest.mark.parametrize("length", [3, 33, 130])
-def test_gradients_in_float32_at_the_dt_a_model_starts_with(length: int) -> None:
-    """With dt near 1e-3 the scan adds little to D x, and A's gradient must not drown in the rounding of the sum."""
-    x, dt, A, B, C, D, h = inputs(length)
-    arguments = [t.float() for t in (x, torch.full_like(dt, 1e-3), A, B, C, torch.ones_like(D), torch.zeros_like(h))]
-    expected = outputs_and_gradients(recurrence, [t.double() for t in arguments])
-    assert_close(outputs_and_gradients(ssd, arguments), expected, 1e-5)
+def test_nothing_is_kept_where_no_gradient_is_wanted(
+    segments: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, kept = ssd_chunked._chunked, []
 
+    def watched(*inputs: Any) -> tuple[Tensor, ...]:
+        outputs = original(*inputs)
+        kept.append(outputs[2].numel())
+        return outputs
 
-def test_bfloat16_is_computed_in_float32() -> None:
-    arguments = [t.bfloat16() for t in inputs(130)]
-    expected = outputs_and_gradients(recurrence, [t.double() for t in arguments])
-    found = outputs_and_gradients(ssd, arguments)
-    assert found["y"].dtype == torch.bfloat16
-    assert found["final h"].dtype == torch.float32
-    assert_close(found, expected, 1e-2)  # y and the gradients are rounded once, to 8 bits
-    assert_close({"final h": found["final h"]}, {"final h": expected["final h"]}, 1e-5)
-
-
-def test_autocast_changes_nothing() -> None:
-    arguments = [t.float() for t in inputs(45)]
-    y, h = ssd(*arguments)
-    with torch.autocast("cpu", torch.bfloat16):
-        y_autocast, h_autocast = ssd(*arguments)
-    assert torch.equal(y, y_autocast)
-    assert torch.equal(h, h_autocast)
-
-
-@pytest.mark.parametrize("values", [(1e-7,), (50.0,), (1e3,), (1e-7, 50.0), (1e-7, 1e-2, 1e3)], ids=str)
-def test_extreme_dt_in_float32_is_close_to_float64(values: tuple[float, ...]) -> None:
-    arguments = with_dt(inputs(130, headdim=8, d_state=8), *values)
-    y, h = ssd(*arguments)
-    expected_y, expected_h = recurrence(*(t.double() for t in arguments))
-    assert_close({"y": y, "final h": h}, {"y": expected_y, "final h": expected_h}, 1e-4)
-
-
-def test_gradients_at_tiny_dt_in_float32_are_close_to_float64() -> None:
-    arguments = with_dt(inputs(130, headdim=8, d_state=8), 1e-7)
-    expected = outputs_and_gradients(recurrence, [t.double() for t in arguments])
-    assert_close(outputs_and_gradients(ssd, arguments), expected, 1e-4)
-
-
-@pytest.mark.parametrize("values", [(50.0,), (1e3,), (1e-7, 50.0), (1e-7, 1e-2, 50.0), (1e-7, 1e-2, 1e3)], ids=str)
-def test_gradients_at_huge_dt_in_float32_are_finite_and_close_to_float64(values: tuple[float, ...]) -> None:
-    """Where the state is erased at once, A's gradient is next to nothing: the rest of large terms that cancel."""
-    arguments = with_dt(inputs(130, headdim=8, d_state=8), *values)
-    found = outputs_and_gradients(ssd, arguments)
-    assert all(gradient.isfinite().all() for gradient in found.values())
-    expected = outputs_and_gradients(recurrence, [t.double() for t in arguments])
-    x, dt = arguments[:2]
-    cancelling = (dt * (x * expected["gradient of x"]).sum(-1)).abs().sum((0, 1))
-    assert ((found["gradient of A"] - expected.pop("gradient of A")).abs() <= 1e-4 * cancelling).all()
-    torch.testing.assert_close(found["gradient of h"], expected.pop("gradient of h").float())
-    assert_close(found, expected, 1e-3)
-
-
-@pytest.mark.parametrize("values", [(1e-7,), (1e-3, 1e-1)], ids=str)
-def test_20000_steps_in_float32_are_close_to_float64(values: tuple[float, ...]) -> None:
-    arguments = with_dt(inputs(20_000, heads=2, groups=1, batch=1, headdim=2, d_state=2), *values)
-    found = outputs_and_gradients(ssd, arguments)
-    in_float64 = [t.double() for t in arguments]
-    expected_y, expected_h = recurrence(*in_float64)
-    assert_close(found, {"y": expected_y, "final h": expected_h}, 1e-4)
-    assert_close(found, outputs_and_gradients(ssd, in_float64), 1e-4)  # whose gradients the tests above judge
-
-
-def test_zeros_give_zeros() -> None:
-    found = outputs_and_gradients(ssd, [torch.zeros_like(t, dtype=torch.float32) for t in inputs(70)])
-    for name, value in found.items():
-        assert value.isfinite().all(), name
-    assert not found["y"].any()
-    assert not found["final h"].any()
-
-
-def test_arguments_stay_as_they_are() -> None:
-    arguments = inputs(32)
-    kept = [t.clone() for t in arguments]
-    outputs_and_gradients(ssd, arguments)
-    leaves = [t.requires_grad_() for t in arguments]
-    ssd(*leaves)[0].sum().backward()
-    assert all(torch.equal(leaf, t) for leaf, t in zip(leaves, kept, strict=True))
+    monkeypatch.setattr(ssd_chunked, "_chunked", watched)
+    segments(2)
+    leaves = [t.requires_grad_() for t in ssd_arguments(61)]
+    _, h = in_chunks(*leaves)
+    with torch.no_grad():
+        in_chunks(*leaves)
+    in_chunks(*(leaf.detach() for leaf in leaves))
+    assert kept == [(61 // CHUNK + 2) * h.numel(), 0, 0]  # the state before every chunk, and the last one
 
 
 @pytest.mark.parametrize("log_decay", [-1.6, -8.0, -16.0, -24.0])
-def test_gradient_of_strong_decays_is_not_rounding(log_decay: float) -> None:
-    """All that a decay weighs on is as small as it is: far below the last digit of y and x themselves."""
-    generator = torch.Generator().manual_seed(0)
-    x, B, C = (torch.randn(shape, generator=generator) for shape in [(1, 150, 2, 8), (1, 150, 1, 6), (1, 150, 1, 6)])
-    dt = 0.5 + 0.1 * torch.rand(1, 150, 2, generator=generator)
-    arguments = [x, dt, torch.full((2,), 2 * log_decay), B, C, torch.ones(2)]
-    towards = torch.randn(x.shape, generator=generator)
+def test_the_gradient_of_strong_decays_is_not_rounding(log_decay: float) -> None:
+    """What a decay acts on is as small as the decay: far below the last digit of y and x themselves."""
+    x, B, C = (normal(1, 150, *shape, seed=i) for i, shape in enumerate([(2, 8), (1, 6), (1, 6)]))
+    arguments = [x, 0.5 + 0.1 * uniform(1, 150, 2, seed=3), torch.full((2,), 2 * log_decay), B, C, torch.ones(2)]
+    towards = normal(*x.shape, seed=4)
 
     def of_decays(scan: Scan, dtype: torch.dtype) -> Tensor:
-        leaves = [tensor.to(dtype).requires_grad_() for tensor in arguments]
+        leaves = [tensor.float().to(dtype).requires_grad_() for tensor in arguments]
         return torch.autograd.grad((scan(*leaves)[0] * towards.to(dtype)).sum(), leaves[2])[0]
 
-    judge = of_decays(ssd_sequential, torch.float64)
-    assert (of_decays(ssd, torch.float32) - judge).abs().max() <= 1e-3 * judge.abs().max()
+    assert_close([of_decays(ssd, torch.float32)], [of_decays(ssd_sequential, torch.float64)], 1e-3)

@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffmamba import configuration
-from diffmamba.build import build_network
+from diffmamba.configuration import composed
 from diffmamba.data.streams import EvalWindows, TrainStreams
 from diffmamba.mixers.combine import Lambda
 from diffmamba.ops import selective_scan_step, ssd_step
@@ -22,6 +20,7 @@ from diffmamba.paper.cases import Case, case_of
 from diffmamba.paper.compute import forward, vocabulary, zipf_shares
 from diffmamba.paper.counts import parameters, parts
 from diffmamba.paper.mechanism import start_of_sigmoid
+from diffmamba.runs.work import build_network
 from diffmamba.tasks.optimization import AdamW
 
 TINY = ("scale.d_model=32", "scale.headdim=32", "scale.d_state=4", "scale.n_layers=2", "trainer=cpu")
@@ -32,21 +31,18 @@ SSMS = pytest.mark.parametrize("ssm", ["mamba1", "mamba2"])
 
 
 @cache
-def _resolved(*overrides: str) -> dict[str, Any]:
-    with initialize_config_dir(configuration.CONF, version_base="1.3"):
-        return configuration.resolved(compose("train", overrides=[*TINY, *overrides]))
+def _composed(*overrides: str) -> dict[str, Any]:
+    return composed([*TINY, *overrides])
 
 
 def built(*overrides: str) -> Any:
-    return build_network(_resolved(*overrides)["model"], SIZES["vocabulary"])
+    return build_network(_composed(*overrides), SIZES["vocabulary"])
 
 
 def case(*overrides: str, **sizes: int) -> Case:
     """A tiny case of some overrides, on a corpus of the sizes given."""
-    config = _resolved(*overrides)
-    config = config | {"data": config["data"] | {"expected": SIZES | sizes}, "published": None}
-    with torch.device("meta"):
-        return case_of("table1", config, build_network(config["model"], SIZES["vocabulary"]))
+    config = _composed(*overrides)
+    return case_of("table1", config | {"data": config["data"] | {"expected": SIZES | sizes}, "published": None})
 
 
 @MODELS

@@ -1,17 +1,17 @@
 """The loss and the metrics of next-symbol prediction."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn import functional as F
 
-from diffmamba.tasks import LanguageModelling, NonFiniteLossError
-from diffmamba.tasks.language_modelling import IGNORED
-from diffmamba.tasks.optimization import AdamW
+from diffmamba.data.streams import IGNORED
+from diffmamba.tasks import AdamW, LanguageModelling, NonFiniteLossError
 
 OPTIMIZER = AdamW(learning_rate=1e-3, weight_decay=0.1, betas=(0.9, 0.999), warmup_steps=2, schedule_steps=10)
 
@@ -28,13 +28,18 @@ class Table(nn.Module):
         return logits if targets is None else F.cross_entropy(logits.mT, targets, reduction="none")
 
 
+def new_task(devices: int = 1) -> LanguageModelling:
+    """A task whose trainer is a stand-in."""
+    made = LanguageModelling(Table(), OPTIMIZER)
+    alone = SimpleNamespace(reduce=lambda loss, reduce_op: loss)
+    made._trainer = SimpleNamespace(accumulate_grad_batches=1, strategy=alone, global_step=0, world_size=devices)
+    return made
+
+
 @pytest.fixture
 def task(monkeypatch: pytest.MonkeyPatch) -> LanguageModelling:
-    made = LanguageModelling(Table(), OPTIMIZER)
+    made = new_task()
     made.logged = {}
-    alone = SimpleNamespace(reduce=lambda loss, reduce_op: loss)
-    trainer = SimpleNamespace(accumulate_grad_batches=1, strategy=alone, global_step=0)
-    monkeypatch.setattr(made, "_trainer", trainer)
     monkeypatch.setattr(made, "log", lambda name, value, **_: made.logged.update({name: value.item()}))
     return made
 
@@ -51,15 +56,60 @@ def nats(task: LanguageModelling, inputs: Tensor, targets: Tensor) -> list[float
     return [-table[before, after].item() for before, after in pairs if after != IGNORED]
 
 
-def test_the_training_loss_is_the_mean_over_all_symbols(task: LanguageModelling) -> None:
-    batch = sequence(12)
-    costs = nats(task, *batch)
-    assert len(costs) == 12
+def masked(length: int, counted: int) -> tuple[Tensor, Tensor]:
+    """A batch in which only the first targets count."""
+    inputs, targets = sequence(length)
+    targets[:, counted:] = IGNORED
+    return inputs, targets
+
+
+def plain(batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """PyTorch's own cross entropy of all batches together, and its gradient."""
+    inputs, targets = (torch.cat(parts, dim=1) for parts in zip(*batches, strict=True))
+    network = Table()
+    loss = F.cross_entropy(network(inputs).flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+    loss.backward()
+    return loss.detach(), network.logits.grad
+
+
+@pytest.mark.parametrize("counted", [12, 7, 1])
+def test_the_training_loss_is_the_mean_over_the_targets_that_count(task: LanguageModelling, counted: int) -> None:
+    batch = masked(12, counted)
     loss = task.training_step(batch, 0)
-    assert loss.item() == pytest.approx(sum(costs) / 12, rel=1e-6)
     assert task.step_loss() == loss
     loss.backward()
-    assert task.network.logits.grad.any()
+    torch.testing.assert_close((loss.detach(), task.network.logits.grad), plain([batch]))
+
+
+def test_a_batch_without_a_target_has_no_gradient(task: LanguageModelling) -> None:
+    loss = task.training_step(masked(12, 0), 0)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert not task.network.logits.grad.any()
+
+
+UNEQUAL = [(12, 3), (7, 0), (0, 1)]  # targets that count on each of two devices
+
+
+def train_as_rank(rank: int, folder: Path) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    task, found = new_task(devices=2), []
+    for counts in UNEQUAL:
+        loss = task.training_step(masked(12 + rank, counts[rank]), 0)
+        task.network.zero_grad()
+        loss.backward()
+        for value in (loss.detach(), task.network.logits.grad):
+            distributed.all_reduce(value)
+            found.append(value / 2)  # as Lightning does
+    torch.save(found, folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_devices_with_unequal_numbers_of_targets_are_one_batch(tmp_path: Path) -> None:
+    multiprocessing.start_processes(train_as_rank, (tmp_path,), nprocs=2, start_method="fork")
+    expected = [value for one, other in UNEQUAL for value in plain([masked(12, one), masked(13, other)])]
+    for rank in (0, 1):
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected)
 
 
 def test_the_loss_of_a_step_is_the_mean_over_the_parts_of_a_step(task: LanguageModelling) -> None:
@@ -69,20 +119,12 @@ def test_the_loss_of_a_step_is_the_mean_over_the_parts_of_a_step(task: LanguageM
         assert task.step_loss().item() == pytest.approx(sum(losses) / 3, rel=1e-6)
 
 
-def test_forward_gives_the_logits(task: LanguageModelling) -> None:
-    inputs, _ = sequence(3)
-    assert torch.equal(task(inputs), task.network.logits[inputs])
-
-
 def test_symbols_that_are_not_predicted_cost_nothing(task: LanguageModelling) -> None:
-    inputs, targets = sequence(12)
-    targets[0, 7:] = IGNORED
-    costs = nats(task, inputs, targets)
-    assert len(costs) == 7
+    batch = masked(12, 7)
     for index in (0, 1):
-        task.validation_step((inputs, targets), 0, dataloader_idx=index)
+        task.validation_step(batch, 0, dataloader_idx=index)
     task.on_validation_epoch_end()
-    assert task.logged["val/loss"] == task.logged["test/loss"] == pytest.approx(sum(costs) / 7, rel=1e-6)
+    assert task.logged["val/loss"] == task.logged["test/loss"] == pytest.approx(plain([batch])[0].item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])

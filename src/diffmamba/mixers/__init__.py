@@ -1,4 +1,4 @@
-"""Sequence mixers: modules `(batch, length, d_model)` → the same, that also decode step by step."""
+"""Sequence mixers: modules from `(batch, length, d_model)` to the same shape, which can also decode step by step."""
 
 from diffmamba.mixers.attention import Attention, MapDifference, OneMap
 from diffmamba.mixers.combine import Difference, Single

@@ -1,13 +1,13 @@
 """Attention, ordinary and differential: the baselines `transformer` and `diff_transformer`.
 
-With q, k, v the projections of a head, q and k rotated by position, and d the width of what is multiplied:
+Let q, k and v be the projections of a head, with q and k rotated by position, and d the width of a map's queries:
 
     one map (arXiv 1706.03762)       softmax(q kᵀ / √d) v
     two maps (arXiv 2410.05258)      (1 - λ_init) · N[(softmax(q1 k1ᵀ / √d) - λ softmax(q2 k2ᵀ / √d)) v]
 
-In the second, q1, q2 are the halves of q and k1, k2 those of k, so d is half the head dimension and both take the same
-parameters but for λ and the gain of N, an RMSNorm of each head whose gain the heads share. λ and λ_init are those of
-`combine.py`. Every query sees its own position and those before it.
+With two maps, q1 and q2 are the halves of q, and k1 and k2 those of k, so d is half the head dimension. Differential
+attention has the parameters of ordinary attention, and in addition λ and the gain of N. N is an RMSNorm of each head;
+all heads share its gain. λ and λ_init are defined in `combine.py`. Every query sees its own and all earlier positions.
 
 No attention matrix is ever stored. Fused kernels want queries, keys and values of one width, so a map's query is q with
 zeros in place of the other half: [q1, 0] · k = q1 · k1. Half of that product multiplies zeros, but keys and values are
@@ -48,10 +48,10 @@ class OneMap(nn.Module):
 
 
 class MapDifference(nn.Module):
-    """Differential attention: the second map subtracted with weight λ, then each head normalised.
+    """Differential attention: the second map is subtracted with weight λ, then each head is normalised.
 
-    `headdim` is the width of a head's values; `depth` the 1-based index of the residual block. λ is one for all heads,
-    and so is the gain; the vectors of the exp form are as wide as a map's queries.
+    `headdim` is the width of a head's values, and `depth` the 1-based index of the residual block. All heads share λ
+    and the gain. In the form "exp", the vectors of λ are as wide as a map's queries.
     """
 
     maps = 2
@@ -63,18 +63,20 @@ class MapDifference(nn.Module):
         self.norm = OuterNorm(headdim, outer_norm=True, scale=1 - initial)
 
     def forward(self, outputs: Sequence[Tensor]) -> Tensor:
-        """What the two maps read `(..., headdim)` → the same shape."""
+        """The outputs of the two maps, each `(..., headdim)` → the same shape."""
         first, second = outputs
         return self.norm(first - self.weight() * second)
 
 
 class Cache:
-    """Attention's state: the keys and values of all positions so far, so it grows, unlike a state-space mixer's.
+    """The state of attention: keys and values of all positions so far. It grows, unlike that of a state-space mixer.
 
     They are the first `length` entries of `buffer` `(batch, capacity, 2, heads, headdim)`. A full buffer is copied into
-    one twice as long as needed, so a position copies a constant number of entries on average, though it reads them all.
-    A cache never changes: the first to be appended to it is written behind it, in place; what else is appended to the
-    same cache goes into a copy. Where gradients are wanted nothing is written in place.
+    one twice as long as needed, so that on average a new position copies a constant number of entries.
+
+    A cache itself never changes. The first entries appended to it are written in place, behind its own entries. If more
+    entries are appended to the same cache later, they go into a copy, so several continuations of one prompt are
+    possible. Entries that need gradients always go into a copy.
     """
 
     def __init__(self, buffer: Tensor, length: int):
@@ -83,11 +85,11 @@ class Cache:
 
     @property
     def entries(self) -> Tensor:
-        """`(batch, length, 2, heads, headdim)`: keys, rotated, then values."""
+        """`(batch, length, 2, heads, headdim)`: first the rotated keys, then the values."""
         return self.buffer[:, : self.length]
 
     def append(self, entries: Tensor) -> "Cache":
-        """The cache with further entries, of the same shape but for their number."""
+        """A cache with these entries added, which have the shape of `entries` with any length."""
         end = self.length + entries.shape[1]
         if self.rest_is_free and end <= self.buffer.shape[1] and not entries.requires_grad:
             self.rest_is_free = False
@@ -105,7 +107,10 @@ class Attention(Mixer):
         depth: 1-based index of the residual block, which sets λ_init.
         headdim: width of a head; a multiple of 4 that divides `inner`.
         inner: width of all heads together.
-        combine: what turns the maps of a head into its output; called with headdim and depth.
+        combine: builds the module that makes a head's output from its maps; called with headdim and depth.
+
+    Raises:
+        SettingError: if headdim or inner is no multiple of 4, or headdim does not divide inner.
     """
 
     def __init__(self, d_model: int, depth: int, headdim: int, inner: int, combine: Callable[..., Any] = OneMap):
@@ -132,7 +137,7 @@ class Attention(Mixer):
         return Cache(self.in_proj.weight.new_empty(batch, 0, 2, self.heads, self.headdim), 0)
 
     def _project(self, x: Tensor, start: int) -> tuple[Tensor, Tensor, Tensor]:
-        """x `(batch, length, d_model)` from position `start` on → q, k and v `(batch, length, heads, headdim)`."""
+        """x `(batch, length, d_model)`, starting at position `start` → q, k, v `(batch, length, heads, headdim)`."""
         both, value = self.in_proj(x).split([2 * self.inner, self.inner], dim=-1)
         both = rotate(both.unflatten(-1, (2, self.heads, self.combine.maps, -1)), start)
         query, key = both.flatten(-2).unbind(2)
@@ -159,7 +164,7 @@ class Attention(Mixer):
 def rotate(x: Tensor, start: int) -> Tensor:
     """Rotary positions (RoFormer, arXiv 2104.09864, eq. 34): channels 2i and 2i + 1 turn by p · base^(-2i / width).
 
-    x `(batch, length, ..., width)`, its first position p = `start`. Angles in float32 or wider.
+    x `(batch, length, ..., width)`; `start` is the position p of its first entry. Angles are float32 or wider.
     """
     width = x.shape[-1]
     wide = torch.promote_types(x.dtype, torch.float32)
@@ -178,5 +183,5 @@ def _check_sizes(headdim: int, inner: int) -> None:
     if headdim not in valid:
         raise SettingError(
             f"model.headdim={headdim} must be a multiple of {HEADDIM_UNIT} that divides model.inner = {inner}; "
-            f"these would do: {', '.join(map(str, valid))}"
+            f"valid values: {', '.join(map(str, valid))}"
         )

@@ -1,13 +1,13 @@
-"""How the branches of a mixer become one output: the differential mechanism of *Differential Mamba* (arXiv 2507.06204).
+"""Combines the branches of a mixer: the differential mechanism of *Differential Mamba* (arXiv 2507.06204).
 
-With u1, u2 the gated and normalised outputs of the two branches, W the output projection, N an RMSNorm with a learned
-gain (the outer norm, left out where `outer_norm` is false) and λ_init = 0.8 - 0.6 · exp(-0.3 · (depth - 1)):
+Let u1 and u2 be the gated and normalised outputs of the two branches, W the output projection, N an RMSNorm with a
+learned gain (the outer norm; `outer_norm=False` leaves it out), and λ_init = 0.8 - 0.6 · exp(-0.3 · (depth - 1)):
 
     scope "block", Diff-Mamba (eq. 21)    (1 - λ_init) · N[W1 u1 - λ W2 u2]
     scope "ssm",   Diff-S6 (eq. 16)       W · (1 - λ_init) · N[u1 - λ u2]
 
-In the first every branch is a whole Mamba block with a projection of its own. Both projections and the subtraction are
-one matrix product with [W1, -λ W2], which is why the differential mixer costs what the vanilla one costs.
+With scope "block", each branch is a whole Mamba block with its own output projection. Both projections and the
+subtraction are one matrix product with [W1, -λ W2], so the differential mixer costs as much as the vanilla one.
 """
 
 import math
@@ -24,22 +24,23 @@ LAMBDA_FORMS = ("scalar", "reparam", "channel", "exp", "exp_printed", "fixed")
 
 
 def lambda_init(depth: int) -> float:
-    """λ_init of the residual block with this 1-based index (Differential Transformer, and section 3 of the paper)."""
+    """λ_init of a residual block; depth is its 1-based index (Differential Transformer, and section 3 of the paper)."""
     return 0.8 - 0.6 * math.exp(-0.3 * (depth - 1))
 
 
 class Lambda(nn.Module):
-    """The learned weight λ of the second branch; `forward()` gives one number, or `(channels,)` for the channel form.
+    """The learned weight λ of the second branch. `forward()` gives one number, or `(channels,)` for the form "channel".
 
-    | form      | λ                                        | parameters                              |
-    | scalar    | sigmoid(λ̄) + λ_init                      | λ̄ one number, N(0, 1) (eq. 17)          |
-    | reparam   | sigmoid(Σ λ̄) + λ_init                    | λ̄ `(channels,)`, N(0, 1) (table 2, re.)  |
-    | channel   | sigmoid(λ̄) + λ_init, channel by channel  | λ̄ `(channels,)`, N(0, 1) (eq. 17, literal) |
-    | exp       | exp(q1 · k1) - exp(q2 · k2) + λ_init     | four vectors `(d_state,)`, N(0, 0.1²)    |
-    | fixed     | λ_init                                   | none                                    |
+    | form        | λ                                       | parameters                                   |
+    | scalar      | sigmoid(λ̄) + λ_init                     | λ̄ one number, N(0, 1) (eq. 17)               |
+    | reparam     | sigmoid(Σ λ̄) + λ_init                   | λ̄ `(channels,)`, N(0, 1) (table 2, re.)      |
+    | channel     | sigmoid(λ̄) + λ_init, channel by channel | λ̄ `(channels,)`, N(0, 1) (eq. 17, literally) |
+    | exp         | exp(q1 · k1) - exp(q2 · k2) + λ_init    | four vectors `(d_state,)`, N(0, 0.1²)        |
+    | exp_printed | exp(q1 · k1) - exp(q2 · k2) - λ_init    | the same                                     |
+    | fixed       | λ_init                                  | none                                         |
 
-    The paper prints `- λ_init` in the exp form (eq. 11), which is `exp_printed`; its code, like Differential
-    Transformer, adds it.
+    `exp_printed` is the formula as the paper prints it (eq. 11). The authors' code and Differential Transformer add
+    λ_init, as `exp` does.
     """
 
     def __init__(self, form: str, channels: int, d_state: int, initial: float):
@@ -51,13 +52,13 @@ class Lambda(nn.Module):
         if form in ("exp", "exp_printed"):
             self.q1, self.k1, self.q2, self.k2 = (nn.Parameter(torch.randn(d_state) * 0.1) for _ in range(4))
         elif form != "fixed":
-            self.bar = nn.Parameter(torch.randn(1 if form == "scalar" else channels))  # 1-d: fsdp divides no scalars
+            self.bar = nn.Parameter(torch.randn(1 if form == "scalar" else channels))  # FSDP needs a dimension
 
     def forward(self) -> Tensor | float:
         if self.form == "fixed":
             return self.initial
         if self.form in ("exp", "exp_printed"):
-            # `@` would be bfloat16 under autocast, and lose the third decimal of λ
+            # under autocast, `@` is computed in bfloat16, which changes the third decimal of λ
             learned = torch.exp((self.q1 * self.k1).sum()) - torch.exp((self.q2 * self.k2).sum())
             return learned + self.initial if self.form == "exp" else learned - self.initial
         bar = self.bar.sum() if self.form == "reparam" else self.bar
@@ -65,11 +66,11 @@ class Lambda(nn.Module):
 
 
 class OuterNorm(nn.Module):
-    """N with its gain, and the constant in front; only the constant where there is no outer norm."""
+    """The norm N with its gain, times the constant `scale`; without `outer_norm` only the constant."""
 
     def __init__(self, channels: int, outer_norm: bool, scale: float = 1.0):
         super().__init__()
-        if not isinstance(outer_norm, bool):  # any other text would count as true
+        if not isinstance(outer_norm, bool):  # otherwise any text counts as true
             raise SettingError(f"model.outer_norm={outer_norm} is not known; use true or false")
         self.weight = nn.Parameter(torch.ones(channels)) if outer_norm else None
         self.scale = scale
@@ -79,7 +80,7 @@ class OuterNorm(nn.Module):
 
 
 class Single(nn.Module):
-    """One branch: `W u`, or `N[W u]` as the control for what the outer norm does by itself."""
+    """One branch: `W u`, or `N[W u]` as a control that shows the effect of the outer norm alone."""
 
     branches = 1
     shared = False
@@ -93,9 +94,10 @@ class Single(nn.Module):
 
 
 class Difference(nn.Module):
-    """Two branches, the second subtracted with weight λ (added, where `sign` is 1: the additive control).
+    """Two branches; the second is subtracted with weight λ.
 
-    `shared` tells the mixer whether its branches share convolution, gated norm and output projection (scope "ssm").
+    With sign 1 it is added instead, which is the additive control. `shared` tells the mixer whether its branches share
+    convolution, gated norm and output projection; they do with scope "ssm".
     """
 
     branches = 2
@@ -111,7 +113,11 @@ class Difference(nn.Module):
         lambda_form: str = "scalar",
         sign: int = -1,
     ):
-        """`d_inner` is the width of one branch; `depth` the 1-based index of the residual block."""
+        """`d_inner` is the width of one branch, and `depth` the 1-based index of the residual block.
+
+        Raises:
+            SettingError: for an unknown scope, form of λ, sign or outer norm.
+        """
         super().__init__()
         if scope not in SCOPES:
             raise SettingError(f"scope={scope} in model.mixers is not known; use one of {', '.join(SCOPES)}")
@@ -125,12 +131,12 @@ class Difference(nn.Module):
         self.outer_norm = OuterNorm(channels, outer_norm, scale=1 - initial)
 
     def forward(self, u: Tensor, weight: Tensor) -> Tensor:
-        """u `(..., 2 · d_inner)`, branch 1 then 2; weight `(d_model, d_inner)` if shared, else [W1, W2]."""
+        """u `(..., 2 · d_inner)`: branch 1, then branch 2. weight: `(d_model, d_inner)` if shared, else [W1, W2]."""
         second_weight = self.sign * self.weight()
         if self.shared:
             first, second = u.chunk(2, dim=-1)
             return F.linear(self.outer_norm(first + second_weight * second), weight)
         first, second = weight.chunk(2, dim=1)
         if isinstance(second_weight, Tensor):
-            second_weight = second_weight[..., None]  # scales rows: output channels
+            second_weight = second_weight[..., None]  # scales the rows, which are output channels
         return self.outer_norm(F.linear(u, torch.cat([first, second_weight * second], dim=1)))

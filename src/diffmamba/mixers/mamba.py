@@ -30,7 +30,6 @@ def mamba(ssm: str, headdim: int, groups: int = 1, **settings: Any) -> Any:
     if ssm not in SSMS:
         raise SettingError(f"model.ssm={ssm} is not known; use one of {', '.join(SSMS)}")
     if ssm == "mamba1" and groups != 1:
-        raise SettingError(f"model.groups={groups} needs heads to share out, which Mamba-1 lacks; use 1, or ssm=mamba2")
-    of_heads: dict[str, Any] = {"headdim": headdim, "groups": groups} if ssm == "mamba2" else {}
-    mixer: partial[Any] = partial(Mamba2 if ssm == "mamba2" else Mamba1, **of_heads | settings)
-    return mixer() if "d_model" in settings else mixer
+        raise SettingError(f"model.groups={groups} needs heads, which Mamba-1 does not have; use 1, or ssm=mamba2")
+    mixer: partial[Any] = partial(Mamba1) if ssm == "mamba1" else partial(Mamba2, headdim=headdim, groups=groups)
+    return mixer(**settings) if "d_model" in settings else partial(mixer, **settings)

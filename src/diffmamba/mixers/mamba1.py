@@ -1,11 +1,11 @@
-"""The Mamba mixer (S6), vanilla and differential, always as one pass.
+"""The Mamba-1 mixer (S6), vanilla and differential, always in one pass.
 
-Two Mamba branches are one Mamba of twice the channels whose B and C have two groups, so there is one input projection,
-one convolution and one selective scan whatever the number of branches, and `combine` (see `combine.py`) turns the
-branches into the output. All published results use Mamba-2; the authors' code holds this one besides.
+Two Mamba branches are computed as one Mamba with twice the channels, whose B and C have two groups. So there is one
+input projection, one convolution and one selective scan for any number of branches. `combine` (see `combine.py`) makes
+the output from the branches. All published results use Mamba-2; the authors' code also contains this mixer.
 
-Parameter names are mamba-ssm's. With several branches, the rows of `x_proj` and `dt_proj` are those of branch 1, then
-those of branch 2; each branch's channels see its own rows only.
+Parameter names are those of mamba-ssm. With two branches, `x_proj` and `dt_proj` hold the rows of branch 1, then those
+of branch 2, and each branch uses only its own rows.
 """
 
 import math
@@ -30,8 +30,12 @@ class Mamba1(Mixer):
         depth: 1-based index of the residual block, which sets λ_init.
         d_state: size of the state per channel.
         d_conv: width of the causal convolution.
-        expand: width of one branch over d_model.
-        combine: what turns the branches into the output; called with d_model, d_inner, d_state and depth.
+        expand: width of one branch divided by d_model.
+        combine: builds the module that makes the output from the branches; called with d_model, d_inner, d_state and
+            depth.
+
+    Raises:
+        SettingError: for a size that is not a whole number of at least 1.
     """
 
     def __init__(
@@ -51,7 +55,7 @@ class Mamba1(Mixer):
         self.branches = self.combine.branches
         self.d_state, self.dt_rank = d_state, dt_rank
         self.d_inner = self.branches * d_inner
-        self.sharing = self.branches if self.combine.shared else 1  # branches per set of conv1d and out_proj weights
+        self.sharing = self.branches if self.combine.shared else 1  # branches that share conv1d and out_proj
         own_inner = self.d_inner // self.sharing
         self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=False)
         self.conv1d = nn.Conv1d(own_inner, own_inner, d_conv, groups=own_inner, padding=d_conv - 1)
@@ -62,7 +66,7 @@ class Mamba1(Mixer):
         self.out_proj = nn.Linear(own_inner, d_model, bias=False)
         with torch.no_grad():
             self.dt_proj.bias.copy_(initial_dt_bias(self.d_inner))
-        bound = d_inner**-0.5  # what nn.Linear takes, for the d_inner of one branch
+        bound = d_inner**-0.5  # the default of nn.Linear for the width of one branch
         nn.init.uniform_(self.out_proj.weight, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,12 +97,12 @@ class Mamba1(Mixer):
         return self._output(y, z), (conv_state, ssm_state)
 
     def _conv_weights(self) -> tuple[Tensor, Tensor]:
-        """Weight `(channels, d_conv)` and bias `(channels,)`, repeated where the branches share them."""
+        """Weight `(channels, d_conv)` and bias `(channels,)`, repeated if the branches share them."""
         assert self.conv1d.bias is not None
         return self.conv1d.weight[:, 0].repeat(self.sharing, 1), self.conv1d.bias.repeat(self.sharing)
 
     def _scan_inputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """The arguments of `selective_scan` and `selective_scan_step` up to the state."""
+        """The arguments of `selective_scan` and `selective_scan_step`, without the state."""
         projected = _by_branch(x.unflatten(-1, (self.branches, -1)), self.x_proj.weight)
         low_rank, B, C = projected.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         dt = _by_branch(low_rank, self.dt_proj.weight).flatten(-2)
@@ -111,5 +115,8 @@ class Mamba1(Mixer):
 
 
 def _by_branch(x: Tensor, weight: Tensor) -> Tensor:
-    """Each branch by its own rows: x `(..., branches, in)`, weight `(branches · out, in)` → `(..., branches, out)`."""
+    """Projects each branch with its own rows of the weight.
+
+    x `(..., branches, in)`, weight `(branches · out, in)` → `(..., branches, out)`
+    """
     return torch.einsum("...ni,noi->...no", x, weight.unflatten(0, (x.shape[-2], -1)))

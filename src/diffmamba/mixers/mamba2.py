@@ -1,10 +1,10 @@
-"""The Mamba-2 mixer, vanilla and differential, always as one pass.
+"""The Mamba-2 mixer, vanilla and differential, always in one pass.
 
-Two Mamba-2 branches are one Mamba-2 of twice the width with twice the groups: the heads, z, x, B, C and dt of branch 1,
-then those of branch 2, the gated norm taken per group. So there is one input projection, one convolution and one scan
-whatever the number of branches, and `combine` (see `combine.py`) turns the branches into the output.
+Two Mamba-2 branches are computed as one Mamba-2 with twice the width and twice the groups. Heads, z, x, B, C and dt of
+branch 1 come before those of branch 2, and each group is normalised separately. So there is one input projection, one
+convolution and one scan for any number of branches. `combine` (see `combine.py`) makes the output from the branches.
 
-Parameter names are mamba-ssm's, so that the weights of one branch move to and from other libraries.
+Parameter names are those of mamba-ssm, so the weights of one branch can be exchanged with other libraries.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from diffmamba.mixers.state_space import MambaState, check_sizes, initial_dt_bia
 from diffmamba.ops import causal_conv, causal_conv_step, conv_scan_norm, gated_rms_norm, ssd, ssd_step
 from diffmamba.ops.norm import EPSILON
 
-A_RANGE = (1.0, 16.0)  # -A starts uniform in this range
+A_RANGE = (1.0, 16.0)  # -A starts uniform in this range, as in mamba-ssm
 
 
 class Mamba2(Mixer):
@@ -33,9 +33,13 @@ class Mamba2(Mixer):
         headdim: width of a head; divides `expand · d_model`.
         d_state: size of the state per channel.
         d_conv: width of the causal convolution.
-        expand: width of one branch over d_model.
-        groups: groups of B and C, and of the gated norm, in one branch; divides its heads.
-        combine: what turns the branches into the output; called with d_model, d_inner, d_state and depth.
+        expand: width of one branch divided by d_model.
+        groups: groups of B and C, and of the gated norm, in one branch; divides its number of heads.
+        combine: builds the module that makes the output from the branches; called with d_model, d_inner, d_state and
+            depth.
+
+    Raises:
+        SettingError: for a size that is not a whole number of at least 1, or that does not divide what it must.
     """
 
     def __init__(
@@ -61,7 +65,7 @@ class Mamba2(Mixer):
         self.heads = branches * d_inner // headdim
         self.d_inner = branches * d_inner
 
-        sharing = branches if self.combine.shared else 1  # branches per set of convolution, norm and out_proj weights
+        sharing = branches if self.combine.shared else 1  # branches that share conv1d, norm and out_proj
         own_inner = self.d_inner // sharing
         own_conv = (self.d_inner + 2 * self.groups * d_state) // sharing
         self.sharing = sharing
@@ -72,7 +76,7 @@ class Mamba2(Mixer):
         self.D = nn.Parameter(torch.ones(self.heads))
         self.norm = nn.RMSNorm(own_inner, eps=EPSILON)
         self.out_proj = nn.Linear(own_inner, d_model, bias=False)
-        bound = d_inner**-0.5  # what nn.Linear takes, for the d_inner of one branch
+        bound = d_inner**-0.5  # the default of nn.Linear for the width of one branch
         nn.init.uniform_(self.out_proj.weight, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,12 +123,12 @@ class Mamba2(Mixer):
         return self._output(y, z), (conv_state, ssm_state)
 
     def _split(self, zxBCdt: Tensor) -> tuple[Tensor, ...]:
-        """The projected input → z `(..., d_inner)`, the convolution's input, dt `(..., heads)`."""
+        """Splits the projected input into z `(..., d_inner)`, the input of the convolution, and dt `(..., heads)`."""
         sizes = [self.d_inner, self.d_inner + 2 * self.groups * self.d_state, self.heads]
         return zxBCdt.split(sizes, dim=-1)
 
     def _conv_weights(self) -> tuple[Tensor, Tensor]:
-        """Weight `(channels, d_conv)` and bias `(channels,)`, repeated where the branches share them."""
+        """Weight `(channels, d_conv)` and bias `(channels,)`, repeated if the branches share them."""
         weight, bias = self.conv1d.weight[:, 0], self.conv1d.bias
         assert bias is not None
         if self.sharing == 1:
@@ -137,7 +141,7 @@ class Mamba2(Mixer):
         return repeat(weight), repeat(bias)
 
     def _scan_inputs(self, xBC: Tensor, dt: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """The arguments of `ssd` and `ssd_step` up to the state."""
+        """The arguments of `ssd` and `ssd_step`, without the state."""
         states = self.groups * self.d_state
         x, B, C = xBC.split([self.d_inner, states, states], dim=-1)
         return (
@@ -163,4 +167,4 @@ class Mamba2(Mixer):
 def _check_divides(setting: str, divisor: int, what: str, total: int) -> None:
     if divisor < 1 or total % divisor:
         divisors = ", ".join(str(n) for n in range(1, total + 1) if total % n == 0)
-        raise SettingError(f"{setting}={divisor} must divide {what} = {total}; these would do: {divisors}")
+        raise SettingError(f"{setting}={divisor} must divide {what} = {total}; valid values: {divisors}")

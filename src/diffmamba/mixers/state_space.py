@@ -1,4 +1,4 @@
-"""What Mamba and Mamba-2 have in common: the state they decode with, and how dt starts."""
+"""What Mamba-1 and Mamba-2 share: the state for decoding, the start of dt, and a check of sizes."""
 
 import math
 
@@ -7,22 +7,23 @@ from torch import Tensor
 
 from diffmamba.errors import SettingError
 
-DT_RANGE = (1e-3, 1e-1)  # softplus of the dt bias starts log-uniform in this range
+# both as in mamba-ssm: softplus of the dt bias starts log-uniform in this range, and never below the floor
+DT_RANGE = (1e-3, 1e-1)
 DT_FLOOR = 1e-4
 
 MambaState = tuple[Tensor, Tensor]
-"""The convolution's last inputs `(batch, d_conv - 1, channels)` and the scan's h, the batch first."""
+"""The last inputs of the convolution, `(batch, d_conv - 1, channels)`, and the h of the scan, with the batch first."""
 
 
 def initial_dt_bias(size: int) -> Tensor:
-    """The bias whose softplus is log-uniform in DT_RANGE and at least DT_FLOOR."""
+    """A bias `(size,)` for dt: its softplus is log-uniform in DT_RANGE, and at least DT_FLOOR."""
     low, high = (math.log(bound) for bound in DT_RANGE)
     dt = torch.exp(torch.rand(size) * (high - low) + low).clamp(min=DT_FLOOR)
     return dt + torch.log(-torch.expm1(-dt))
 
 
 def check_sizes(**sizes: int) -> None:
-    """Raises SettingError unless all of these settings of `model` are whole numbers of at least 1."""
+    """Raises SettingError unless all these settings of `model` are whole numbers of at least 1."""
     for name, size in sizes.items():
         if type(size) is not int or size < 1:
             raise SettingError(f"model.{name}={size} must be a whole number of at least 1")

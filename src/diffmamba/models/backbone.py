@@ -1,7 +1,8 @@
-"""The residual backbone: a list of blocks, each a mixer or a feed-forward layer with its norm and dropout.
+"""The residual backbone: a list of blocks, each with a mixer or a feed-forward layer, a norm and dropout.
 
-The paper's backbone (section 4.1 and its code) is `n_layers` × [mixer, mixer, ffn], each a residual block of its own
-with the norm after the sum. A mixer's depth is the 1-based index of its residual block; λ_init depends on it.
+The paper's backbone (section 4.1 and its code) repeats [mixer, mixer, ffn] `n_layers` times. Each of the three is a
+residual block with the norm after the sum. A mixer's depth is the 1-based index of its residual block; λ_init depends
+on it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ LAMBDA_INDICES = ("blocks", "mixers")
 
 
 class FeedForward(nn.Sequential):
-    """d_model → 4 · d_model → d_model with GELU, biases, and dropout between."""
+    """d_model → 4 · d_model → d_model, with biases, and GELU and dropout between the two layers."""
 
     def __init__(self, d_model: int, dropout: float):
         super().__init__(
@@ -26,7 +27,7 @@ class FeedForward(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """post_norm: `LayerNorm(x + dropout(layer(x)))`; pre_norm: `x + dropout(layer(RMSNorm(x)))`."""
+    """`LayerNorm(x + dropout(layer(x)))` for "post_norm"; `x + dropout(layer(RMSNorm(x)))` for "pre_norm"."""
 
     def __init__(self, layer: nn.Module, d_model: int, residual: str, dropout: float):
         super().__init__()
@@ -39,7 +40,7 @@ class ResidualBlock(nn.Module):
         return self._residual(x, self.layer)
 
     def extend(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Further positions, x `(batch, length, d_model)`; feed-forward layers have no state."""
+        """Further positions x `(batch, length, d_model)` from a state. The state of a feed-forward layer is None."""
 
         def layer(inputs: Tensor) -> Tensor:
             nonlocal state
@@ -60,10 +61,19 @@ class ResidualBlock(nn.Module):
 
 
 class Backbone(nn.Module):
-    """`n_layers` times the pattern `layer` of "mixer" and "ffn"; maps `(batch, length, d_model)` to the same shape.
+    """Residual blocks one after the other; maps `(batch, length, d_model)` to the same shape.
 
-    `mixers` are callables `(d_model=, depth=) → Mixer` taken in turn: two of them alternate (the hybrid).
-    `lambda_index` says what depth counts: every residual block (the paper's code; default) or mixers only.
+    Args:
+        d_model: width of every block.
+        n_layers: how often the pattern `layer` is repeated.
+        mixers: functions `(d_model=, depth=) → Mixer`, used in turn: two of them alternate, as in the hybrid.
+        layer: the pattern, a sequence of "mixer" and "ffn"; each entry is a residual block.
+        residual: "post_norm" or "pre_norm", see `ResidualBlock`. With "pre_norm" the output has a final RMSNorm.
+        dropout: probability, in the feed-forward layer and before each sum.
+        lambda_index: what depth counts: "blocks" for all residual blocks, as in the paper's code, or "mixers".
+
+    Raises:
+        SettingError: if there is no layer, or a name is unknown.
     """
 
     def __init__(
@@ -118,7 +128,7 @@ class Backbone(nn.Module):
             yield x
 
     def extend(self, x: Tensor, states: list[State]) -> tuple[Tensor, list[State]]:
-        """Further positions from one state per block; returns the next states."""
+        """Further positions x `(batch, length, d_model)`, from one state per block. Returns y and the next states."""
         following = []
         for block, state in zip(self.blocks, states, strict=True):
             assert isinstance(block, ResidualBlock)
@@ -127,7 +137,7 @@ class Backbone(nn.Module):
         return self.final_norm(x), following
 
     def allocate_state(self, batch: int) -> list[State]:
-        """One state per block, None for feed-forward layers."""
+        """The states before the first position: one per block, None for a feed-forward layer."""
         layers = [block.layer for block in self.blocks]
         return [layer.allocate_state(batch) if isinstance(layer, Mixer) else None for layer in layers]
 

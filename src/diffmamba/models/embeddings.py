@@ -1,12 +1,12 @@
-"""How symbols enter a language model and how it predicts them: one table for both ways.
+"""Embeddings: how symbols enter a language model, and how the same vectors predict the next symbol.
 
 `TiedEmbedding` has a vector of full width for each symbol (Text8, Enwik8). `AdaptiveEmbedding` gives rare symbols
-narrow vectors and predicts them in two steps, first a cluster, then the symbol in it (Grave et al., arXiv 1609.04309,
-for the output; Baevski and Auli, arXiv 1809.10853, for the input; tied as in Transformer-XL, arXiv 1901.02860): with
-WikiText-103's 267,735 types the full table alone would have 274M parameters at width 1024, and each position as many
-logits.
+narrower vectors, and predicts in two steps: first a cluster of symbols, then the symbol in it. Its sources are Grave et
+al. (arXiv 1609.04309) for the output, Baevski and Auli (arXiv 1809.10853) for the input, and Transformer-XL (arXiv
+1901.02860) for sharing the vectors. It is for large vocabularies: WikiText-103 has 267,735 words, for which a full
+table of width 1024 has 274M parameters, and each position 267,735 logits.
 
-Both have `embed`, `logits` and `nats`; a target of -100 is left out, as by PyTorch's losses.
+Both have the methods `embed`, `logits` and `nats`. As in PyTorch's losses, a target of -100 is ignored.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,10 +22,10 @@ from diffmamba.errors import SettingError
 
 
 class TiedEmbedding(nn.Embedding):
-    """One table `(vocabulary_size, d_model)` for input and full softmax.
+    """One table `(vocabulary_size, d_model)` for the input and for a full softmax.
 
-    It starts at N(0, 1/d_model) and is multiplied by √d_model on the way in, as in Transformer-XL, so that inputs have
-    unit variance and the tied logits start near zero. The paper is silent here.
+    Its entries start from N(0, 1/d_model), and the input is multiplied by √d_model, as in Transformer-XL. So inputs
+    have variance 1, and the tied logits start small. The paper does not state this.
     """
 
     def __init__(self, vocabulary_size: int, d_model: int):
@@ -42,33 +42,36 @@ class TiedEmbedding(nn.Embedding):
         return F.linear(hidden, self.weight)
 
     def nats(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """-ln p of each target, of the targets' shape; 0 where the target is -100."""
+        """-ln p of each target in nats, in the shape of targets; 0 where the target is -100."""
         return _nats(self.logits(hidden).flatten(0, -2), targets.flatten()).view_as(targets)
 
 
 class AdaptiveEmbedding(nn.Module):
-    """Symbols by frequency in clusters [0, c1), [c1, c2), ..., [ck, vocabulary_size), narrower from one to the next.
+    """Symbols in clusters by frequency: [0, c1), [c1, c2), ..., [ck, vocabulary_size). Each is narrower than the last.
 
-    Cluster i has vectors of width `d_model // div_val**i` and a projection to d_model. The way out uses the same
-    vectors and projections, but for the first cluster's projection, which is separate: so it is in Transformer-XL, and
-    so the published parameter counts of WikiText-103 are met (167M and 169M; tied, they would be 166M and 168M). The
-    first softmax is over the first cluster's symbols and one more logit for each other cluster:
+    Cluster i has vectors of width `d_model // div_val**i` and a projection to d_model. The output uses the same vectors
+    and projections, except that the first cluster has a second projection for the output. This is so in Transformer-XL,
+    and it gives the published parameter counts of WikiText-103: 167M and 169M (with one projection 166M and 168M). The
+    first softmax is over the symbols of the first cluster and one logit for each other cluster:
 
         p(symbol) = p(symbol | first softmax)                             in the first cluster
         p(symbol) = p(cluster | first softmax) · p(symbol | its cluster)  in the others
 
-    Only the positions whose target is in a cluster compute that cluster's logits.
+    The logits of a cluster are computed only for the positions whose target is in that cluster.
 
-    Vectors start at N(0, 1/d_model), projections at N(0, 1/width), biases at 0, so that inputs and logits have unit
-    variance in every cluster; inputs are multiplied by √d_model. The paper is silent here.
+    Vectors start from N(0, 1/d_model), projections from N(0, 1/width), and biases from 0. Inputs are multiplied by
+    √d_model. So inputs and logits have variance 1 in every cluster. The paper does not state this.
 
     Args:
         vocabulary_size: number of symbols, the most frequent first.
         d_model: width of the model and of the first cluster.
-        cutoffs: where clusters but the first begin, ascending.
-        div_val: each cluster is that many times narrower than the one before.
-        embedding_dropout: of the embedded inputs.
-        softmax_dropout: of the projected outputs, before each cluster's logits.
+        cutoffs: the first symbol of every cluster after the first one, in ascending order.
+        div_val: each cluster is this many times narrower than the one before.
+        embedding_dropout: probability of dropout of the embedded inputs.
+        softmax_dropout: probability of dropout of the projected outputs, before each cluster's logits.
+
+    Raises:
+        SettingError: if cutoffs do not ascend within the vocabulary, or div_val leaves a cluster without width.
     """
 
     def __init__(
@@ -107,14 +110,14 @@ class AdaptiveEmbedding(nn.Module):
         cluster = self._cluster(flat)
         parts, rows = [], []
         for i, (vectors, projection) in enumerate(zip(self.vectors, self.projections, strict=True)):
-            row = (cluster == i).nonzero()[:, 0]  # also where there is none: every parameter takes part on every rank
+            row = (cluster == i).nonzero()[:, 0]  # may be empty: on every rank every parameter must get a gradient
             parts.append(F.linear(F.embedding(flat[row] - self.borders[i], vectors), projection))
             rows.append(row)
         embedded = torch.cat(parts)[torch.cat(rows).argsort()].view(*symbols.shape, -1)
         return self.embedding_dropout(embedded * self.scale)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """hidden `(..., d_model)` → ln p of every symbol `(..., vocabulary_size)`; for decoding, not for training."""
+        """hidden `(..., d_model)` → ln p of every symbol `(..., vocabulary_size)`. Used to decode, not to train."""
         first = _at_least_float32(self._first(hidden)).log_softmax(-1)
         size = self.borders[1]
         tails = [
@@ -124,7 +127,7 @@ class AdaptiveEmbedding(nn.Module):
         return torch.cat([first[..., :size], *tails], dim=-1)
 
     def nats(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """-ln p of each target, of the targets' shape; 0 where the target is -100."""
+        """-ln p of each target in nats, in the shape of targets; 0 where the target is -100."""
         rows, flat = hidden.flatten(0, -2), targets.flatten()
         cluster = self._cluster(flat)
         nats = _nats(self._first(rows), torch.where(cluster == 0, flat, self.borders[1] + cluster - 1))
@@ -137,13 +140,13 @@ class AdaptiveEmbedding(nn.Module):
         return torch.bucketize(symbols.contiguous(), self.cutoffs, right=True)
 
     def _first(self, hidden: Tensor) -> Tensor:
-        """Logits of the first cluster's symbols, then of the other clusters."""
+        """Logits of the symbols in the first cluster, then of the other clusters."""
         projected = self.softmax_dropout(hidden @ self.head_projection)
         symbols = F.linear(projected, self.vectors[0], self.bias[: self.borders[1]])
         return torch.cat([symbols, self.clusters(projected)], dim=-1)
 
     def _tail(self, i: int, hidden: Tensor) -> Tensor:
-        """Logits of the symbols in cluster i, given that it is this cluster."""
+        """Logits of the symbols in cluster i, for positions where this is the cluster."""
         projected = self.softmax_dropout(hidden @ self.projections[i])
         return F.linear(projected, self.vectors[i], self.bias[self.borders[i] : self.borders[i + 1]])
 
@@ -164,8 +167,8 @@ def _check(vocabulary_size: int, d_model: int, cutoffs: Sequence[int], div_val: 
     if not whole or not cutoffs or any(low >= high for low, high in pairwise([0, *cutoffs, vocabulary_size])):
         raise SettingError(
             f"model.embedding.cutoffs={cutoffs} must be whole numbers that ascend and lie below the corpus's "
-            f"{vocabulary_size} symbols; model.embedding.cutoffs={_suggested(vocabulary_size)} would do, and "
-            "model/embedding=full has none"
+            f"{vocabulary_size} symbols; for example model.embedding.cutoffs={_suggested(vocabulary_size)}; "
+            "model/embedding=full needs none"
         )
     if type(div_val) is not int or div_val < 1:
         raise SettingError(f"model.embedding.div_val={div_val} must be a whole number of at least 1")
@@ -177,7 +180,7 @@ def _check(vocabulary_size: int, d_model: int, cutoffs: Sequence[int], div_val: 
 
 
 def _suggested(vocabulary_size: int) -> str:
-    """Cut-offs at about the shares of the vocabulary that WikiText-103's have, as a command line takes them."""
+    """Cut-offs at about the same shares of the vocabulary as those of WikiText-103, written as on a command line."""
     cutoffs = sorted({max(1, vocabulary_size * share // 100) for share in (7, 15, 75)})
     return f"[{','.join(map(str, cutoffs))}]"
 

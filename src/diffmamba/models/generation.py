@@ -1,4 +1,4 @@
-"""Sampling from a language model: one step per symbol, in constant time and memory unless mixers are attention."""
+"""Sampling from a language model, one step per symbol. Except with attention, a step needs constant time and memory."""
 
 from collections.abc import Iterator
 
@@ -18,10 +18,13 @@ def generate(
     top_p: float | None = None,
     generator: torch.Generator | None = None,
 ) -> Iterator[Tensor]:
-    """Yields `length` further symbols, one `(batch,)` tensor at a time.
+    """Yields `length` further symbols, one tensor `(batch,)` at a time.
 
-    The prompt `(batch, prompt length)` is read in the parallel form, then each symbol takes one step. Temperature 0
-    takes the most likely symbol; `top_k` and `top_p` narrow the choice before sampling.
+    The prompt `(batch, prompt length)` is read in the parallel form; then each symbol takes one step. `sample` explains
+    the other arguments.
+
+    Raises:
+        ValueError: if the prompt is empty, or for the reasons of `sample`.
     """
     if 0 in prompt.shape:
         raise ValueError(f"generate: the prompt has shape {tuple(prompt.shape)}; give it at least one row and symbol")
@@ -40,7 +43,18 @@ def sample(
     top_p: float | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Draws one symbol per row of logits `(batch, vocabulary)`. Raises ValueError for a choice of nothing."""
+    """Draws one symbol per row of logits `(batch, vocabulary)`; returns `(batch,)`.
+
+    Args:
+        logits: any numbers; they are divided by the temperature first.
+        temperature: 0 takes the most likely symbol.
+        top_k: keeps the k most likely symbols; None keeps all.
+        top_p: keeps the smallest set of most likely symbols whose probabilities add up to at least p; None keeps all.
+        generator: source of the random numbers.
+
+    Raises:
+        ValueError: if temperature, top_k or top_p is out of range.
+    """
     if temperature < 0:
         raise ValueError(f"temperature={temperature} must be at least 0")
     if top_k is not None and top_k < 1:
@@ -55,6 +69,6 @@ def sample(
         logits = torch.full_like(logits, -torch.inf).scatter(1, likeliest.indices, likeliest.values)
     if top_p is not None:
         ordered, order = logits.sort(dim=-1, descending=True)
-        before = ordered.softmax(dim=-1).cumsum(dim=-1) - ordered.softmax(dim=-1)  # probability of what is likelier
+        before = ordered.softmax(dim=-1).cumsum(dim=-1) - ordered.softmax(dim=-1)  # that of all likelier ones
         logits = torch.full_like(logits, -torch.inf).scatter(1, order, ordered.masked_fill(before >= top_p, -torch.inf))
     return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)[:, 0]

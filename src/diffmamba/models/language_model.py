@@ -1,4 +1,4 @@
-"""A language model: symbols in, logits or the loss of the next symbol out."""
+"""The language model: from symbols to the logits, or to the loss, of the next symbol."""
 
 from collections.abc import Callable
 from typing import cast
@@ -30,26 +30,25 @@ class LanguageModel(nn.Module):
         embedding: Callable[..., nn.Module] = TiedEmbedding,
     ):
         super().__init__()
-        if not isinstance(backbone, nn.Module):
-            backbone = backbone()
-        width = backbone.d_model if d_model is None else d_model
+        built = cast(Backbone, backbone if isinstance(backbone, nn.Module) else backbone())
+        width = built.d_model if d_model is None else d_model
         self.embedding = cast("TiedEmbedding | AdaptiveEmbedding", embedding(vocabulary_size, width))
-        self.backbone = backbone
+        self.backbone = built
 
     def forward(self, symbols: Tensor, targets: Tensor | None = None) -> Tensor:
         """symbols `(batch, length)` → logits `(batch, length, vocabulary_size)`.
 
-        With targets `(batch, length)`: -ln p of each of them instead, `(batch, length)`, 0 where the target is -100;
-        an adaptive softmax never computes all logits for it.
+        With targets `(batch, length)` it returns -ln p of each target instead, in nats and in the same shape. It is 0
+        where the target is -100. An adaptive softmax does not compute all logits for this.
         """
         hidden = self.backbone(self.embedding.embed(symbols))
         return self.embedding.logits(hidden) if targets is None else self.embedding.nats(hidden, targets)
 
     def extend(self, symbols: Tensor, states: list[State]) -> tuple[Tensor, list[State]]:
-        """Logits of further symbols `(batch, length)`, and the states after them."""
+        """Reads further symbols `(batch, length)` from the states on. Returns their logits and the next states."""
         hidden, states = self.backbone.extend(self.embedding.embed(symbols), states)
         return self.embedding.logits(hidden), states
 
     def allocate_state(self, batch: int) -> list[State]:
-        """The states before the first symbol."""
+        """The states before the first symbol, one per block."""
         return self.backbone.allocate_state(batch)

@@ -1,7 +1,8 @@
-"""Pure functions on tensors: the ground floor, which knows PyTorch and nothing else.
+"""Pure functions on tensors: the lowest layer of the package, which needs PyTorch only.
 
-Each operator has a file of its own with its sequential definition (the truth, a few lines that tests run in float64),
-the fast path that models use, and the call of the CUDA kernel that `backend` puts in its place.
+Each operator has its own file with three versions: the sequential definition (a few lines, which tests run in float64
+as the reference), the fast PyTorch version that models use, and the call of a CUDA kernel. `backend` chooses between
+the last two.
 """
 
 from diffmamba.ops.conv import causal_conv, causal_conv_sequential, causal_conv_step

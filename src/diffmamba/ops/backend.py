@@ -1,10 +1,10 @@
-"""Whose kernels the operators run: PyTorch's own, or mamba-ssm's and causal-conv1d's on a CUDA device.
+"""Chooses the kernels that the operators run: PyTorch's own, or those of mamba-ssm and causal-conv1d on a CUDA device.
 
-Everything that knows these two packages by name is here and in the few lines of each operator that call a kernel. The
-kernels' arguments are the same in mamba-ssm 2.2 and 2.3, but not their gradients: up to 2.2.2 the fused backward takes
-the norm over all groups at once, and up to 2.2.6 the gradient of D races between blocks. So versions before those of
-SINCE count as absent, with that reason, and so does a build without its compiled parts. In float32 mamba-ssm's Mamba-2
-kernels multiply in TF32, which is about 1e-3 from the definition.
+Only this file and a few lines in each operator know these two packages. Versions older than those in SINCE are not
+used, because some of their gradients are wrong: up to mamba-ssm 2.2.2 the fused backward normalises all groups
+together, and up to 2.2.6 the gradient of D has a race between blocks. A package without its compiled part is not used
+either. In float32, mamba-ssm's Mamba-2 kernels multiply in TF32, so their results differ from the definition by about
+1e-3.
 """
 
 import re
@@ -26,22 +26,26 @@ KERNELS = {
     "conv": ("causal_conv1d", "causal_conv1d_fn"),
 }
 COMPILED = {"mamba-ssm": "selective_scan_cuda", "causal-conv1d": "causal_conv1d_cuda"}
-"""The compiled module of each package; without it the package is there in name only."""
+"""The compiled module of each package. Some builds of a package lack it, and then its kernels cannot run."""
 NEEDS = {"split_scan": ("mamba-ssm", "causal-conv1d"), "conv": ("causal-conv1d",)}
-"""The packages of a kernel, where it is not mamba-ssm alone."""
+"""The packages that a kernel needs. A kernel that is not listed here needs mamba-ssm only."""
 SINCE = {"mamba-ssm": "2.3", "causal-conv1d": "1.5.2"}
-"""The first version whose gradients are right for any number of groups; and the first that goes with it."""
-INSTALL = "install it, pip install --no-build-isolation -e '.[cuda]' as the README says"
+"""mamba-ssm: the first version with right gradients for any number of groups. causal-conv1d: the first that fits it."""
+INSTALL = "install it, pip install --no-build-isolation -e '.[cuda]' as docs/running.md says"
 
 _requested = "auto"
 
 
 def select(backend: str) -> None:
-    """Sets the backend of this process.
+    """Sets the backend for this process.
 
-    "auto" takes a CUDA kernel where the tensors are on a CUDA device, of a dtype it knows, and it is installed;
-    "torch" never does; "cuda" insists on device, dtype and installation: operators raise ValueError where one is
-    wrong. Shapes that a kernel does not take go to PyTorch in any case.
+    "auto" uses a CUDA kernel if it is installed, the tensors are on a CUDA device and their dtype is not float64.
+    "torch" never uses one. "cuda" requires one: an operator raises ValueError if the kernel is not installed, or if it
+    does not support the device or the dtype. With every backend, shapes that a kernel does not support are computed by
+    PyTorch.
+
+    Raises:
+        ValueError: for an unknown name.
     """
     global _requested
     if backend not in BACKENDS:
@@ -51,7 +55,7 @@ def select(backend: str) -> None:
 
 @contextmanager
 def use(backend: str) -> Iterator[None]:
-    """`select` for the time of a with statement."""
+    """Sets the backend inside a `with` block, and restores the previous one after it."""
     before = _requested
     select(backend)
     try:
@@ -61,11 +65,15 @@ def use(backend: str) -> Iterator[None]:
 
 
 def kernel(name: str, tensor: Tensor) -> Callable[..., Any] | None:
-    """The CUDA kernel of this name for a tensor, or None where PyTorch's operators are to be used."""
+    """The CUDA kernel of this name (a key of KERNELS) for a tensor; None means: use PyTorch.
+
+    Raises:
+        ValueError: if the backend is "cuda" and the kernel cannot be used for this tensor.
+    """
     if _requested == "torch" or (_requested == "auto" and not tensor.is_cuda):
         return None
     if not tensor.is_cuda:
-        raise ValueError(f"backend=cuda needs tensors on a CUDA device, not on {tensor.device}; auto or torch would do")
+        raise ValueError(f"backend=cuda needs tensors on a CUDA device, not on {tensor.device}; use auto or torch")
     if tensor.dtype == torch.float64:
         if _requested == "auto":
             return None
@@ -79,12 +87,12 @@ def kernel(name: str, tensor: Tensor) -> Callable[..., Any] | None:
 
 
 def missing() -> str | None:
-    """Why there are no CUDA kernels in this environment; None where there are."""
+    """Why the CUDA kernels cannot be used in this environment; None if all of them can."""
     return next((found for name in KERNELS if isinstance(found := _load(name), str)), None)
 
 
 def describe(device: torch.device) -> str:
-    """What operators run on a device, for a log: "torch", or "cuda" and the packages' versions."""
+    """What the operators run on a device, as a text for logs: "torch", or "cuda" with the versions of the packages."""
     if device.type != "cuda" or _requested == "torch":
         return "torch"
     reason = missing()
@@ -96,7 +104,7 @@ def describe(device: torch.device) -> str:
 
 @cache
 def _load(name: str) -> Callable[..., Any] | str:
-    """The kernel, which `torch.compile` is to leave alone, or why it cannot be had."""
+    """The kernel, excluded from `torch.compile`, or the reason why it cannot be used."""
     module, function = KERNELS[name]
     for package in NEEDS.get(name, ("mamba-ssm",)):
         try:

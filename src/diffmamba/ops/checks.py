@@ -1,4 +1,4 @@
-"""What the operators refuse, in one line each: shapes that do not fit, empty inputs, dtypes and devices."""
+"""Checks of the operators' arguments: shapes, empty inputs, dtypes and devices. Every message is one line."""
 
 import torch
 from torch import Tensor
@@ -7,12 +7,16 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 def check(operator: str, *arguments: tuple[str, Tensor | None, str], **sizes: int) -> None:
-    """Raises ValueError unless every tensor has the shape its names say, each name being one size throughout.
+    """Checks that tensors agree in shape, dtype and device. Does nothing while `torch.compile` traces.
 
     Args:
-        operator: who asks, for the message.
-        arguments: name, tensor (None is left out) and the names of its dimensions, separated by spaces.
-        sizes: names whose size is known beforehand.
+        operator: name of the operator, for the message.
+        arguments: for each tensor its name, the tensor (None is skipped) and the names of its dimensions, separated by
+            spaces. A dimension name must have the same size in all tensors.
+        sizes: dimensions whose size is known beforehand.
+
+    Raises:
+        ValueError: if a shape does not fit, a dimension is empty, or a dtype or device is wrong.
     """
     if torch.compiler.is_compiling():
         return
@@ -44,6 +48,6 @@ def check(operator: str, *arguments: tuple[str, Tensor | None, str], **sizes: in
 
 
 def check_groups(operator: str, what: str, size: int, groups: int) -> None:
-    """Raises ValueError unless the groups of B and C divide what belongs to them."""
+    """Raises ValueError unless the number of groups of B and C divides `size`, the number of heads or channels."""
     if groups < 1 or size % groups:
         raise ValueError(f"{operator}: B has {groups} groups, which must divide the {size} {what}")

@@ -1,4 +1,4 @@
-"""The selective scan of Mamba (Gu & Dao 2023, arXiv 2312.00752, algorithm 2): a decay for every channel and state.
+"""The selective scan of Mamba (Gu & Dao 2023, arXiv 2312.00752, algorithm 2): one decay per channel and state.
 
     h[t] = exp(dt[t] · A) · h[t-1] + dt[t] · x[t] · B[t]
     y[t] = h[t] · C[t] + D · x[t]
@@ -9,8 +9,8 @@ Shapes, the same in all three functions (`selective_scan_step` without `length`)
     B, C   (batch, length, groups, state)              channel i belongs to group i // (channels / groups)
     h      (batch, channels, state)
 
-All return `(y, final h)` and take the h to start from (zeros if None). Groups are how the branches of a differential
-mixer, stacked along the channels, keep a B and C of their own.
+All return `(y, final h)`. The argument `state` is the initial h; None means zeros. The branches of a differential mixer
+are stacked along the channels; with one group per branch, each branch has its own B and C.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from diffmamba.ops import backend
 from diffmamba.ops.checks import check, check_groups
 
 CHUNK = 32
-"""Positions whose h are in memory at a time: 4 MB of 4 × 512 × 16 numbers each, which a cache holds."""
+"""Positions whose h are in memory together. With 4 × 512 × 16 numbers in each h this is 4 MB, which fits a cache."""
 
 
 def selective_scan_step(
@@ -40,7 +40,7 @@ def selective_scan_step(
 def selective_scan_sequential(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The definition: the recurrence, one position after the other."""
+    """The definition: the recurrence, one position at a time."""
     if state is None:
         state = x.new_zeros(x.shape[0], *A.shape)
     outputs = []
@@ -53,12 +53,17 @@ def selective_scan_sequential(
 def selective_scan(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The same function, a chunk of positions at a time: only the recurrence itself goes from one to the next.
+    """The same function, computed in chunks of positions: everything but the recurrence itself is done chunk by chunk.
 
-    Any length, in linear time; of the h only one for each chunk is kept. Computes in float32 or wider, also under
-    autocast. Differentiable once. On CUDA it is mamba-ssm's kernel where `backend` says so. That starts from zeros only
-    and lets no gradient through the final h, so where there is a state it only reads prompts, without gradients.
-    Raises ValueError, in one line, where shapes do not fit.
+    Time is linear in the length, which can be any. For the gradient, one h per chunk is stored. Computes in float32 or
+    wider, also under autocast. First derivatives only.
+
+    On CUDA this can be mamba-ssm's kernel, see `backend`. The kernel starts from zeros and gives no gradient through
+    the final h. So with an initial state it is used only if that state is zero and gradients are off, as when a prompt
+    is read.
+
+    Raises:
+        ValueError: if shapes, dtypes or devices do not fit.
     """
     check(
         "selective_scan",
@@ -84,7 +89,7 @@ def selective_scan(
 def _cuda(
     kernel: Callable[..., Any], x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """mamba-ssm's `selective_scan_fn`, which wants length last and x, dt, B and C of one dtype."""
+    """Calls mamba-ssm's `selective_scan_fn`, which needs length last, and x, dt, B and C of one dtype."""
     B, C = (tensor.permute(0, 2, 3, 1).to(x.dtype).contiguous() for tensor in (B, C))
     y, final = kernel(
         x.mT.contiguous(), dt.to(x.dtype).mT.contiguous(), A.float(), B, C, D=D.float(), return_last_state=True
@@ -98,9 +103,9 @@ def _chunked(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y, the final state, and the h before every chunk: (chunks, batch, groups, state, channels of a group).
 
-    An operator of its own, which `torch.compile` takes as it is, with the gradient written out: recorded, every
-    position would be a node of the graph and all h would be kept. The state is the outer dimension of h and channels
-    the inner, so that every operation runs along channels.
+    This is a custom operator with its own gradient, so `torch.compile` does not look inside. If autograd recorded the
+    loop, every position would be a node of its graph, and all h would be stored. In h, the state dimension is the outer
+    one and the channels the inner one, so that every operation runs along the channels.
     """
     with torch.autocast(x.device.type, enabled=False):
         y = torch.empty_like(x)
@@ -119,10 +124,10 @@ def _chunked(
 def _chunked_gradient(
     dy: Tensor, dfinal: Tensor, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, kept: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of x, dt, A, B, C, D and of the state to start from.
+    """The gradients of x, dt, A, B, C, D and of the initial state.
 
-    dh runs backwards like h forwards, dh[t] = C[t] · dy[t] + exp(dt[t+1] · A) · dh[t+1]; all else is a product of the
-    two at each position.
+    dh follows a recurrence backwards in time: dh[t] = C[t] · dy[t] + exp(dt[t+1] · A) · dh[t+1]. The other gradients
+    are products of h and dh at each position.
     """
     with torch.autocast(x.device.type, enabled=False):
         dx, ddt, dB, dC = (torch.empty_like(tensor) for tensor in (x, dt, B, C))
@@ -153,10 +158,10 @@ def _chunked_gradient(
 
 
 class _Chunks:
-    """The chunks of a scan and the memory they take turns in.
+    """The chunks of a scan, and two buffers that all chunks use in turn.
 
-    Shapes of what it gives: x and the like (chunk, batch, groups, 1, channels of a group); A (groups, state, channels
-    of a group); decays and h with a chunk and the batch before.
+    Shapes: A (groups, state, channels of a group); `cut` gives (chunk, batch, groups, 1, channels of a group); decays
+    and h are (chunk, batch, groups, state, channels of a group).
     """
 
     def __init__(self, x: Tensor, dt: Tensor, A: Tensor, B: Tensor):
@@ -180,7 +185,7 @@ class _Chunks:
         return tensor[:, positions].transpose(0, 1).unflatten(2, (self.groups, 1, -1))
 
     def states(self, positions: slice, before: Tensor) -> tuple[Tensor, Tensor]:
-        """The decays exp(dt · A) of a chunk, and its h, that before it first."""
+        """The decays exp(dt · A) of a chunk, and its h. The first entry of h is `before`, the h before the chunk."""
         x, dt = self.cut(self.x, positions), self.cut(self.dt, positions)
         decays = torch.mul(dt, self.A, out=self.decays[: len(x)]).exp_()
         h = self.h[: len(x) + 1]

@@ -1,6 +1,6 @@
 """The state-space dual scan of Mamba-2 (Dao & Gu 2024, arXiv 2405.21060, section 6).
 
-For every head, with a scalar decay per position and B, C shared by the heads of a group:
+For every head, with one decay per position; the heads of a group share B and C:
 
     h[t] = exp(dt[t] · A) · h[t-1] + dt[t] · x[t] ⊗ B[t]
     y[t] = h[t] · C[t] + D · x[t]
@@ -12,7 +12,7 @@ Shapes, the same in all three functions (`ssd_step` without `length`):
     B,C (batch, length, groups, state)       heads divisible by groups; head i belongs to group i // (heads / groups)
     h   (batch, heads, headdim, state)
 
-All return `(y, final h)` and take the h to start from (zeros if None).
+All return `(y, final h)`. The argument `state` is the initial h; None means zeros.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from diffmamba.ops import backend
 from diffmamba.ops.checks import check, check_groups
 from diffmamba.ops.ssd_chunked import CHUNK, ssd_chunked
 
-CUDA_CHUNK = 256  # of mamba-ssm's kernel: what its own Mamba-2 layer takes
+CUDA_CHUNK = 256  # for mamba-ssm's kernel: the value of its own Mamba-2 layer
 
 
 def ssd_step(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,7 +42,7 @@ def ssd_step(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, 
 def ssd_sequential(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The definition: the recurrence, one position after the other."""
+    """The definition: the recurrence, one position at a time."""
     if state is None:
         state = x.new_zeros(x.shape[0], *x.shape[2:], B.shape[3])
     outputs = []
@@ -62,13 +62,16 @@ def ssd(
     state: Tensor | None = None,
     chunk: int = CHUNK,
 ) -> tuple[Tensor, Tensor]:
-    """The same function by matrix products: quadratic inside chunks, the recurrence only from chunk to chunk.
+    """The same function by matrix products inside chunks; only the states between chunks follow the recurrence.
 
-    Any length; time and memory grow linearly with it. Decays enter as exponentials of sums that are never positive, so
-    nothing overflows however large dt is. Computes in float32 or wider, also under autocast. Differentiable once.
+    Time and memory are linear in the length, which can be any. Decays are exponentials of sums that are never positive,
+    so no dt is too large. Computes in float32 or wider, also under autocast. First derivatives only.
 
-    On CUDA it is mamba-ssm's kernel where `backend` says so; `chunk`, the positions of one matrix product, is
-    PyTorch's alone. Raises ValueError, in one line, where shapes do not fit.
+    On CUDA this can be mamba-ssm's kernel, see `backend`. `chunk` is the number of positions in one matrix product; it
+    does not change the result, and the kernel ignores it.
+
+    Raises:
+        ValueError: if shapes, dtypes or devices do not fit, or `chunk` is below 1.
     """
     check(
         "ssd",
@@ -95,7 +98,7 @@ def ssd(
 def _cuda(
     kernel: Callable[..., Any], x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """mamba-ssm's `mamba_chunk_scan_combined`: the same shapes, and B, C and x of one dtype."""
+    """Calls mamba-ssm's `mamba_chunk_scan_combined`: the same shapes, but B, C and x need one dtype."""
     y, final = kernel(
         x,
         dt,

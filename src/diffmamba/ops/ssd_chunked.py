@@ -1,6 +1,6 @@
 """The chunked form of the SSD scan in PyTorch: matrix products inside chunks, the recurrence from chunk to chunk.
 
-Definition and shapes are those of `ssd.py`; here everything is float32 or float64 already.
+Definition and shapes are those of `ssd.py`. All tensors here are float32 or float64.
 """
 
 import math
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 CHUNK = 32
-"""Positions handled by one matrix product. Inside a chunk the work per position is proportional to `chunk · headdim`,
-between chunks to `state · headdim / chunk`; 32 was the fastest of 16, 32, 64, 128 on a CPU at headdim 32 and 64."""
+"""Positions in one matrix product. The work per position inside a chunk is proportional to `chunk · headdim`, and
+between chunks to `state · headdim / chunk`. On a CPU, 32 was the fastest of 16, 32, 64 and 128 at headdim 32 and 64."""
 SEGMENT = {"cpu": 2**18, "cuda": 2**26}
-"""Numbers of x worked on at a time: on a CPU few enough that what belongs to them stays in the cache."""
+"""How many numbers of x are computed together: on a CPU so few that all their intermediate results fit the cache."""
 
 
 def ssd_chunked(chunk: int, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """y and the final state of x, dt, A, B, C, D and a state; see `_chunked` for the equations."""
+    """y and the final state; the inputs are x, dt, A, B, C, D and the initial state. `_chunked` has the equations."""
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
     y, final, _ = _chunked(*inputs, chunk, keep)
     return y, final
@@ -28,18 +28,19 @@ def ssd_chunked(chunk: int, *inputs: Tensor) -> tuple[Tensor, Tensor]:
 def _chunked(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor, chunk: int, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The chunked scan: y, the final state and, for the gradient, the state before every chunk.
+    """The chunked scan: y, the final state and, if `keep`, the state before every chunk for the gradient.
 
-    Per head and chunk, with s the running sum of dt · A, X = dt · x, and P `(state, headdim)` the state before it:
+    For each head and chunk, with s the cumulative sum of dt · A, X = dt · x, and P `(state, headdim)` the state before
+    the chunk:
 
         Y      = M X + exp(s) ∘ (C P) + D x         where M[i, j] = (C Bᵀ)[i, j] · exp(s[i] - s[j]) for i ≥ j, else 0
         P_next = exp(s[-1]) P + Bᵀ (exp(s[-1] - s) ∘ X)
 
-    The products with B and C serve all heads of a group at once: the decays scale X and Y instead of B and C, which
-    would have to be repeated for every head. The length is cut into segments of chunks (`SEGMENT`).
+    All heads of a group share the products with B and C, because the decays scale X and Y. If they scaled B and C,
+    these would have to be repeated for every head. The length is divided into segments of several chunks (`SEGMENT`).
 
-    It is an operator of its own, which `torch.compile` takes as it is, with the gradient written out in
-    `_chunked_gradient`: autograd would keep and walk a dozen (chunk, chunk) tensors.
+    This is a custom operator with its own gradient, `_chunked_gradient`, so `torch.compile` does not look inside.
+    Recorded by autograd, it would store a dozen (chunk, chunk) tensors.
     """
     with torch.autocast(x.device.type, enabled=False):
         groups, d_state = B.shape[2:]
@@ -73,12 +74,13 @@ def _chunked_gradient(
     states: Tensor,
     chunk: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of x, dt, A, B, C, D and of the state to start from.
+    """The gradients of x, dt, A, B, C, D and of the initial state.
 
-    A decay at t weighs on every path from before t to t or later: from x[j] to y[i] with j < t ≤ i, from P to y[i],
-    from x[j] to P_next, and from P to P_next. `backward` sums the four by themselves and leaves out the paths that no
-    decay is on. Their sum is also dY · Y - X · dX, row by row, which needs less; but where decays are strong, all of it
-    is what rounding leaves of paths from x[i] to y[i], which cancel.
+    The decay at t is a factor of every path from a position before t to position t or later. There are four kinds of
+    such paths: from x[j] to y[i] with j < t ≤ i, from P to y[i], from x[j] to P_next, and from P to P_next.
+    `_Segment.backward` sums each kind separately. Their total also equals dY · Y - X · dX, row by row, which is
+    cheaper. But that difference contains the paths from x[i] to y[i], which have no decay and must cancel. With strong
+    decays all other paths are tiny, and the result would be the rounding error of this cancellation.
     """
     with torch.autocast(x.device.type, enabled=False):
         groups = B.shape[2]
@@ -95,7 +97,7 @@ def _chunked_gradient(
 
 
 def _plan(x: Tensor, chunk: int) -> Iterator[tuple[slice, int]]:
-    """The positions of each segment and its number of chunks; what is left over is a shorter chunk at the end."""
+    """The positions and the number of chunks of each segment. The rest of the length is a shorter chunk at the end."""
     batch, length, heads, headdim = x.shape
     chunk = min(chunk, length)
     count = max(1, SEGMENT.get(x.device.type, SEGMENT["cuda"]) // (batch * chunk * heads * headdim))
@@ -118,15 +120,16 @@ def _plain(state: Tensor, x: Tensor) -> Tensor:
 
 
 class _Segment:
-    """Some chunks of equal length of all batch rows, and what forward and backward both need of them.
+    """Some chunks of equal length, for all rows of the batch, with the tensors that forward and backward both need.
 
-    That is computed twice rather than kept, since memory is what is scarce. Shapes, where `heads` are those of a group:
+    To save memory, these tensors are computed again for the backward pass. Shapes, with `heads` the heads of a group:
 
         x           (chunks, batch, groups, chunk, heads, headdim), a view, like those that `cut` gives
         B, C        (chunks, batch, groups, chunk, state)
         CB          (chunks, batch, groups, 1, chunk, chunk), C Bᵀ without the future
         between     (chunks, batch, groups, heads, chunk, chunk), exp(s[i] - s[j])
-        from_start  (chunks, batch, groups, chunk, heads, 1), exp(s); to_end likewise, exp(s[-1] - s)
+        from_start  (chunks, batch, groups, chunk, heads, 1), exp(s)
+        to_end      the same shape, exp(s[-1] - s)
         kept        (chunks, batch, groups, 1, heads, 1), exp(s[-1])
     """
 
@@ -134,7 +137,7 @@ class _Segment:
         self.positions, self.chunks, self.groups = positions, chunks, B.shape[2]
         self.x, self.dt, self.A = self.cut(x), self.cut(dt), A
         self.B, self.C = (self.cut(tensor).squeeze(4).contiguous() for tensor in (B, C))
-        # a decay below the smallest float is zero anyway, and a larger sum would swallow the digits of later ones
+        # exp of a smaller number is zero in any case; and a very large sum would lose the digits of later terms
         self.lowest = math.log(torch.finfo(dt.dtype).tiny)
         log_decay = (self.dt * A.view(self.groups, 1, -1)).clamp(min=self.lowest)
         s = log_decay.mT.contiguous().cumsum(-1)
@@ -151,15 +154,15 @@ class _Segment:
         return tensor.transpose(0, 1).transpose(2, 3)
 
     def by_head(self, tensor: Tensor) -> Tensor:
-        """Splits a last dimension of `heads · headdim`."""
+        """Splits the last dimension, `heads · headdim`, in two."""
         return tensor.unflatten(-1, self.x.shape[-2:])
 
     def added(self) -> Tensor:
-        """What the positions add to the state at the end of their chunk, but for B."""
+        """What each position adds to the state at the end of its chunk, before the product with B."""
         return _times(self.x, self.to_end * self.dt[..., None]).flatten(-2)
 
     def forward(self, D: Tensor, states: Tensor, y: Tensor) -> None:
-        """Fills `states`, whose first is given, and the segment's positions of y."""
+        """Fills `states`, whose first entry is given, and y at the positions of the segment."""
         torch.bmm(_stacked(self.B).mT, _stacked(self.added()), out=_stacked(states[1:]))
         by_head = self.by_head(states)
         for i in range(self.chunks):
@@ -184,7 +187,10 @@ class _Segment:
         dC: Tensor,
         dD: Tensor,
     ) -> Tensor:
-        """Fills the segment's positions of dx to dC, adds to dA and dD, returns the gradient of the first state."""
+        """Fills dx, ddt, dB and dC at the positions of the segment, and adds to dA and dD.
+
+        `dstate` is the gradient of the last state. Returns the gradient of the first state.
+        """
         cut_dy, cut_dx = self.cut(dy), self.cut(dx)
         scores = self.between * self.CB
         between_dt = self.between.mul_(self.dt.mT[..., None, :])
@@ -217,7 +223,7 @@ class _Segment:
         through = self.by_head((dstates[1:] * states[:-1]).sum(3)).sum(-1)
         ds += self.kept.squeeze(-1) * through[:, :, :, None]
         A = self.A.view(self.groups, 1, -1)
-        ds.masked_fill_(self.dt * A < self.lowest, 0)  # as `clamp` has it
+        ds.masked_fill_(self.dt * A < self.lowest, 0)  # the gradient of `clamp`
         dt_dX = torch.mul(dX, self.x, out=product).sum(-1)
         torch.addcmul(dt_dX, ds, A, out=self.cut(ddt))
         dA += (ds * self.dt).sum((0, 1, 3)).flatten()
@@ -232,13 +238,13 @@ def _stacked(tensor: Tensor) -> Tensor:
 
 
 def _times(first: Tensor, second: Tensor) -> Tensor:
-    """The product in the order of its dimensions, where PyTorch would keep the order of first in memory."""
+    """The product, contiguous in memory. By itself PyTorch would take over the memory order of `first`."""
     return torch.mul(first, second, out=first.new_empty(first.shape))
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *tensors, _, ctx.chunk, _ = inputs
-    ctx.set_materialize_grads(False)  # zeros as large as all states, for nobody
+    ctx.set_materialize_grads(False)  # otherwise PyTorch makes zeros as large as all states, which nothing uses
     ctx.mark_non_differentiable(*output[2:])
     ctx.save_for_backward(*tensors, *output[2:])
 

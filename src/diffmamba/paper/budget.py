@@ -61,5 +61,5 @@ def curve(case: Case, schedule: str) -> dict[str, Any]:
 
 @cache
 def _summed(steps: int, warmup: int, length: int) -> float:
-    """Sum of the shares of the learning rate over all steps."""
+    """The sum over all steps, as shares of the peak."""
     return sum(warmup_cosine(step, warmup, length) for step in range(steps))

@@ -1,16 +1,18 @@
 """The cases of tables 1 and 2: each configuration, composed through its sweep, with a network that has shapes only."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import nn
 
 from diffmamba.errors import SettingError
 from diffmamba.mixers import Difference, Mamba2, Single
 from diffmamba.mixers.combine import Lambda
 from diffmamba.models import Backbone, LanguageModel
+from diffmamba.models.backbone import ResidualBlock
 from diffmamba.paper import published
 from diffmamba.runs.plan import expand
 from diffmamba.runs.work import build_network
@@ -59,41 +61,38 @@ def collect(overrides: Sequence[str]) -> list[Case]:
         name = word.partition("=")[0]
         if name in SWEPT:
             raise SettingError(f"{word}: tables 1 and 2 set {name} themselves; leave it out")
-    return [case_of(table, *made) for table in TABLES for made in _composed(table, [*overrides, "seed=0"])]
+    words = [*overrides, "seed=0"]
+    return [case_of(table, made.config) for table in TABLES for made in expand(table, words, prepare=False)]
 
 
-def _composed(table: str, overrides: Sequence[str]) -> Iterator[tuple[dict[str, Any], LanguageModel]]:
-    """The configurations of a sweep with their networks. Nothing else here knows how the two are made."""
-    for planned in expand(table, overrides, prepare=False):
-        config = planned.config
-        data = config["data"]
-        if "expected" not in data:
-            raise SettingError(
-                f"scale={config['scale']['name']} trains on {data['name']}, of which no sizes are published; "
-                "use scale=paper, or add scale.corpora=published"
-            )
-        with torch.device("meta"):
-            yield config, build_network(config, data["expected"]["vocabulary"])
-
-
-def case_of(table: str, config: dict[str, Any], network: LanguageModel) -> Case:
-    """The case of a resolved configuration and its network."""
-    data, model, norm = config["data"]["name"], config["model"]["name"], config["model"]["outer_norm"]
+def case_of(table: str, config: dict[str, Any]) -> Case:
+    """The case of a resolved configuration."""
+    data, model, norm = config["data"], config["model"]["name"], config["model"]["outer_norm"]
+    if "expected" not in data:
+        raise SettingError(
+            f"scale={config['scale']['name']} trains on {data['name']}, of which no sizes are published; "
+            "use scale=paper, or add scale.corpora=published"
+        )
+    with torch.device("meta"):
+        network = cast(LanguageModel, build_network(config, data["expected"]["vocabulary"]))
     form = next((part.form for part in network.modules() if isinstance(part, Lambda)), None)
-    row = config["published"]
-    if config["scale"]["name"] != PUBLISHED_SCALE:
-        found = published.Published()
-    elif table == "table1":
-        found = published.table1(row["data"], row["layers"], model)
-    else:
-        found = published.table2(model, norm, form)
+    row, found = config["published"], published.Published()
+    if config["scale"]["name"] == PUBLISHED_SCALE:
+        printed_at = published.table1(row["data"], row["layers"], model) if table == "table1" else None
+        found = printed_at or published.table2(model, norm, form)
     printed = found.params_m if found.delta is not None else None
-    return Case(table, data, config["model"]["n_layers"], model, norm, form, printed, config, network)
+    return Case(table, data["name"], config["model"]["n_layers"], model, norm, form, printed, config, network)
 
 
 def find(cases: Sequence[Case], start: str) -> Case:
     """The first case whose key starts like this."""
     return next(case for case in cases if case.key.startswith(start))
+
+
+def layers_of(network: LanguageModel) -> list[nn.Module]:
+    """The mixer or the feed-forward layer of every residual block."""
+    blocks = cast(Iterable[ResidualBlock], network.backbone.blocks)
+    return [block.layer for block in blocks]
 
 
 def mixer(model: str, headdim: int, expand: int, d_state: int = 64) -> partial[Mamba2]:

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import groupby, pairwise
 from math import prod
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,18 +19,12 @@ from diffmamba.errors import SettingError
 from diffmamba.mixers import Mixer
 from diffmamba.models import AdaptiveEmbedding
 from diffmamba.paper.budget import budget
-from diffmamba.paper.cases import Case
+from diffmamba.paper.cases import Case, layers_of
+from diffmamba.paper.published import stored
 
 TRAINING = 3  # forward passes that a training step costs: one forward, and a backward that counts as two
 PRECISIONS = ("fp32", "tf32", "bf16")
-DEVICES: dict[str, dict[str, Any]] = {
-    "l40s": {"name": "L40S", "tflops": {"fp32": 91.6, "tf32": 183, "bf16": 362}},
-    "a100": {"name": "A100", "tflops": {"fp32": 19.5, "tf32": 156, "bf16": 312}},
-    "h100": {"name": "H100 SXM", "tflops": {"fp32": 67, "tf32": 494.5, "bf16": 989}},
-    "rtx4090": {"name": "RTX 4090", "tflops": {"fp32": 82.6, "tf32": 82.6, "bf16": 165.2}},
-}
-"""Peaks in TFLOP/s as NVIDIA's data sheets print them, dense. fp32 is without tensor cores; tf32 and bf16 add up in
-float32 on tensor cores. The paper measures on an L40S (tables 7, 8)."""
+DEVICES = stored("devices")
 
 
 @dataclass(frozen=True)
@@ -50,14 +44,12 @@ class Assumed:
                 raise SettingError(f"utilisation_{precision}={share} must be above 0 and at most 1")
 
 
-SCANS = {  # each entry of the state: decay, input, sum, two for the read-out; each channel: dt · x, D · x, sum
-    torch.ops.diffmamba.ssd_chunked: lambda x, dt, A, B, *rest, **options: (5 * B[-1] + 3) * prod(x),
-    torch.ops.diffmamba.selective_scan_chunked: lambda x, dt, A, *rest, **options: (
-        (6 * A[-1] + 3) * prod(x)
-    ),  # and dt · A
+# Operations of a whole call, from the shapes of its arguments. Scans: docs/paper.md says what is counted.
+SCANS = {
+    torch.ops.diffmamba.ssd_chunked: lambda x, dt, A, B, *rest, **named: (5 * B[-1] + 3) * prod(x),
+    torch.ops.diffmamba.selective_scan_chunked: lambda x, dt, A, *rest, **named: (6 * A[-1] + 3) * prod(x),
 }
-CONVOLUTIONS = {torch.ops.diffmamba.causal_conv: lambda x, weight, *rest, **options: 2 * weight[-1] * prod(x)}
-"""Operations of a whole call from the shapes of its arguments."""
+CONVOLUTIONS = {torch.ops.diffmamba.causal_conv: lambda x, weight, *rest, **named: 2 * weight[-1] * prod(x)}
 
 
 @torch.no_grad()
@@ -79,13 +71,19 @@ def forward(case: Case) -> dict[str, float]:
 
 
 def layers(case: Case) -> dict[str, float]:
-    """Operations per token of mixers and feed-forward layers by part."""
+    """Operations per token of mixers and feed-forward layers by part. Layers that are alike are counted once."""
     found = dict.fromkeys(("projections", "feed_forward", "convolution", "scan"), 0.0)
-    for block in case.network.backbone.blocks:
-        products = "projections" if isinstance(block.layer, Mixer) else "feed_forward"
-        for kind, number in operations(cast(nn.Module, block.layer), case).items():
-            found[products if kind == "products" else kind] += number
+    alike = groupby(sorted(layers_of(case.network), key=_form), key=_form)
+    for same in (list(group) for _, group in alike):
+        products = "projections" if isinstance(same[0], Mixer) else "feed_forward"
+        for kind, number in operations(same[0], case).items():
+            found[products if kind == "products" else kind] += len(same) * number
     return found
+
+
+def _form(layer: nn.Module) -> str:
+    """What layers of one network have in common if they are alike: the modules and the shapes of the parameters."""
+    return f"{layer} {[(name, *parameter.shape) for name, parameter in layer.named_parameters()]}"
 
 
 def vocabulary(case: Case, zipf: bool) -> dict[str, float]:

@@ -1,15 +1,13 @@
 """Parameter counts: ours by part, the paper's beside it, and why they differ where they differ by more than 1 %."""
 
-from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 
 from diffmamba.mixers import Mixer
 from diffmamba.models import LanguageModel
-from diffmamba.models.backbone import ResidualBlock
-from diffmamba.paper import published
-from diffmamba.paper.cases import Case
+from diffmamba.paper.cases import Case, layers_of
+from diffmamba.paper.published import stored
 
 TOLERANCE = 0.01
 MILLION = 1e6
@@ -27,46 +25,39 @@ def millions(module: nn.Module) -> float:
 
 def parts(network: LanguageModel) -> dict[str, int]:
     """Parameters by part. Norms are those of the residual blocks; a mixer's own norms and λ belong to the mixer."""
-    blocks = cast(list[ResidualBlock], list(network.backbone.blocks))
-    mixers = sum(parameters(block.layer) for block in blocks if isinstance(block.layer, Mixer))
-    layers = sum(parameters(block.layer) for block in blocks)
-    norms = parameters(network.backbone) - layers
+    layers = layers_of(network)
+    mixers = sum(parameters(layer) for layer in layers if isinstance(layer, Mixer))
+    all_layers = sum(map(parameters, layers))
     return {
         "embedding": parameters(network.embedding),
         "mixers": mixers,
-        "feed_forward": layers - mixers,
-        "norms": norms,
+        "feed_forward": all_layers - mixers,
+        "norms": parameters(network.backbone) - all_layers,
     }
 
 
-def count(case: Case, cases: Sequence[Case]) -> dict[str, Any]:
+def count(case: Case) -> dict[str, Any]:
     """The case's count beside the published one; what is compared is None where nothing is printed.
 
-    `difference` is relative to the published count. `reason` is looked for among `cases`.
+    `difference` is relative to the published count. `reason` is the finding that explains a difference.
     """
     total, printed = parameters(case.network), case.published_m
     found: dict[str, Any] = {"total": total, **parts(case.network), "published_m": printed}
     if printed is None:
         return found | dict.fromkeys(("difference", "within", "cut_off", "rounded", "reason"))
     difference = total / (printed * MILLION) - 1
-    within, cut_off = abs(difference) <= TOLERANCE, int(total / MILLION) == printed
-    compared = {
+    within = abs(difference) <= TOLERANCE
+    return found | {
         "difference": difference,
         "within": within,
-        "cut_off": cut_off,
+        "cut_off": int(total / MILLION) == printed,
         "rounded": round(total / MILLION) == printed,
+        "reason": None if within else _reason(case),
     }
-    return found | compared | {"reason": None if within else _reason(case, cases)}
 
 
-def _reason(case: Case, cases: Sequence[Case]) -> str:
-    """Why the printed count is not ours: it is another corpus's, or table 1 prints another one."""
-    row = (case.table, case.layers, case.model, case.published_m)
-    for other in cases:
-        more = parameters(case.network) - parameters(other.network)
-        if (other.table, other.layers, other.model, other.published_m) == row and other.data != case.data and more > 0:
-            return f"the paper prints {other.data}'s count, whose embedding has {more / MILLION:.1f}M less"
-    printed = published.table1(case.data, case.layers, case.model).params_m
-    if printed not in (None, case.published_m):
-        return f"the paper's table 1 prints {printed}M for this architecture"
-    return "not explained"
+def _reason(case: Case) -> str:
+    """The title of the finding that explains why the printed count is not ours."""
+    findings = stored("findings")["contradictions"].values()
+    explained = (words["title"] for words in findings if case.key.startswith(words.get("explains", "/")))
+    return next(explained, "not explained")

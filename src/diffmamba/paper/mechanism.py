@@ -1,4 +1,4 @@
-"""Where the paper's text, its equations and its code describe different mechanisms, shown at the published sizes."""
+"""Checks of the mechanism, at the published sizes: the paper's text, its equations and its code differ."""
 
 import math
 from collections.abc import Sequence
@@ -12,44 +12,33 @@ from torch.nn import functional as F
 from diffmamba.mixers import Difference, Mixer
 from diffmamba.mixers.combine import Lambda, lambda_init
 from diffmamba.ops import rms_norm
-from diffmamba.paper.cases import Case, find, mixer
-from diffmamba.paper.finding import Found
+from diffmamba.paper.cases import Case, find, layers_of, mixer
 
 LENGTH = 128  # positions of the random input
 DRAWS = 400  # of λ at initialisation
 SEED = 0
 MARGIN = 0.01  # a sigmoid this near to 0 or 1 counts as settled
+DIFF_MAMBA = "table1/text8/6/diff_mamba"
 
 
-def place_of_the_norm(cases: Sequence[Case]) -> Found:
-    """The norm before the subtraction, or after it."""
-    case = find(cases, "table1/text8/6/diff_mamba")
-    depths, model = depths_of(case), case.config["model"]
+def place_of_the_norm(cases: Sequence[Case]) -> dict[str, Any]:
+    depths, model = _depths(cases), find(cases, DIFF_MAMBA).config["model"]
     found = {str(depth): compare_norms(model, depth) for depth in (depths[0], depths[len(depths) // 2], depths[-1])}
-    differences, moves = ([row[key] for row in found.values()] for key in ("relative_difference", "after_moves"))
-    more = len(depths) * model["d_model"]
-    computed = (
-        f"For the branches a and b at initialisation N[a] - λN[b] differs from N[a - λb] by {min(differences):.0%} to "
-        f"{max(differences):.0%}; when b doubles, the first does not change and the second changes by "
-        f"{min(moves):.0%} to {max(moves):.0%}; a gain for each branch would add {more:,} parameters."
-    )
-    printed = "The text speaks of a normalisation before subtraction; eqs. 16 and 21 and figure 1 have it after."
-    return printed, computed, found | {"more_parameters": more}
+    return found | {"more_parameters": len(depths) * model["d_model"]}
 
 
-def depths_of(case: Case) -> list[int]:
-    """The 1-based index of the residual block of every mixer."""
-    blocks = enumerate(case.network.backbone.blocks, start=1)
-    return [index for index, block in blocks if isinstance(block.layer, Mixer)]
+def _depths(cases: Sequence[Case]) -> list[int]:
+    """The 1-based index of the residual block of every mixer of Diff-Mamba."""
+    layers = layers_of(find(cases, DIFF_MAMBA).network)
+    return [index for index, layer in enumerate(layers, start=1) if isinstance(layer, Mixer)]
 
 
 class Apart(Difference):
     """The two branches of Diff-Mamba as they are before the subtraction: `(2, batch, length, d_model)`."""
 
     def forward(self, u: Tensor, weight: Tensor) -> Tensor:
-        return torch.stack(
-            [F.linear(*branch) for branch in zip(u.chunk(2, dim=-1), weight.chunk(2, dim=1), strict=True)]
-        )
+        branches = zip(u.chunk(2, dim=-1), weight.chunk(2, dim=1), strict=True)
+        return torch.stack([F.linear(*branch) for branch in branches])
 
 
 @torch.no_grad()
@@ -72,43 +61,29 @@ def compare_norms(model: dict[str, Any], depth: int) -> dict[str, Any]:
     def norm_after(b: Tensor) -> Tensor:
         return rms_norm(first - weight * b, one)
 
+    def distance(x: Tensor, to: Tensor) -> float:
+        return float((x - to).norm() / to.norm())
+
     before, after = norm_before(second), norm_after(second)
+    rms = [output.square().mean(dim=-1).sqrt() for output in (before, after)]
     return {
         "lambda": float(torch.as_tensor(weight).mean()),
-        "relative_difference": _distance(before, after),
+        "relative_difference": distance(before, after),
         "cosine": float(F.cosine_similarity(before.flatten(), after.flatten(), dim=0)),
-        "rms_before": _rms(before),
-        "rms_after": _rms(after),
-        "before_moves": _distance(norm_before(2 * second), before),
-        "after_moves": _distance(norm_after(2 * second), after),
+        "rms_before": [float(rms[0].min()), float(rms[0].max())],
+        "rms_after": [float(rms[1].min()), float(rms[1].max())],
+        "before_moves": distance(norm_before(2 * second), before),
+        "after_moves": distance(norm_after(2 * second), after),
     }
 
 
-def _distance(x: Tensor, to: Tensor) -> float:
-    return float((x - to).norm() / to.norm())
-
-
-def _rms(x: Tensor) -> list[float]:
-    rms = x.square().mean(dim=-1).sqrt()
-    return [float(rms.min()), float(rms.max())]
-
-
-def sign_of_lambda_init(cases: Sequence[Case]) -> Found:
-    """λ_init subtracted, or added."""
-    case = find(cases, "table1/text8/6/diff_mamba")
-    values: dict[str, Any] = {}
-    for depth in depths_of(case):
-        forms = {form: draws(form, depth, case.config["model"]["d_state"]) for form in ("exp", "exp_printed")}
-        values[str(depth)] = {"lambda_init": lambda_init(depth)} | forms
-    (_, plus, minus), *_, (_, last_plus, last_minus) = (row.values() for row in values.values())
-    computed = (
-        f"In {DRAWS} draws at initialisation λ as printed has mean {minus['mean']:+.2f} in the first mixer and "
-        f"{last_minus['mean']:+.2f} in the last, and is below zero in {minus['negative']:.0%} and "
-        f"{last_minus['negative']:.0%}, which adds the second branch; with + the means are {plus['mean']:+.2f} and "
-        f"{last_plus['mean']:+.2f}."
-    )
-    printed = "Eq. 11 has exp(q1·k1) - exp(q2·k2) - λ_init; Differential Transformer and the authors' code add λ_init."
-    return printed, computed, values
+def sign_of_lambda_init(cases: Sequence[Case]) -> dict[str, Any]:
+    d_state = find(cases, DIFF_MAMBA).config["model"]["d_state"]
+    forms = ("exp", "exp_printed")
+    return {
+        str(depth): {"lambda_init": lambda_init(depth)} | {form: draws(form, depth, d_state) for form in forms}
+        for depth in _depths(cases)
+    }
 
 
 @torch.no_grad()
@@ -120,19 +95,9 @@ def draws(form: str, depth: int, d_state: int) -> dict[str, float]:
     return {"mean": fmean(found), "std": stdev(found), "negative": sum(value < 0 for value in found) / DRAWS}
 
 
-def lambda_hardly_learns(cases: Sequence[Case]) -> Found:
-    """λ as the published code runs it hardly learns."""
-    width = find(cases, "table1/text8/6/diff_mamba").config["model"]["d_model"]
-    run, one = start_of_sigmoid(width), start_of_sigmoid(1)
-    computed = (
-        f"At the start {run['settled']:.1%} of these sigmoids lie within {MARGIN} of 0 or 1, and their median "
-        f"derivative is {run['median_derivative']:.0e}; for the sigmoid of one number it is "
-        f"{one['median_derivative']:.2f}."
-    )
-    printed = (
-        f"The text speaks of a learnable λ; the code takes the sigmoid of the sum of {width} standard normal numbers."
-    )
-    return printed, computed, {"reparam": run, "scalar": one}
+def lambda_hardly_learns(cases: Sequence[Case]) -> dict[str, Any]:
+    width = find(cases, DIFF_MAMBA).config["model"]["d_model"]
+    return {"reparam": start_of_sigmoid(width), "scalar": start_of_sigmoid(1)}
 
 
 def start_of_sigmoid(summed: int) -> dict[str, float]:

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 
+MODELS = ("mamba", "diff_mamba")
 PLAIN_LAMBDA_FORM = "scalar"
 DECIMALS = 3  # the paper prints PPL with three decimals, so a difference of two of them has no more
 
@@ -26,16 +27,26 @@ class Published:
 
 
 @cache
+def stored(name: str) -> dict[str, Any]:
+    """The content of a YAML file beside this one."""
+    text = resources.files(__package__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(text)))
+
+
 def numbers() -> dict[str, Any]:
     """The whole of `published.yaml`."""
-    text = resources.files(__package__).joinpath("published.yaml").read_text(encoding="utf-8")
-    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(text)))
+    return stored("published")
+
+
+def rows(table: str) -> dict[str, dict[str, Any]]:
+    """The rows of table 1 or 3 by corpus and number of layers: `text8/6`."""
+    return {f"{row['data']}/{row['layers']}": row for row in numbers()[table]["rows"]}
 
 
 def table1(data: str, layers: int, model: str) -> Published:
     """Table 1 (final test PPL after 40 epochs) at one cell; `None` where the paper has no value."""
-    row = next((row for row in numbers()["table1"]["rows"] if (row["data"], row["layers"]) == (data, layers)), None)
-    if row is None or model not in row:
+    row = rows("table1").get(f"{data}/{layers}", {})
+    if model not in row:
         return Published()
     ppl = row[model]["ppl"]
     return Published(ppl, round(ppl - row["mamba"]["ppl"], DECIMALS), row[model]["params_m"])
@@ -46,16 +57,12 @@ def table2(model: str, outer_norm: bool, lambda_form: str | None) -> Published:
     row = _table2_rows().get((model, lambda_form))
     if row is None:
         return Published()
-    ppl = row["with_norm" if outer_norm else "without_norm"]
-    baseline = _table2_rows()["mamba", None]["without_norm"]
-    delta = None if ppl is None else round(ppl - baseline, DECIMALS)
-    return Published(ppl, delta, row["params_m"])
+    ppl, baseline = row["with_norm" if outer_norm else "without_norm"], _table2_rows()["mamba", None]["without_norm"]
+    return Published(ppl, None if ppl is None else round(ppl - baseline, DECIMALS), row["params_m"])
 
 
 @cache
 def _table2_rows() -> dict[tuple[str, str | None], dict[str, Any]]:
-    return {(row["model"], _lambda_form(row)): row for row in numbers()["table2"]["rows"]}
-
-
-def _lambda_form(row: dict[str, Any]) -> str | None:
-    return None if row["model"] == "mamba" else row.get("lambda", PLAIN_LAMBDA_FORM)
+    forms = {"mamba": None}  # nothing is subtracted
+    table = numbers()["table2"]["rows"]
+    return {(row["model"], forms.get(row["model"], row.get("lambda", PLAIN_LAMBDA_FORM))): row for row in table}

@@ -35,11 +35,11 @@ def execute(work: Work, progress_bar: bool = True) -> Record:
 
     With several devices a training starts a process for each. Under torchrun or srun, every process calls this.
     """
+    work.check()
     for needed in work.needs:
         record = _done(needed, progress_bar)
         if record["status"] != "finished":
             raise SettingError(f"the training {record['id']} that this needs is {record['status']}")
-    work.check()
     run = RunStore(work.settings["runs"]).run(work.identity())
     with ExitStack() as claim:
         ended = processes.agree(lambda: _admit(work, run, claim))

@@ -103,14 +103,16 @@ class OfRun(Weights):
         if not self.run:
             raise SettingError("run=DIR is missing: which directory of the run store to take; --help says more")
         given = Path(self.run).expanduser()
-        return Run(given) if Run(given).read() is not None else RunStore(self.store).run(str(self.run))
+        run = Run(given) if Run(given).read() is not None else RunStore(self.store).run(str(self.run))
+        if run.read() is None:
+            raise SettingError(f"run={self.run} is not a run: there is no result.json in it")
+        return run
 
     @cached_property
     def record(self) -> Record:
-        """Its record. Raises SettingError where there is none, or where it is no training."""
+        """Its record. Raises SettingError where it is no training."""
         record = self.found.read()
-        if record is None:
-            raise SettingError(f"run={self.run} is not a run: there is no result.json in it")
+        assert record is not None
         if record.get("kind", "training") != "training":
             raise SettingError(f"run={self.run} is a {record['kind']}; weights come from a training")
         return record
@@ -177,7 +179,7 @@ class OfFile(Weights):
 
 def fitting(network: nn.Module, path: Path) -> dict[str, Tensor]:
     """A file's weights for this network. Raises SettingError if the file is damaged or of another architecture."""
-    content: dict[str, Any] = _safetensors(path) if path.suffix == ".safetensors" else read_checkpoint(path)
+    content = read_checkpoint(path)
     found: dict[str, Tensor] = content.get("state_dict", content)
     if any(name.startswith(PREFIX) for name in found):
         found = {name.removeprefix(PREFIX): weight for name, weight in found.items() if name.startswith(PREFIX)}
@@ -195,18 +197,11 @@ def fitting(network: nn.Module, path: Path) -> dict[str, Tensor]:
     return found
 
 
-def _safetensors(path: Path) -> dict[str, Any]:
-    try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise SettingError(f"there is no checkpoint {path}") from None
-    except Exception as error:
-        raise SettingError(f"{path} is not a readable safetensors file ({type(error).__name__})") from error
-
-
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's content, mapped into memory; or a SettingError that names the file."""
     try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
         raise SettingError(f"there is no checkpoint {path}") from None

@@ -121,8 +121,7 @@ class Training(Work):
     @cached_property
     def shapes(self) -> nn.Module:
         """The network on the meta device: shapes without numbers."""
-        with torch.device("meta"):
-            return build_network(self.network, self.data.vocabulary_size)
+        return shapes_of(self.network, self.data.vocabulary_size)
 
     @property
     def data_settings(self) -> Settings:
@@ -273,7 +272,7 @@ class Measurement(Work):
             _check_symbols(self.data, self.weights, self.trained)
         elif not self.on_own_data:
             self.data.require_symbols_of(self.trained.data, "the network")
-        self.weights.check(self.trained.shapes)
+        self.weights.check(shapes_of(self.trained.network, self.trained_facts["vocabulary"]))
         self.measure.check(self.data)
 
 
@@ -306,9 +305,12 @@ def of_content(module: partial[Data], facts: Facts) -> Any:
 
 
 def build_network(network: partial[nn.Module] | Settings, vocabulary: int) -> nn.Module:
-    """A network for so many symbols, from its partial or from a whole configuration.
-
-    Its random numbers are drawn here. Under `torch.device("meta")` it has shapes and no numbers.
-    """
+    """A network for so many symbols, from its partial or from a whole configuration. Random numbers are drawn here."""
     made: partial[nn.Module] = built(network["model"]["network"]) if isinstance(network, Mapping) else network
     return made(vocabulary)
+
+
+def shapes_of(network: partial[nn.Module] | Settings, vocabulary: int) -> nn.Module:
+    """The same network on the meta device: it has shapes and no numbers, and takes no memory."""
+    with torch.device("meta"):
+        return build_network(network, vocabulary)

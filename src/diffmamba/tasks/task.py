@@ -69,11 +69,11 @@ class Task(L.LightningModule):
     def training_step(self, batch: Any, index: int) -> Tensor:
         """The mean over the targets of this step on all devices; with accumulated parts, over those of each part."""
         total, count = self.loss(batch, "train")
-        if self.trainer.world_size > 1:  # Lightning averages over devices, whatever the number of targets on each
-            everywhere = count.clone()
-            distributed.all_reduce(everywhere)
-            count = everywhere / self.trainer.world_size
-        loss = total / count.clamp(min=1)
+        devices = self.trainer.world_size
+        if devices > 1:  # Lightning averages over devices, whatever the number of targets on each
+            count = count.clone()
+            distributed.all_reduce(count)
+        loss = total * devices / count.clamp(min=1)
         self._losses = [*self._losses, loss.detach()][-self.trainer.accumulate_grad_batches :]
         if loss.device.type == "cpu":  # to look at a GPU's loss is to wait for it; there the recorder looks
             self.finite(loss, "training")

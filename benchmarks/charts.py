@@ -1,0 +1,108 @@
+"""The ratios of the report as one picture. The colour tells the model; light or dashed is a forward pass alone."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from benchmarks.passes import JUDGED
+from benchmarks.record import Record, Section
+from diffmamba.document import Chart, Panel, Series
+
+COLOURS = {
+    "mamba": "#4d4d4d",
+    "mamba_grouped": "#8c8c8c",
+    "diff_mamba": "#0072b2",
+    "diff_mamba_hybrid": "#56b4e9",
+    "transformer": "#d55e00",
+    "published": "#009e73",
+    "forward": "#9ecae1",
+    JUDGED: "#0072b2",
+    "target": "#d55e00",
+}
+SHIFTS = {"forward": -0.2, JUDGED: 0.2}  # of a mode's ratio from the middle of its row
+COLUMNS, PANEL_SIZE = 3, (4.2, 3.0)  # inches
+CAPTION = "Ratios with half the distance of their quartiles. A dashed line is a forward pass alone."
+
+Points = Iterable[tuple[str, str, float, float]]
+"""Points of lines: the model, the mode, x and y."""
+
+
+def chart(sections: Sequence[Section], device: str, name: str) -> Chart | None:
+    """A panel for each comparison that was measured; None where there is none."""
+    records: dict[str, list[Record]] = defaultdict(list)
+    records |= {section.name: section.records for section in sections}
+    training = [one for one in records["training"] if one.at["base"] == "mamba"]
+    times = [one for one in records["length"] if one.at.get("batch") == 1 and not one.at["aside"]]
+    memory = [one for one in records["length"] if one.unit == "kB"]
+    latency = [one for one in records["published"] if one.at["table"] == 8]
+    whole = [one for one in records["decoding"] if one.at.get("what") == "prompt included"]
+    steps = [one for one in records["decoding"] if "position" in one.at]
+    panels = [
+        _bars("one mixer: times faster than", [one for one in records["mixers"] if one.faster], "peer", "log"),
+        _bars("one mixer: ratio of times", records["differential"], "peer"),
+        _bars("a training step over mamba's", training, "variant"),
+        _lines("one mixer: microseconds per position", "length", _with_base(times)),
+        _lines("one mixer: peak kilobytes per position", "length", _with_base(memory)),
+        _lines("latency, mamba's = 1", "length", [*_ratios(latency, "length"), *_published(latency)]),
+        _lines("generation: symbols per second", "batch", _throughput(whole), "log"),
+        _lines("a decoding step: time, first position = 1", "position", _ratios(steps, "position"), "log"),
+    ]
+    drawn = [panel for panel in panels if panel.series]
+    if not drawn:
+        return None
+    rows = [tuple(drawn[start : start + COLUMNS]) for start in range(0, len(drawn), COLUMNS)]
+    width = len(rows[0])
+    full = tuple(row + (None,) * (width - len(row)) for row in rows)
+    size = (PANEL_SIZE[0] * width, PANEL_SIZE[1] * len(rows) + 0.4)
+    return Chart(name, device, full, "The ratios of this report as pictures.", CAPTION, size)
+
+
+def _bars(title: str, records: Sequence[Record], row: str, x_scale: str = "linear") -> Panel:
+    """A row for each value of the coordinate `row`: the ratios by mode, and the targets."""
+    names = tuple(dict.fromkeys(record.at[row] for record in records))
+    points: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+    for record in records:
+        height = names.index(record.at[row]) + SHIFTS.get(record.at.get("mode", ""), 0.0)
+        half = (record.ratio.high - record.ratio.low) / 2
+        points[record.at.get("mode", JUDGED)].append((record.ratio.median, height, half))
+        bounds = (record.target.least, record.target.most) if record.target else ()
+        points["target"] += [(bound, height, 0.0) for bound in bounds if bound is not None]
+    series = []
+    for label, of in points.items():
+        if of:
+            xs, ys, errors = zip(*of, strict=True)
+            marker = "|" if label == "target" else "o"
+            series.append(Series(label, xs, ys, COLOURS[label], line="", marker=marker, error=errors))
+    return Panel(title, tuple(series), x_scale=x_scale, y_names=names, lines_at=(("x", 1.0),))
+
+
+def _lines(title: str, x_label: str, points: Points, y_scale: str = "linear") -> Panel:
+    """A line for each model and mode, through all its points."""
+    lines: dict[tuple[str, str], dict[float, float]] = defaultdict(dict)
+    for model, mode, x, y in points:
+        lines[model, mode][x] = y
+    series = []
+    for (model, mode), line in lines.items():
+        xs, ys = zip(*sorted(line.items()), strict=True)
+        dashes = "dashed" if mode == "forward" else "solid"
+        series.append(Series(model, xs, ys, COLOURS[model], line=dashes, marker="o"))
+    return Panel(title, tuple(series), x_label, x_scale="log", y_scale=y_scale)
+
+
+def _with_base(records: Sequence[Record]) -> Points:
+    for record in records:
+        yield record.at["variant"], record.at["mode"], record.at["base"], record.other
+        yield record.at["variant"], record.at["mode"], record.at["length"], record.ours
+
+
+def _ratios(records: Sequence[Record], axis: str) -> Points:
+    return [(one.at["variant"], "", one.at[axis], one.ratio.median) for one in records]
+
+
+def _published(records: Sequence[Record]) -> Points:
+    return [("published", "", one.at["length"], one.published) for one in records if one.published is not None]
+
+
+def _throughput(records: Sequence[Record]) -> Points:
+    for record in records:
+        yield "diff_mamba", "", record.at["batch"], record.ours
+        yield record.at["variant"], "", record.at["batch"], record.other

@@ -1,0 +1,53 @@
+"""What is measured: the models of `conf/`, the authors' two blocks, and the floor of a mixer."""
+
+import pytest
+import torch
+
+from benchmarks.passes import JUDGED, Projections, off_by
+from benchmarks.two_blocks import TwoBlocks
+from benchmarks.variants import VARIANTS, Scale, language_model, mixer
+from diffmamba.configuration import composed
+from diffmamba.runs.work import shapes_of
+
+SCALE = Scale(d_model=64, headdim=32, d_state=8)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_variant_is_what_conf_composes_at_the_asked_sizes(variant: str) -> None:
+    smoke = composed([*VARIANTS[variant], "scale=smoke"])
+    sizes = {key: smoke["scale"][key] for key in ("d_model", "headdim", "d_state", "n_layers")}
+    expected = {name: weight.shape for name, weight in shapes_of(smoke, 27).named_parameters()}
+    network = language_model(variant, Scale(**sizes), "meta")
+    assert {name: weight.shape for name, weight in network.named_parameters()} == expected
+    assert type(mixer(variant, Scale(**sizes), "meta")) is type(network.backbone.blocks[0].layer)
+
+
+def test_sizes_are_those_of_the_scale() -> None:
+    scale = Scale(d_model=32, headdim=16, d_state=4, n_layers=2, layer=("mixer",), residual="pre_norm", vocabulary=50)
+    network = language_model("mamba", scale)
+    layers = [block.layer for block in network.backbone.blocks]
+    assert [(layer.headdim, layer.d_state, layer.d_inner) for layer in layers] == [(16, 4, 64)] * 2
+    assert network.embedding.weight.shape == (50, 32)
+    assert not any(block.post_norm for block in network.backbone.blocks)
+
+
+def test_two_blocks_in_sequence_are_the_differential_mixer() -> None:
+    scale = Scale(d_model=32, headdim=16, d_state=4)
+    one_pass = mixer("diff_mamba", scale).double()
+    with torch.no_grad():
+        for parameter in one_pass.parameters():  # away from neutral values
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    two_blocks = TwoBlocks(one_pass, scale.d_model)
+    x = torch.randn(2, 37, 32, dtype=torch.float64)
+    assert off_by(one_pass(x), two_blocks(x)) < 1e-12
+
+
+@pytest.mark.parametrize("variant", ["diff_mamba", "mamba1", "diff_transformer"])
+def test_the_floor_has_every_projection_of_the_mixer(variant: str) -> None:
+    module = mixer(variant, SCALE)
+    alone = Projections(module)
+    assert sum(weight.numel() for weight in alone.parameters()) == sum(
+        part.weight.numel() for part in module.modules() if isinstance(part, torch.nn.Linear)
+    )
+    alone.passes(2, 5, torch.device("cpu"))[JUDGED]()
+    assert all(weight.grad is not None for weight in alone.parameters())
