@@ -91,7 +91,7 @@ def test_without_the_baseline_there_is_no_delta_and_without_records_all_cells_ar
     sweep.lose("00-0", "00-42")
     results = sweep.results()
     assert {(cell.delta, cell.sign) for cell in results.cells} == {(None, "–")}
-    assert results.missing == ["mamba: seed 0 not started; seed 42 not started"]
+    assert results.missing == ["mamba: seeds 0, 42 not started"]
     sweep.lose()
     results = sweep.results()
     assert {cell.status for cell in results.cells} == {"missing"}

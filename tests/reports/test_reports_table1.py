@@ -42,7 +42,7 @@ def test_a_row_without_its_mamba_has_no_delta_and_the_others_keep_theirs(sweep):
     after = sweep.results()
     assert after.cells[5].delta is None
     assert [c.fields() for i, c in enumerate(after.cells) if i not in (4, 5)] == [*before[:4], *before[6:]]
-    assert after.missing == ["text8, 6 layers (here pydoc8, 1 layer), mamba: seed 0 not started; seed 42 not started"]
+    assert after.missing == ["text8, 6 layers (here pydoc8, 1 layer), mamba: seeds 0, 42 not started"]
 
 
 def test_bits_are_those_of_the_ppl_and_words_have_none(sweep):
