@@ -116,9 +116,8 @@ class Panel:
     series: tuple[Series, ...]
     x_label: str = ""
     y_label: str = ""
-    y_scale: str = "linear"
     x_range: tuple[float, float] | None = None
-    y_range: tuple[float | None, float | None] | None = None
+    y_range: tuple[float, float] | None = None
     y_names: tuple[str, ...] = ()
     x_engineering: bool = False  # 200k instead of 200000
 

@@ -46,7 +46,6 @@ def draw(axes: Axes, panel: Panel) -> None:
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, "no run yet", ha="center", va="center", color="#777777", transform=axes.transAxes)
         return
-    axes.set(yscale=panel.y_scale)
     for series in panel.series:
         _draw_series(axes, series)
     axes.set(xlim=panel.x_range, ylim=panel.y_range)
