@@ -120,13 +120,8 @@ def places(story):
     files = {name: world.folder / f"{name.lower()}.txt" for name in contents}
     for name, path in files.items():
         path.write_bytes(contents[name])
-    run, more = world.run(record), {"STORY": world.text, "FOLDER": world.folder}
-    return files | {
-        "RUN": run.directory,
-        "CHECKPOINT": run.last_checkpoint,
-        "STORY": world.text,
-        "FOLDER": world.folder,
-    }
+    run, folders = world.run(record), {"STORY": world.text, "FOLDER": world.folder}
+    return files | folders | {"RUN": run.directory, "CHECKPOINT": run.last_checkpoint}
 
 
 @pytest.mark.parametrize(("name", "words", "says"), CASES)
