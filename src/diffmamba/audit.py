@@ -11,7 +11,7 @@ from diffmamba import command_line
 
 def main() -> None:
     """The entry point."""
-    sys.exit(command_line.sweep_application("audit", run, texts=("scale", "seed", "device", "reports")))
+    sys.exit(command_line.sweep_application("audit", run, texts=("seed", "device", "reports")))
 
 
 def run(settings: dict[str, Any], words: list[str]) -> int:
@@ -22,7 +22,8 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
 
     assumed = Assumed(settings["device"], *(settings[f"utilisation_{name}"] for name in ("fp32", "tf32", "bf16")))
     seeds = len(settings["seed"].split(",")) if settings["seed"] else None
-    document, console = audit([f"scale={settings['scale']}", *words], seeds, assumed), Console()
+    scale = [] if any(word.startswith("scale=") for word in words) else ["scale=paper"]  # the published setting
+    document, console = audit([*scale, *words], seeds, assumed), Console()
     reports.show(document, console)
     page = reports.write_document(document, Path(settings["reports"]) / "audit", "audit")[-1]
     console.print(f"\nwritten to {page}", highlight=False, soft_wrap=True)

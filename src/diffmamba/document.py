@@ -4,7 +4,7 @@ Designs (tables and figures) and the audit yield a `Document`. `diffmamba.report
 terminal, Markdown, JSON and HTML. So whoever says something does not know how it is drawn, and the renderer does not
 know what is said.
 
-A document is a title and a sequence of blocks: `Section`, `Paragraph`, `Bullets`, `Grid`, `Chart`, `Facts`, `Folded`.
+A document is a title and a sequence of blocks: `Section`, `Paragraph`, `Bullets`, `Grid`, `Chart`, `Folded`.
 """
 
 from collections.abc import Sequence
@@ -109,46 +109,34 @@ class Panel:
     """One pair of axes.
 
     `x_range` and `y_range` are (lowest, highest) or None for what fits. `y_names` puts these words at heights 0, 1, 2,
-    and so on, from top to bottom, in place of numbers. `lines_at` draws a thin line across at each (axis, value).
+    and so on, from top to bottom, in place of numbers.
     """
 
     title: str
     series: tuple[Series, ...]
     x_label: str = ""
     y_label: str = ""
-    x_scale: str = "linear"
     y_scale: str = "linear"
     x_range: tuple[float, float] | None = None
     y_range: tuple[float | None, float | None] | None = None
     y_names: tuple[str, ...] = ()
-    lines_at: tuple[tuple[str, float], ...] = ()
     x_engineering: bool = False  # 200k instead of 200000
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture: rows of panels, one legend, what it shows in words (`alt`), and how to read it (`caption`).
+    """A picture: rows of panels, what it shows in words (`alt`), and how to read it (`caption`).
 
-    A panel that is None is left empty. `name` is the stem of the files that the picture is written to. `size` is in
-    inches. `broad` takes the whole width of a page.
+    Its legend holds every label once. `name` is the stem of the files that the picture is written to. `size` is its
+    width and height in inches.
     """
 
     name: str
     title: str
-    panels: tuple[tuple[Panel | None, ...], ...]
+    panels: tuple[tuple[Panel, ...], ...]
     alt: str
     caption: str = ""
     size: tuple[float, float] = (8.0, 4.0)
-    broad: bool = True
-    legend: tuple[Series, ...] = ()  # without points: what the legend shows; empty: every label once
-    widths: tuple[float, ...] = ()  # of the columns, relative to each other
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Names and values, such as where numbers come from."""
-
-    entries: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -168,7 +156,7 @@ class Section:
     terminal: bool = True
 
 
-Block = Paragraph | Bullets | Grid | Chart | Facts | Folded | Section
+Block = Paragraph | Bullets | Grid | Chart | Folded | Section
 
 
 @dataclass(frozen=True)

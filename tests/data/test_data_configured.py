@@ -9,19 +9,17 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from diffmamba import configuration
-from diffmamba.build import build_data
-from diffmamba.data import CorpusChoice
 from diffmamba.errors import SettingError
 
 TEXT = "the quick brown fox jumps over the lazy dog and runs away far into the woods by a long river bank ab"
 EXPECTED = {"train": 90, "val": 5, "test": 5, "vocabulary": 27, "md5": hashlib.md5(TEXT.encode()).hexdigest()}
 
 
-def configured(*settings: str) -> dict[str, Any]:
-    """The resolved configuration, small enough for a short text."""
+def configured(*settings: str) -> Any:
+    """The resolved settings of the data, small enough for a short text."""
     with initialize_config_dir(configuration.CONF, version_base="1.3"):
         config = compose("train", overrides=["scale.batch_size=2", "scale.length=8", *settings])
-    return configuration.resolved(config)
+    return configuration.resolved(config)["data"]
 
 
 @pytest.fixture
@@ -51,38 +49,33 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_corpus_is_configured(name: str, place: str, expected: dict[str, int], folder: Path) -> None:
     published = name in ("text8", "enwik8", "wikitext103")
     known = [f"data.expected.{key}={value}" for key, value in expected.items()] if published else []
-    data = configured(f"data={name}", place, *known)["data"]
-    assert data["name"] == name
-    corpus = CorpusChoice(instantiate(data["source"]), data["symbols"], data["directory"]).prepare()
+    settings = configured(f"data={name}", place, *known)
+    assert settings["name"] == name
+    corpus = instantiate(settings["module"]["corpus"]).prepare()
     assert corpus.name == ("mine" if name == "text" else name)
     assert corpus.home.parent == folder / "prepared"
     assert corpus.sizes | {"vocabulary": corpus.vocabulary.size} == {k: v for k, v in expected.items() if k != "md5"}
 
 
 def test_settings_reach_the_batches(folder: Path) -> None:
-    settings = ["data.eval_batch_size=2", "data.eval_windows=3", "data.length=3", "data.rotation_seed=7"]
-    data = build_data(configured("data=text", "data.path=mine.txt", "data.symbols=bytes", *settings))
+    changes = ["data.eval_batch_size=2", "data.eval_windows=3", "data.length=3", "data.rotation_seed=7"]
+    data = instantiate(configured("data=text", "data.path=mine.txt", "data.symbols=bytes", *changes)["module"])()
     assert data.corpus.vocabulary.symbols[0] == ord(" ")
     (inputs, targets), *_ = data.train_dataloader()
     assert inputs.shape == targets.shape == (2, 3)
     for loader in data.val_dataloader():
         assert [len(inputs) for inputs, _ in loader] == [2]
     assert data.rotation_seed == 7
-
-
-def test_text_without_a_path_is_told_so() -> None:
     with pytest.raises(SettingError, match=r"data\.path"):
         configured("data=text")
 
 
 def test_what_the_published_corpora_are_expected_to_be() -> None:
     """Characters and bytes: 90M / 5M / 5M; WikiText-103: words, and an end for each of its lines (arXiv 1609.07843)."""
-    with initialize_config_dir(configuration.CONF, version_base="1.3"):
-        names = ("text8", "enwik8", "wikitext103")
-        found = {name: dict(compose("train", [f"data={name}"]).data.expected) for name in names}
     for name, vocabulary in (("text8", 27), ("enwik8", 205)):
-        assert len(found[name].pop("md5")) == 32
-        assert found[name] == {"train": 90_000_000, "val": 5_000_000, "test": 5_000_000, "vocabulary": vocabulary}
+        found = configured(f"data={name}")["expected"]
+        assert len(found.pop("md5")) == 32
+        assert found == {"train": 90_000_000, "val": 5_000_000, "test": 5_000_000, "vocabulary": vocabulary}
     words, lines = (101_425_671, 213_886, 241_211), (1_801_350, 3_760, 4_358)
     sizes = {part: word + line for part, word, line in zip(("train", "val", "test"), words, lines, strict=True)}
-    assert found["wikitext103"] == sizes | {"vocabulary": 267_735}
+    assert configured("data=wikitext103")["expected"] == sizes | {"vocabulary": 267_735}

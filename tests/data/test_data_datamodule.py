@@ -1,13 +1,13 @@
 """The data module: what Lightning gets, what a record says, and that a resumed training sees the next window."""
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from diffmamba.data.corpus import prepare
 from diffmamba.data.datamodule import LanguageModellingData
@@ -16,16 +16,11 @@ from diffmamba.data.sources import TextFile
 EPOCH = 5  # steps per epoch of the data below
 
 
-@pytest.fixture
-def new_data(tmp_path: Path) -> Callable[[], LanguageModellingData]:
-    path = tmp_path / "random.bin"
+def new_data(folder: Path) -> LanguageModellingData:
+    path = folder / "random.bin"
     np.random.default_rng(0).integers(0, 200, 227, dtype=np.uint8).tofile(path)  # 204 of them to train on
-
-    def build() -> LanguageModellingData:
-        corpus = prepare(TextFile(path), "bytes", tmp_path / "data")
-        return LanguageModellingData(corpus=corpus, batch_size=4, length=10, eval_batch_size=1)
-
-    return build
+    corpus = prepare(TextFile(path), "bytes", folder / "data")
+    return LanguageModellingData(corpus=corpus, batch_size=4, length=10, eval_batch_size=1)
 
 
 class Recorder(LightningModule):
@@ -49,31 +44,16 @@ class Recorder(LightningModule):
         return torch.optim.SGD(self.parameters(), 1e-3)
 
 
+QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+
+
 def fit(
-    data: LanguageModellingData, folder: Path, callbacks: list[Callback], checkpoint: Path | None, **limits: int | None
+    data: LanguageModellingData, saving: ModelCheckpoint | None, checkpoint: Path | None, **limits: Any
 ) -> Recorder:
     model = Recorder()
-    trainer = Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        default_root_dir=folder,
-        callbacks=callbacks,
-        enable_checkpointing=bool(callbacks),
-        **limits,
-    )
-    trainer.fit(model, datamodule=data, ckpt_path=checkpoint)
+    callbacks = {"callbacks": [saving]} if saving else {"enable_checkpointing": False}
+    Trainer(accelerator="cpu", **QUIET, **callbacks, **limits).fit(model, datamodule=data, ckpt_path=checkpoint)
     return model
-
-
-def every_validation(folder: Path) -> ModelCheckpoint:
-    return ModelCheckpoint(folder, "{step}", save_top_k=-1, save_on_train_epoch_end=False)
-
-
-def every_epoch_end(folder: Path) -> ModelCheckpoint:
-    return ModelCheckpoint(folder, "{step}", save_top_k=-1, every_n_epochs=1, save_on_train_epoch_end=True)
 
 
 STEPS = {"max_steps": 12, "max_epochs": None, "val_check_interval": 3, "check_val_every_n_epoch": None}
@@ -82,56 +62,43 @@ EPOCHS = {"max_steps": -1, "max_epochs": 3}
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    ("limits", "save", "saved"),
+    ("limits", "at_epoch_end", "saved"),
     [
-        (STEPS, every_validation, [3, 6, 9, 12]),
-        (STEPS | {"val_check_interval": 5}, every_validation, [5, 10]),
-        (STEPS, every_epoch_end, [5, 10, 12]),
-        (EPOCHS, every_validation, [5, 10, 15]),
-        (EPOCHS, every_epoch_end, [5, 10, 15]),
+        (STEPS, False, [3, 6, 9, 12]),
+        (STEPS | {"val_check_interval": 5}, False, [5, 10]),
+        (STEPS, True, [5, 10, 12]),
+        (EPOCHS, False, [5, 10, 15]),
+        (EPOCHS, True, [5, 10, 15]),
     ],
 )
 def test_resumed_run_sees_what_the_uninterrupted_one_saw(
-    new_data: Callable[[], LanguageModellingData],
-    tmp_path: Path,
-    limits: dict[str, int | None],
-    save: Callable[[Path], ModelCheckpoint],
-    saved: list[int],
+    tmp_path: Path, limits: dict[str, int | None], at_epoch_end: bool, saved: list[int]
 ) -> None:
-    uninterrupted = fit(new_data(), tmp_path, [save(tmp_path / "saved")], None, **limits)
+    saving = ModelCheckpoint(tmp_path / "saved", "{step}", save_top_k=-1, save_on_train_epoch_end=at_epoch_end)
+    uninterrupted = fit(new_data(tmp_path), saving, None, **limits)
     checkpoints = {int(path.stem.split("=")[1]): path for path in (tmp_path / "saved").iterdir()}
     assert sorted(checkpoints) == saved
     for step, path in checkpoints.items():
-        resumed = fit(new_data(), tmp_path, [], path, **limits)
+        resumed = fit(new_data(tmp_path), None, path, **limits)
         assert resumed.batches == uninterrupted.batches[step:], f"resumed at step {step}"
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_run_stopped_by_max_steps_goes_on(new_data: Callable[[], LanguageModellingData], tmp_path: Path) -> None:
-    uninterrupted = fit(new_data(), tmp_path, [], None, **STEPS)
+def test_run_stopped_by_max_steps_goes_on(tmp_path: Path) -> None:
+    uninterrupted = fit(new_data(tmp_path), None, None, **STEPS)
     last = ModelCheckpoint(tmp_path / "last", save_last=True, save_top_k=0, every_n_train_steps=1)
-    first = fit(new_data(), tmp_path, [last], None, **STEPS | {"max_steps": 7})
-    resumed = fit(new_data(), tmp_path, [], tmp_path / "last" / "last.ckpt", **STEPS)
+    first = fit(new_data(tmp_path), last, None, **STEPS | {"max_steps": 7})
+    resumed = fit(new_data(tmp_path), None, tmp_path / "last" / "last.ckpt", **STEPS)
     assert first.batches + resumed.batches == uninterrupted.batches
     assert first.validated | resumed.validated == uninterrupted.validated
     assert uninterrupted.validated == {step: {0, 1} for step in (3, 6, 9, 12)}
 
 
-def test_loaders(new_data: Callable[[], LanguageModellingData]) -> None:
-    data = new_data()
-    data.prepare_data()
-    data.setup("fit")
+def test_loaders_and_facts(tmp_path: Path) -> None:
+    data = new_data(tmp_path)
     assert data.steps_per_epoch == len(data.train_dataloader()) == EPOCH
-    assert data.corpus.sizes == {"train": 204, "val": 11, "test": 12}
     assert [len(loader) for loader in data.val_dataloader()] == [1, 2]
-
-
-def test_facts(new_data: Callable[[], LanguageModellingData]) -> None:
-    data = new_data()
-    assert data.vocabulary_size == len(data.corpus.vocabulary.symbols)
-    assert data.facts == {
-        "name": "random",
-        "fingerprint": data.corpus.fingerprint,
-        "sizes": {"train": 204, "val": 11, "test": 12},
-        "vocabulary": data.vocabulary_size,
-    }
+    size, fingerprint = len(data.corpus.vocabulary.symbols), data.corpus.fingerprint
+    sizes = {"train": 204, "val": 11, "test": 12}
+    assert data.vocabulary_size == size
+    assert data.facts == {"name": "random", "fingerprint": fingerprint, "sizes": sizes, "vocabulary": size}

@@ -15,12 +15,11 @@ import pytest
 
 from diffmamba.data import hub
 from diffmamba.data.corpus import prepare
-from diffmamba.data.published import PublishedFile
-from diffmamba.data.wikitext import WikiText103
+from diffmamba.data.published import PublishedFile, WikiText103
 from diffmamba.errors import SettingError
 
-CHARACTERS = b"the quick brown fox jumps over the lazy dog and runs away far into the woods by a long river bank ab"
-EXPECTED = {"train": 90, "val": 5, "test": 5, "vocabulary": 27, "md5": hashlib.md5(CHARACTERS).hexdigest()}
+CHARACTERS = "the quick brown fox jumps over the lazy dog and runs away far into the woods by a long river bank ab"
+EXPECTED = {"train": 90, "val": 5, "test": 5, "vocabulary": 27, "md5": hashlib.md5(CHARACTERS.encode()).hexdigest()}
 ROWS = {
     "train": ["", " = Title = \n", "", " the <unk> is the end \n", " naïve end"] * 2,
     "validation": ["", " the end \n"],
@@ -42,21 +41,15 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Address of a server of the folder `served`, which holds text8.zip, and what it has been asked."""
+def server(tmp_path: Path) -> Iterator[str]:
+    """Address of a server of the folder `served`, which holds text8.zip."""
     (tmp_path / "served").mkdir()
     with zipfile.ZipFile(tmp_path / "served" / "text8.zip", "w") as archive:
         archive.writestr("text8", CHARACTERS)
-    asked: list[str] = []
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            asked.append(self.requestline)
-
-    handler = functools.partial(Handler, directory=str(tmp_path / "served"))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
         threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}", asked
+        yield f"http://127.0.0.1:{running.server_port}"
         running.shutdown()
 
 
@@ -73,33 +66,27 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path / "repository"
 
 
-def test_text8_is_downloaded_once(server: tuple[str, list[str]], tmp_path: Path) -> None:
-    address, asked = server
-    source = PublishedFile("text8", f"{address}/text8.zip", EXPECTED)
+def test_text8_is_downloaded_once(server: str, tmp_path: Path) -> None:
+    source = PublishedFile("text8", f"{server}/text8.zip", EXPECTED)
     corpus = prepare(source, "text8", tmp_path / "data")
-    assert "".join(corpus.vocabulary.decode(corpus.split(part)) for part in corpus.sizes).encode() == CHARACTERS
-    assert corpus.manifest["source"]["origin"].startswith(f"{address}/text8.zip, kept in {tmp_path / 'cache'}")
-    count = len(asked)
-    assert any(line.startswith("GET /text8.zip") for line in asked)
-    again = prepare(PublishedFile("text8", f"{address}/text8.zip", EXPECTED), "text8", tmp_path / "other")
-    assert again.fingerprint == corpus.fingerprint
-    assert len(asked) == count  # the file was in the cache
-    assert hub.download(f"{address}/text8.zip", "").is_relative_to(tmp_path / "cache")
-
-
-def test_a_wrong_download_names_the_file_to_delete(server: tuple[str, list[str]], tmp_path: Path) -> None:
-    source = PublishedFile("text8", f"{server[0]}/text8.zip", EXPECTED | {"md5": "00"})
-    words = (
-        rf"data\.path: .*kept in {tmp_path / 'cache'}\S* \(text8\) is another text or corrupted: .*; delete it and run"
-    )
-    with pytest.raises(SettingError, match=words):
-        prepare(source, "text8", tmp_path / "data")
+    assert "".join(corpus.vocabulary.decode(corpus.split(part)) for part in corpus.sizes) == CHARACTERS
+    address, kept = corpus.manifest["source"]["origin"].split(", kept in ")
+    assert address == f"{server}/text8.zip"
+    assert Path(kept).is_file()
+    assert Path(kept).is_relative_to(tmp_path / "cache")
+    (tmp_path / "served" / "text8.zip").unlink()
+    assert prepare(source, "text8", tmp_path / "other").fingerprint == corpus.fingerprint
+    wrong = PublishedFile("text8", f"{server}/text8.zip", EXPECTED | {"md5": "00"})
+    with pytest.raises(
+        SettingError, match=rf"data\.path: .*kept in {kept} is not text8: .* another md5 .*; delete it, "
+    ):
+        prepare(wrong, "text8", tmp_path / "data")
 
 
 @pytest.mark.parametrize("missing", ["file", "server"])
-def test_a_failing_download_says_what_to_do(missing: str, server: tuple[str, list[str]], tmp_path: Path) -> None:
-    url = f"{server[0]}/none.zip" if missing == "file" else "http://127.0.0.1:9/text8.zip"
-    words = rf"data\.path: cannot download {url} .*text8\.zip.*data\.path=FOLDER.*pydoc8.*scale\.corpora=embedded"
+def test_a_failing_download_says_what_to_do(missing: str, server: str, tmp_path: Path) -> None:
+    url = f"{server}/none.zip" if missing == "file" else "http://127.0.0.1:9/text8.zip"
+    words = rf"data\.path: cannot download {url} .*get {url} .*data\.path=FOLDER.*pydoc8.*scale\.corpora=embedded"
     with pytest.raises(SettingError, match=words) as failure:
         prepare(PublishedFile("text8", url, EXPECTED), "text8", tmp_path / "data")
     assert "\n" not in str(failure.value)
@@ -117,13 +104,8 @@ def test_wikitext_from_a_repository_counts_every_row_as_a_line(
     assert (text["val"], text["test"]) == ("\nthe end\n", "the\n")
     assert str(repository) in corpus.manifest["source"]["origin"]
     assert corpus.manifest["source"]["revision"]
-
-
-def test_other_rows_name_the_cache(repository: Path, tmp_path: Path) -> None:
     source = WikiText103(TOKENS | {"vocabulary": 9}, repository=str(repository))
-    with pytest.raises(
-        SettingError, match=rf"kept in {tmp_path / 'cache'}.* raw form.*8 different .* delete the folder"
-    ):
+    with pytest.raises(SettingError, match=rf"kept in {tmp_path / 'cache'}.* is not wikitext103: .*8 .* delete it"):
         prepare(source, "wikitext", tmp_path / "data")
 
 
@@ -146,12 +128,12 @@ def test_offline_says_what_to_download_elsewhere(tmp_path: Path) -> None:
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
     command = [sys.executable, "-c", OFFLINE]
     told = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    imported, enwik8, wikitext = told.splitlines()
+    imported, *lines = told.splitlines()
     assert imported == "set()"
-    assert "cannot download https://mattmahoney.net/dc/enwik8.zip" in enwik8
-    assert "put enwik8.zip into a folder and give data.path=FOLDER" in enwik8
-    assert "cannot download https://huggingface.co/datasets/Salesforce/wikitext" in wikitext
-    assert "download https://wikitext.smerity.com/wikitext-103-v1.zip elsewhere" in wikitext
-    for line in (enwik8, wikitext):
+    archives = "https://mattmahoney.net/dc/enwik8.zip", "https://wikitext.smerity.com/wikitext-103-v1.zip"
+    places = archives[0], "https://huggingface.co/datasets/Salesforce/wikitext"
+    for line, place, archive in zip(lines, places, archives, strict=True):
+        assert f"cannot download {place} (" in line
         assert "Offline" in line
+        assert f"get {archive} elsewhere, put it into a folder and give data.path=FOLDER" in line
         assert "data=pydoc8, pysrc8 and pydoc_words (scale.corpora=embedded in a sweep of table 1 or 2)" in line

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from diffmamba.data.published import PublishedFile
+from diffmamba.data.published import PublishedFile, WikiText103
 from diffmamba.data.sources import PythonDocs, PythonSource, Source, TextFile, docs
-from diffmamba.data.wikitext import WikiText103
 from diffmamba.errors import SettingError
 
 MODULE = b'''# coding: utf-8
@@ -30,19 +29,11 @@ def h(): pass
 
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
-    files = {
-        "b.py": b'"""Of b."""\n',
-        "a/z.py": b"# of z\n",
-        "a.py": MODULE,
-        "broken.py": b'"""Lost."""\n# lost too\ndef (:\n',
-        "a/latin.py": "# -*- coding: latin-1 -*-\n# caf\u00e9\n".encode("latin-1"),
-        "test/skipped.py": b"# skipped\n",
-        "a/tests/skipped.py": b"# skipped\n",
-        "idlelib/idle_test/skipped.py": b"# skipped\n",
-        "site-packages/skipped.py": b"# skipped\n",
-        "a/__pycache__/skipped.py": b"# skipped\n",
-        "notes.txt": b"# skipped\n",
-    }
+    latin = "# -*- coding: latin-1 -*-\n# caf\u00e9\n".encode("latin-1")
+    files = {"b.py": b'"""Of b."""\n', "a/z.py": b"# of z\n", "a.py": MODULE, "a/latin.py": latin}
+    files["broken.py"] = b'"""Lost."""\n# lost too\ndef (:\n'
+    skipped = ("test", "a/tests", "idlelib/idle_test", "site-packages", "a/__pycache__")
+    files |= dict.fromkeys(("notes.txt", *(f"{folder}/skipped.py" for folder in skipped)), b"# skipped\n")
     for name, content in files.items():
         path = tmp_path / "library" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,24 +48,25 @@ def test_docs_are_in_source_order() -> None:
     ]
 
 
+def text_of(source: Source) -> bytes:
+    return b"".join(source.open().parts["text"]())
+
+
 def test_files_are_sorted_and_tests_are_left_out(library: Path) -> None:
-    assert list(PythonDocs(library).files()) == ["a.py", "a/latin.py", "a/z.py", "b.py", "broken.py"]
+    files = PythonDocs(library).files()
+    assert list(files) == ["a.py", "a/latin.py", "a/z.py", "b.py", "broken.py"]
+    assert text_of(PythonSource(library)) == b"".join(path.read_bytes() for path in files.values())
 
 
 def test_python_docs_skip_what_does_not_parse_and_read_declared_encodings(library: Path) -> None:
-    pieces = [piece.decode() for piece in PythonDocs(library).pieces("text")]
-    assert pieces[1:] == ["-*- coding: latin-1 -*-\ncaf\u00e9\n", "of z\n", "Of b.\n", ""]
-
-
-def test_python_source_is_the_bytes_of_the_files(library: Path) -> None:
-    source = PythonSource(library)
-    assert b"".join(source.pieces("text")) == b"".join(path.read_bytes() for path in source.files().values())
+    prose = "-*- coding: latin-1 -*-\ncaf\u00e9\nof z\nOf b.\n"
+    assert text_of(PythonDocs(library)).decode() == docs(MODULE) + prose
 
 
 def test_fingerprint_follows_content_and_names(library: Path) -> None:
     source = PythonDocs(library)
     first = source.fingerprint()
-    assert source.fingerprint() == first
+    assert PythonDocs(library, name="pydoc_words").fingerprint() == first
     (library / "notes.txt").write_bytes(b"changed")
     assert source.fingerprint() == first
     (library / "b.py").rename(library / "c.py")
@@ -83,80 +75,42 @@ def test_fingerprint_follows_content_and_names(library: Path) -> None:
     assert len({first, renamed, source.fingerprint()}) == 3
 
 
-def test_the_same_docs_under_another_name(library: Path) -> None:
-    assert PythonDocs(library).name == "pydoc8"
-    assert PythonDocs(library, name="pydoc_words").name == "pydoc_words"
-    assert PythonDocs(library, name="pydoc_words").fingerprint() == PythonDocs(library).fingerprint()
-
-
 def test_a_folder_without_python_files(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"data\.source\.root.*data\.path=FILE"):
-        list(PythonDocs(tmp_path).pieces("text"))
+        PythonDocs(tmp_path).fingerprint()
 
 
 def test_the_real_library_agrees_with_tokenize() -> None:
     for name, path in list(PythonDocs().files().items())[::40]:
         content = path.read_bytes()
-        expected = [
-            token.string.strip("#! \t")
-            for token in tokenize.tokenize(io.BytesIO(content).readline)
-            if token.type == tokenize.COMMENT
-        ]
-        found = docs(content).splitlines()
-        missing = [comment for comment in expected if comment and comment not in found]
-        assert not missing, name
+        tokens = tokenize.tokenize(io.BytesIO(content).readline)
+        expected = {token.string.strip("#! \t") for token in tokens if token.type == tokenize.COMMENT}
+        assert expected - {""} <= {*docs(content).splitlines()}, name
 
 
-def test_text_file_streams_its_bytes(tmp_path: Path) -> None:
+def test_text_file_streams_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path starts at the working directory."""
     path = tmp_path / "My text.v2.txt"
     path.write_bytes(bytes(range(256)) * 5000)
-    source = TextFile(path)
+    monkeypatch.chdir(tmp_path)
+    source = TextFile(path.name)
     assert source.name == "My-text.v2"
-    assert b"".join(source.pieces("text")) == path.read_bytes()
-    assert source.size("text") == path.stat().st_size
+    assert text_of(source) == path.read_bytes()
+    assert source.open().size == path.stat().st_size
     first = source.fingerprint()
     path.write_bytes(path.read_bytes()[:-1])
     assert source.fingerprint() != first
 
 
-def test_relative_paths_start_at_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "text.txt").write_text("hello")
-    monkeypatch.chdir(tmp_path)
-    assert list(TextFile("text.txt").pieces("text")) == [b"hello"]
-
-
-@pytest.mark.parametrize(("name", "words"), [("none.txt", "no file"), ("empty.txt", "empty"), (".", "directory")])
-def test_bad_files_are_named(tmp_path: Path, name: str, words: str) -> None:
-    (tmp_path / "empty.txt").touch()
-    with pytest.raises(SettingError, match=rf"data\.path: .*{words}"):
-        TextFile(tmp_path / name).fingerprint()
-
-
 def test_choices_are_told_apart_by_class_and_arguments(library: Path) -> None:
     """Without reading anything; a published text is the same wherever its files are."""
     expected = {"train": 1, "val": 1, "test": 1, "vocabulary": 1}
-    different: list[Source] = [
-        PythonDocs(),
-        PythonDocs(library),
-        PythonDocs(name="pydoc_words"),
-        PythonSource(),
-        TextFile("none.txt"),
-        TextFile("other.txt"),
-        PublishedFile("text8", "http://a", expected),
-        PublishedFile("text8", "http://a", expected | {"train": 2}),
-        WikiText103(expected),
-    ]
+    text8 = [PublishedFile("text8", "http://a", expected | {"train": train}) for train in (1, 2)]
+    ours = PythonDocs(), PythonDocs(library), PythonDocs(name="pydoc_words"), PythonSource()
+    different = [WikiText103(expected), *text8, *ours, TextFile("none.txt"), TextFile("other.txt")]
     assert len(set(different)) == len({json.dumps(source.describe_choice()) for source in different}) == len(different)
     assert PythonDocs(library) == PythonDocs(str(library))
     assert TextFile("none.txt").describe_choice() == {"source": "TextFile", "path": str(Path("none.txt").absolute())}
-    elsewhere = PublishedFile("text8", "http://b", expected, library), WikiText103(expected, library, "copy")
-    assert [source.describe_choice() for source in elsewhere] == [different[i].describe_choice() for i in (6, 8)]
+    elsewhere = WikiText103(expected, library, "copy"), PublishedFile("text8", "http://b", expected, library)
+    assert [source.describe_choice() for source in elsewhere] == [source.describe_choice() for source in different[:2]]
     assert not {*elsewhere} & {*different}
-
-
-def test_a_source_that_has_been_read_is_still_the_same(tmp_path: Path) -> None:
-    (tmp_path / "text8").write_text("abc")
-    source, same = (PublishedFile("text8", "http://a", {}, tmp_path) for _ in range(2))
-    assert source.describe()["revision"]
-    assert source == same
-    assert hash(source) == hash(same)

@@ -6,15 +6,14 @@ import re
 import matplotlib as mpl
 import pandas as pd
 import pytest
-from by_hand import VARIANTS, failed, table1, table2
+from by_hand import VARIANTS, failed, figure2, shown, table1, table2
 from matplotlib.figure import Figure
-from rich.console import Console
 
 from diffmamba import reports
-from diffmamba.document import Bullets, Chart, Document, Facts, Folded, Grid, Panel, Paragraph, Section, Series
-from diffmamba.reports import pictures, render
+from diffmamba.document import Bullets, Chart, Document, Folded, Grid, Panel, Paragraph, Section, Series
+from diffmamba.reports import charts, pictures
+from diffmamba.reports.cells import Headline
 from diffmamba.reports.columns import parameters
-from diffmamba.reports.records import Headline
 
 MEASURED = ["status", "seeds", "params", "ppl_mean", "ppl_std", "delta", "paper_ppl", "paper_delta"]
 BITS = ["paper_params_m", "bits_per_symbol", "bits_delta", "paper_bits_per_symbol", "paper_bits_delta"]
@@ -25,36 +24,28 @@ ROW_KEYS = {
 INJECTION = "<script>alert('x')</script> | [red]not markup[/red]\nsecond line"
 
 
-def gaps():
-    """Table 2 with one run failed, with a hostile message, and one not started."""
-    sweep = table2()
+@pytest.fixture(scope="module", params=[table1, table2, figure2])
+def sweep(request):
+    """A sweep with one run failed, with a hostile message, and one not started."""
+    sweep = request.param()
     sweep.records["09-42"].update(failed(INJECTION))
     sweep.lose("05-42")
     return sweep
 
 
 @pytest.fixture(scope="module")
-def sweep():
-    return gaps()
-
-
-def shown(document, width=80):
-    console = Console(width=width)
-    with console.capture() as captured:
-        reports.show(document, console)
-    return captured.get()
-
-
-def printed(sweep, width):
-    return shown(reports.document(sweep.design, sweep.results()), width)
+def folder(sweep, tmp_path_factory):
+    """Its files."""
+    directory = tmp_path_factory.mktemp(sweep.design.name)
+    names = sweep.write(directory)
+    assert sorted(names) == sorted(path.name for path in directory.iterdir())
+    assert names[-1] == "index.html"
+    return directory
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
-@pytest.mark.parametrize("make", [table1, gaps])
-def test_the_terminal_shows_every_number_and_the_name_of_each_group_once(make, width):
-    sweep = make()
-    sweep.records["03-42"].update(failed())
-    text, results = printed(sweep, width), sweep.results()
+def test_the_terminal_shows_every_number_and_the_name_of_each_group_once(sweep, width):
+    text, results = sweep.printed(width), sweep.results()
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     assert all(text.splitlines().count(group) == 1 for group in results.groups if group)
@@ -65,44 +56,42 @@ def test_the_terminal_shows_every_number_and_the_name_of_each_group_once(make, w
 
 
 def test_the_terminal_names_what_is_missing_and_takes_messages_literally(sweep):
-    text = printed(sweep, 160)
-    assert "2 of 20 runs missing" in text
-    assert "diff_s6, outer norm, reparam: seed 42 not started" in text
-    assert "seed 42 failed at step 120: <script>alert('x')</script> | [red]not markup[/red]" in text
+    text, results = sweep.printed(200), sweep.results()
+    assert f"2 of {len(results.runs)} runs missing" in text
+    assert f"{results.cells[5].key.label}: seed 42 not started" in text
+    assert "seed 42 failed at step 120: <script>alert('x')</script> | [red]not markup[/red] (run 09-42)" in text
     assert "\x1b" not in text
 
 
 def test_an_empty_sweep_shows_each_status_and_has_a_page(tmp_path):
     sweep = table2()
-    sweep.records.clear()
-    text = printed(sweep, 80)
+    sweep.lose()
+    text = sweep.printed()
     assert text.count(" missing ") == len(VARIANTS)
     assert "20 of 20 runs missing" in text
     assert "PPL minus that of plain mamba, negative is better" in text
-    reports.write(sweep.design, sweep.results(), tmp_path)
+    sweep.write(tmp_path)
     assert "No run has finished yet" in (tmp_path / "index.html").read_text()
 
 
-def test_settings_of_the_command_line_are_told(sweep):
+def test_settings_of_the_command_line_are_told():
+    sweep = table2()
     document = reports.document(sweep.design, sweep.results(settings=("data=pysrc8", "seed=0,42")))
     assert "All runs with data=pysrc8 seed=0,42." in shown(document)
     assert document.data["notes"][0] == "All runs with data=pysrc8 seed=0,42."
 
 
-@pytest.mark.parametrize("make", [table1, gaps])
-def test_json_and_csv_have_exactly_the_promised_fields(make, tmp_path):
-    sweep = make()
+@pytest.mark.parametrize("sweep", [table1, table2], indirect=True)
+def test_json_and_csv_have_exactly_the_promised_fields(sweep, folder):
     name, keys = sweep.design.name, ROW_KEYS[sweep.design.name]
-    paths = [path.name for path in reports.write(sweep.design, sweep.results(), tmp_path)]
-    assert paths == ["table.json", "table.csv", "table.md", "index.html"]
-    assert sorted(paths) == sorted(path.name for path in tmp_path.iterdir())
-    text = (tmp_path / "table.json").read_text()
+    assert sorted(path.name for path in folder.iterdir()) == ["index.html", "table.csv", "table.json", "table.md"]
+    text = (folder / "table.json").read_text()
     content = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} in table.json"))
     assert list(content) == ["table", "scale", "metric", "data", "git", "notes", "missing", "rows"]
     assert (content["table"], content["scale"], content["metric"]) == (name, "smoke", "test/ppl")
     assert all(list(row) == keys for row in content["rows"])
     assert [row["ppl_mean"] for row in content["rows"]] == [cell.mean for cell in sweep.results().cells]
-    frame = pd.read_csv(tmp_path / "table.csv", dtype={"seeds": str})
+    frame = pd.read_csv(folder / "table.csv", dtype={"seeds": str})
     assert list(frame.columns) == keys
     for (_, read), row in zip(frame.iterrows(), content["rows"], strict=True):
         assert read["seeds"].split() == [str(seed) for seed in row["seeds"]]
@@ -110,41 +99,50 @@ def test_json_and_csv_have_exactly_the_promised_fields(make, tmp_path):
             assert row[key] is None if pd.isna(read[key]) else read[key] == row[key], key
 
 
-@pytest.mark.parametrize("make", [table1, gaps])
-def test_markdown_and_page_hold_every_number_and_markdown_rows_keep_their_columns(make, tmp_path):
-    sweep = make()
-    reports.write(sweep.design, sweep.results(), tmp_path)
-    for name in ("table.md", "index.html"):
-        text = (tmp_path / name).read_text().replace("\\", "")  # Markdown escapes the underscore of a name
-        assert all(f"{cell.mean:.3f}" in text for cell in sweep.results().cells)
-        assert all(group in text for group in sweep.results().groups)
-    table = (tmp_path / "table.md").read_text().split("<details>")[0]
-    rows = [line for line in table.splitlines() if line.startswith("|")]
-    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
-    titles = [group for group in sweep.results().groups if group]
-    assert len(rows) == 2 + len(sweep.results().cells) + len(titles)
+def test_markdown_and_page_hold_every_number_and_markdown_rows_keep_their_columns(sweep, folder):
+    groups, cells = sweep.results().groups, sweep.results().cells
+    markdown, page = next(folder.glob("*.md")).read_text(), (folder / "index.html").read_text()
+    for text in (markdown.replace("\\", ""), page):  # Markdown escapes the underscore of a name
+        assert all(f"{cell.mean:.3f}" in text for cell in cells)
+        assert all(group in text for group in groups)
+    tables = re.findall(r"(?:^\|.*\n)+", markdown, flags=re.MULTILINE)
+    for table in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1
+    assert len(tables[0].splitlines()) == 2 + len(cells) + sum(map(bool, groups))
 
 
-@pytest.mark.parametrize(("design", "pictures"), [("table2", 2), ("figure2", 1)])
-def test_the_page_needs_nothing_but_itself_and_escapes_what_runs_say(design, pictures):
-    sweep = gaps() if design == "table2" else table1("figure", "figure2")
-    sweep.records["09-42"].update(failed(INJECTION))
-    page = render.html(reports.document(sweep.design, sweep.results()))
+def test_the_page_needs_nothing_but_itself_and_escapes_what_runs_say(sweep, folder):
+    page = (folder / "index.html").read_text()
     assert re.findall(r"<(?:link|script|iframe|object|embed)\b", page) == []
     assert not any(word in page for word in ("@import", "url("))
     sources = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", page)
-    assert [source[:26] for source in sources] == ["data:image/svg+xml;base64,"] * pictures
+    assert [source[:26] for source in sources] == ["data:image/svg+xml;base64,"] * len(
+        sweep.design.charts(sweep.results())
+    )
     assert all(re.findall(r'<img [^>]*alt="([^"]+)"', page))
     assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;" in page
 
 
-def test_mixed_and_dirty_revisions_and_other_corpora_are_warned_of(tmp_path):
+@pytest.mark.parametrize("sweep", [figure2], indirect=True)
+def test_a_figure_is_written_as_pictures_and_points_the_same_bytes_each_time_without_a_date(sweep, folder, tmp_path):
+    pictures.drawn.cache_clear()
+    kinds = ("csv", "json", "md", "pdf", "png", "svg")
+    assert sorted(sweep.write(tmp_path)) == [*(f"figure2.{kind}" for kind in kinds), "index.html"]
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
+    assert (folder / "figure2.csv").read_text() == charts.points(sweep.results()).to_csv(index=False)
+    for name, date in (("figure2.svg", b"<dc:date>"), ("figure2.pdf", b"CreationDate")):
+        assert date not in (folder / name).read_bytes()
+
+
+def test_mixed_and_dirty_revisions_and_other_corpora_are_warned_of():
     sweep = table2()
     sweep.records["00-0"]["git"] = {"revision": "beef" * 10, "dirty": True}
     sweep.records["01-0"]["corpus"] = {"name": "text8", "fingerprint": "0000"}
-    reports.write(sweep.design, sweep.results(), tmp_path)
+    document = sweep.document()
+    told = [" ".join(shown(document, 400).split()), " ".join(document.data["notes"])]
     for warning in ("Rows mix git revisions", "1 of 20 runs were made with uncommitted changes", "different corpora"):
-        assert all(warning in (tmp_path / name).read_text() for name in ("index.html", "table.md", "table.json"))
+        assert all(warning in text for text in told)
 
 
 def test_models_without_a_colour_of_their_own_are_drawn_in_another():
@@ -171,7 +169,7 @@ def test_parameters_print_with_three_digits(number, text):
 
 
 SERIES = Series("a", (1.0, 2.0), (1e-3, 1e-5), "#0072b2", line="dotted", low=(1e-4, 1e-6), high=(1e-2, 1e-4))
-CHART = Chart("rates", "Rates", ((Panel("log", (SERIES,), y_scale="log"), Panel("none", ())), (None, None)), alt="two")
+CHART = Chart("rates", "Rates", ((Panel("log", (SERIES,), y_scale="log"), Panel("none", ())), ()), alt="two")
 LONG = "A reason of many words that has to take several lines in a table, on a page and in the terminal, to be read."
 ANY = Document(
     title="Any <document>",
@@ -185,19 +183,20 @@ ANY = Document(
                 CHART,
             ),
         ),
-        Section("Left out", (Facts({"torch": "2.13"}),), terminal=False),
+        Section("Left out", (Paragraph("torch 2.13"),), terminal=False),
         Folded("To open", (Paragraph("folded words"),)),
     ),
     data={"found": [1, None]},
 )
 
 
-def test_any_document_is_drawn_everywhere():
-    text, page, marked_down = shown(ANY), render.html(ANY), render.markdown(ANY)
+def test_any_document_is_drawn_everywhere(tmp_path):
+    paths = reports.write_document(ANY, tmp_path, "any")
+    assert [path.name for path in paths] == ["any.json", "any.md", "index.html"]
+    data, marked_down, page = (path.read_text() for path in paths)
+    text = shown(ANY)
     for told in ("first", "Outer", "small print", "Inner", "Grid & co."):
-        assert all(
-            told.replace("&", mark) in drawn for drawn, mark in ((text, "&"), (page, "&amp;"), (marked_down, "&"))
-        )
+        assert all(told in drawn for drawn in (text, marked_down, page.replace("&amp;", "&")))
     for detail in ("torch", "Left out", "To open", "folded words"):
         assert detail not in text
         assert detail in page
@@ -207,22 +206,16 @@ def test_any_document_is_drawn_everywhere():
     assert "<h2>Outer</h2>" in page
     assert "<h3>Inner</h3>" in page
     assert page.count("<img ") == 1
-    assert json.loads(render.json(ANY)) == ANY.data
+    assert json.loads(data) == ANY.data
 
 
 def test_a_panel_is_drawn_as_it_says():
-    with mpl.rc_context(pictures.STYLE):
+    with mpl.rc_context(fname=pictures.STYLE):
         axes, other = Figure().subplots(1, 2)
-        pictures._draw_panel(axes, CHART.panels[0][0])
-        pictures._draw_panel(other, CHART.panels[0][1])
+        pictures.draw(axes, CHART.panels[0][0])
+        pictures.draw(other, CHART.panels[0][1])
     (line,) = axes.get_lines()
     assert (axes.get_yscale(), line.get_linestyle(), line.get_color()) == ("log", ":", SERIES.colour)
     assert (tuple(line.get_xdata()), tuple(line.get_ydata())) == (SERIES.x, SERIES.y)
     assert len(axes.collections) == 1  # the band
     assert [text.get_text() for text in other.texts] == ["no run yet"]
-
-
-def test_the_same_chart_gives_the_same_bytes_without_a_date():
-    first, again = (pictures.drawn(CHART, ("svg", "png", "pdf")) for _ in range(2))
-    assert first == again
-    assert first["svg"].count(b"<dc:date>") == first["pdf"].count(b"CreationDate") == 0

@@ -1,20 +1,18 @@
 """Corpora prepared once into memory-mapped integer arrays, and the streams and windows read from them.
 
-A source (`sources`, `published`, `wikitext`) gives bytes, a symbol system (`symbols`) turns them into integers,
+A source (`sources`, `published`) gives bytes, a symbol system (`symbols`) turns them into integers,
 `corpus.prepare` keeps these on disk, streams (`streams`) cut them into windows, and
-`datamodule.LanguageModellingData` gives the windows to Lightning. Nothing here knows a model. Only `datamodule` imports
-Lightning, and only `hub` imports `datasets`.
+`datamodule.LanguageModellingData` gives the windows to Lightning. Nothing here knows a model.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from diffmamba.data.corpus import Corpus, CorpusChoice, prepare
-from diffmamba.data.published import PublishedFile
+from diffmamba.data.published import PublishedFile, WikiText103
 from diffmamba.data.sources import PythonDocs, PythonSource, Source, TextFile
 from diffmamba.data.streams import EvalWindows, TrainStreams
 from diffmamba.data.systems import Vocabulary
-from diffmamba.data.wikitext import WikiText103
 
 if TYPE_CHECKING:
     from diffmamba.data.data import Data
@@ -36,7 +34,6 @@ __all__ = [
     "WikiText103",
     "prepare",
 ]
-
 
 IN_MODULE = {"Data": "data", "LanguageModellingData": "datamodule"}  # of Lightning, which takes seconds to import
 

@@ -12,17 +12,15 @@ from diffmamba.errors import SettingError
 class Data(LightningDataModule):
     """Batches for one task: a training loader, and the loaders of val and test as validation loaders 0 and 1.
 
-    A new kind of data is a subclass with the abstract members and the loaders. Its constructor may prepare a corpus;
-    what it is called with is its identity, and for a corpus its content.
+    A new kind of data is a subclass with the abstract members and the loaders. Its constructor may prepare a corpus.
+    What the constructor is called with is the identity of the data, and for a corpus its content.
     """
 
     @property
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """Name, fingerprint of the content (None where the settings say everything), sizes of the splits, vocabulary.
-
-        `vocabulary` is the number of different symbols.
-        """
+        """What a record says: name, fingerprint of the content (None where the settings say everything), sizes of the
+        splits, and as vocabulary the number of different symbols."""
 
     @classmethod
     @abstractmethod

@@ -24,13 +24,10 @@ class LanguageModellingData(Data):
         rotation_seed: epoch `e` rotates its streams by offsets drawn from a generator with seed `rotation_seed + e`.
         parts: number of batches, with accumulated gradients, that make up a rank's share of a step.
 
-    Its use raises `SettingError` if a setting does not fit the corpus.
-
     A checkpoint holds the position in the training streams, and a resumed training continues with the very next window.
     This module saves the position itself, because under `max_epochs` Lightning 2.6 does not restore the state of a
-    loader in two cases: from a checkpoint at the end of an epoch, and if `estimated_stepping_batches` is read while
-    optimizers are set up. A checkpoint written in the middle of a step, as after an exception, counts that step as
-    done, like Lightning's own counters.
+    loader from a checkpoint at the end of an epoch, or if `estimated_stepping_batches` is read while optimizers are set
+    up. A checkpoint in the middle of a step, as after an exception, counts that step as done, as Lightning does.
     """
 
     def __init__(
@@ -57,14 +54,8 @@ class LanguageModellingData(Data):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a record says about the data: name, fingerprint, symbols of each split, number of different symbols."""
-        corpus = self.corpus
-        return {
-            "name": corpus.name,
-            "fingerprint": corpus.fingerprint,
-            "sizes": corpus.sizes,
-            "vocabulary": corpus.vocabulary.size,
-        }
+        corpus, size = self.corpus, self.corpus.vocabulary.size
+        return {"name": corpus.name, "fingerprint": corpus.fingerprint, "sizes": corpus.sizes, "vocabulary": size}
 
     @classmethod
     def steps_in_epoch(cls, facts: Mapping[str, Any], **settings: Any) -> int:
@@ -82,14 +73,12 @@ class LanguageModellingData(Data):
     def require_symbols_of(self, other: Data, whose: str) -> None:
         own = cast(LanguageModellingData, other).corpus
         found, expected = self.corpus.vocabulary.symbols, own.vocabulary.symbols
-        differing = [i for i, (one, known) in enumerate(zip(found, expected, strict=False)) if one != known]
-        if len(found) != len(expected):
-            difference = f"there are {len(found)} of them, where {own.name} has {len(expected)}"
-        elif differing:
-            i = differing[0]
-            difference = f"number {i} is {found[i]!r}, where {own.name} has {expected[i]!r}"
-        else:
+        if found == expected:
             return
+        difference = f"there are {len(found)} of them, where {own.name} has {len(expected)}"
+        if len(found) == len(expected):
+            i = next(i for i, symbol in enumerate(found) if symbol != expected[i])
+            difference = f"number {i} is {found[i]!r}, where {own.name} has {expected[i]!r}"
         raise SettingError(f"data: {whose} was trained on other symbols than those of {self.corpus.name}: {difference}")
 
     def train_dataloader(self) -> TrainStreams:
@@ -106,17 +95,15 @@ class LanguageModellingData(Data):
         self._restored = state_dict  # Lightning asks for the training loader later
 
     def val_dataloader(self) -> list[EvalWindows]:
-        return [self._windows("val"), self._windows("test")]
+        return [
+            EvalWindows(self.corpus.split(split), self.eval_batch_size, self.length, self.eval_windows, *self._ranks())
+            for split in ("val", "test")
+        ]
 
     def train_streams(self, rank: int, world_size: int) -> TrainStreams:
         """The training streams of one of `world_size` ranks, at the start of the first epoch."""
         training = self.corpus.split("train")
         return TrainStreams(training, self.batch_size, self.length, self.rotation_seed, rank, world_size, self.parts)
-
-    def _windows(self, split: str) -> EvalWindows:
-        return EvalWindows(
-            self.corpus.split(split), self.eval_batch_size, self.length, self.eval_windows, *self._ranks()
-        )
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)

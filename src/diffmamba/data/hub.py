@@ -1,11 +1,11 @@
 """Raw texts through the `datasets` library, which keeps what it has downloaded in its cache (`HF_HOME`).
 
-The library takes a second to import. So it is imported only here, and only to fetch something.
+The library takes a second to import. So it is imported only here, and only to fetch something. What has been downloaded
+before needs no network. What cannot be downloaded raises `SettingError`, which names an `archive` to get elsewhere.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +14,18 @@ from diffmamba.errors import SettingError
 ROWS = 4096  # in a piece
 
 
-def download(url: str, remedy: str) -> Path:
-    """The file behind a URL, from the cache if it has been downloaded before.
-
-    Raises `SettingError` if it cannot be downloaded. Its message gives the `remedy`: what to get elsewhere and where
-    to put it.
-    """
-    with _downloading(url, remedy):
+def download(archive: str) -> Path:
+    """The file behind a URL."""
+    with _downloading(archive, archive):
         from datasets import DownloadConfig, DownloadManager
 
         # With `use_etag=False` the server is not asked whether the file has changed: a cached file needs no network.
-        return Path(DownloadManager(download_config=DownloadConfig(use_etag=False)).download(url))
+        return Path(DownloadManager(download_config=DownloadConfig(use_etag=False)).download(archive))
 
 
-def dataset(repository: str, configuration: str, remedy: str) -> Any:
-    """The `DatasetBuilder` of a downloaded dataset, from the cache if it has been downloaded before.
-
-    Args:
-        repository: on the Hugging Face Hub, or a folder that is a copy of one.
-        configuration: which of the repository's datasets.
-        remedy: see `download`, which raises the same error.
-    """
-    with _downloading(f"https://huggingface.co/datasets/{repository}", remedy):
+def dataset(repository: str, configuration: str, archive: str) -> Any:
+    """The `DatasetBuilder` of one configuration of a repository on the Hub, or in a folder that is a copy of one."""
+    with _downloading(f"https://huggingface.co/datasets/{repository}", archive):
         from datasets import load_dataset_builder
 
         builder = load_dataset_builder(repository, configuration)
@@ -43,34 +33,21 @@ def dataset(repository: str, configuration: str, remedy: str) -> Any:
         return builder
 
 
-@dataclass(frozen=True)
-class Rows:
-    """One split of a dataset whose rows are lines of text."""
-
-    builder: Any
-    split: str
-
-    @property
-    def size(self) -> int:
-        """Bytes, and 4 more for each row."""
-        return self.builder.info.splits[self.split].num_bytes
-
-    def pieces(self) -> Iterator[bytes]:
-        """The rows, each one line, whether it has its own line feed or not."""
-        rows = self.builder.as_dataset(self.split).with_format("arrow")
-        for first in range(0, len(rows), ROWS):
-            lines = rows[first : first + ROWS]["text"].to_pylist()
-            yield "".join(line if line.endswith("\n") else f"{line}\n" for line in lines).encode()
+def lines(builder: Any, split: str) -> Iterator[bytes]:
+    """The rows of a split, each one line, whether it has its own line feed or not; `ROWS` of them in a piece."""
+    for rows in builder.as_dataset(split).iter(ROWS):
+        yield "".join(row.removesuffix("\n") + "\n" for row in rows["text"]).encode()
 
 
 @contextmanager
-def _downloading(what: str, remedy: str) -> Iterator[None]:
+def _downloading(what: str, archive: str) -> Iterator[None]:
     """Raises `SettingError` in place of anything that goes wrong in a download."""
     try:
         yield
     except Exception as error:
         reason = (str(error.__cause__ or error).splitlines() or [""])[0].rstrip(".")
         raise SettingError(
-            f"data.path: cannot download {what} ({type(error).__name__}: {reason}); {remedy}; "
-            f"data=pydoc8, pysrc8 and pydoc_words (scale.corpora=embedded in a sweep of table 1 or 2) need no download"
+            f"data.path: cannot download {what} ({type(error).__name__}: {reason}); get {archive} elsewhere, put it "
+            f"into a folder and give data.path=FOLDER; data=pydoc8, pysrc8 and pydoc_words (scale.corpora=embedded in "
+            f"a sweep of table 1 or 2) need no download"
         ) from error

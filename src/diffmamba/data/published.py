@@ -1,50 +1,36 @@
-"""Published corpora, from the user's files or downloaded: here Text8 and Enwik8; WikiText-103 is in `wikitext`.
+"""Published corpora, from the user's files or downloaded: Text8, Enwik8, WikiText-103.
 
 A published corpus is known before it is read, by its name and by what is `expected` of it: the number of symbols of
 each split (`train`, `val`, `test`), the number of different symbols (`vocabulary`) and, where it is known, the `md5` of
 the raw file. These make its fingerprint, so a prepared one opens without its raw files and without a network. A text
 that is not as expected is refused as early as it shows.
-
-Source of Text8 and Enwik8: mattmahoney.net/dc/textdata.html.
 """
 
 import hashlib
 import json
-from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diffmamba.data import hub
-from diffmamba.data.raw_file import RawFile, absolute, files_at, is_archive
-from diffmamba.data.sources import SPLITS, Source
+from diffmamba.data import files, hub
+from diffmamba.data.sources import SPLITS, RawText, Source
 from diffmamba.errors import SettingError
 
 
-@dataclass(frozen=True)
-class Raw:
-    """A raw text that has been found or downloaded: its parts, where they lie and which version they are."""
-
-    parts: Mapping[str, RawFile | hub.Rows]
-    origin: str
-    revision: str
-
-
 class Published(Source):
-    """A corpus of known size.
+    """A corpus of known size, with the fields `expected` (only its `md5` may be missing) and `path`."""
 
-    Args:
-        expected: what is known about it, see above; only `md5` may be missing.
-        path: where its files are; None downloads them.
-    """
-
+    expected: Mapping[str, Any]
+    path: Path | None
+    url: str
+    """An archive of its files."""
     places = ("path", "url", "repository")
 
-    def __init__(self, expected: Mapping[str, Any], path: str | Path | None) -> None:
-        self.expected = dict(expected)
-        self.path = absolute(path)
+    def __post_init__(self) -> None:
+        self.expected = dict(self.expected)
+        self.path = files.absolute(self.path)
 
     def fingerprint(self) -> str:
         missing = [key for key in (*SPLITS, "vocabulary") if type(self.expected.get(key)) is not int]
@@ -52,98 +38,99 @@ class Published(Source):
             raise SettingError(f"data.expected: {', '.join(missing)} must be given as whole numbers")
         return hashlib.sha256(json.dumps([self.name, self.expected], sort_keys=True).encode()).hexdigest()
 
-    def fetch(self) -> None:
-        _ = self._raw
+    def check(self, text: RawText, found: Mapping[str, int]) -> None:
+        for key, count in found.items():
+            if count != self.expected[key]:
+                what = "different symbols" if key == "vocabulary" else f"symbols of {key}"
+                raise self._refused(text, f"{count:,} {what} where {self.expected[key]:,} are expected")
 
-    def describe(self) -> dict[str, Any]:
-        return {"origin": self._raw.origin, "revision": self._raw.revision, "expected": self.expected}
-
-    def pieces(self, part: str) -> Iterator[bytes]:
-        return self._raw.parts[part].pieces()
-
-    def size(self, part: str) -> int:
-        return self._raw.parts[part].size
-
-    def check(self, sizes: dict[str, int], vocabulary: int | None = None) -> None:
-        for split, size in sizes.items():
-            self._check_size(size, self.expected[split], f"symbols of {split}")
-        if vocabulary not in (None, self.expected["vocabulary"]):
-            finding = f"{vocabulary:,} different symbols where {self.expected['vocabulary']:,} are expected"
-            raise self._refused(finding, "another text")
-
-    def _check_size(self, size: int, expected: int, what: str) -> None:
-        if size != expected:
-            word = "truncated" if size < expected else "another text"
-            raise self._refused(f"{size:,} {what} where {expected:,} are expected", word)
-
-    @cached_property
-    def _raw(self) -> Raw:
-        return self._get()
-
-    @abstractmethod
-    def _get(self) -> Raw:
-        """Finds the raw text in the user's files or downloads it. Raises `SettingError` if that fails."""
-
-    @abstractmethod
-    def _refused(self, finding: str, word: str) -> SettingError:
-        """The error for a raw text that is not the published one.
-
-        Args:
-            finding: what was found and what is expected.
-            word: what the text seems to be: truncated, another text, corrupted.
-        """
+    def _refused(self, text: RawText, finding: str) -> SettingError:
+        """The error for a text that is not the published one. `finding` is what it has and what is expected."""
+        if str(self.expected.get("md5")) in text.revision:
+            return SettingError(
+                f"data.symbols, data.expected: {self.name} has {finding}, though its file is the published one; leave "
+                f"both as they are, or give data=text data.path=FILE for other symbols"
+            )
+        remedy = f"put the files of {self.url} in its place" if self.path else "delete it"
+        return SettingError(
+            f"data.path: {text.origin} is not {self.name}: it has {finding}; {remedy}, leave data.symbols and "
+            f"data.expected as they are, and run again"
+        )
 
 
+def _text(found: Mapping[str, files.File], origin: object) -> RawText:
+    """A text in files."""
+    return RawText(
+        {part: partial(files.pieces, file) for part, file in found.items()},
+        str(origin),
+        ", ".join(f"{part} md5 {files.digest(file, 'md5')}" for part, file in found.items()),
+        sum(map(files.size, found.values())),
+    )
+
+
+@dataclass(unsafe_hash=True)
 class PublishedFile(Published):
     """One file with as many bytes as symbols, split by position: Text8, Enwik8.
 
     Args:
         name: of the corpus and of its file, which may be in a zip archive `NAME.zip`.
         url: of the archive or the file.
-        expected: see `Published`.
+        expected: see above.
         path: the file, the archive or the folder with either; None downloads it.
     """
 
-    def __init__(self, name: str, url: str, expected: Mapping[str, Any], path: str | Path | None = None) -> None:
-        super().__init__(expected, path)
-        self.name = name
-        self.url = url
+    name: str
+    url: str
+    expected: Mapping[str, Any] = field(hash=False)
+    path: Path | None = None
 
-    def fetch(self) -> None:
-        self._check_size(self.size("text"), sum(self.expected[split] for split in SPLITS), "bytes")
-        if "md5" in self.expected and not self._is_intact():
-            finding = f"the {self._raw.revision} where md5 {self.expected['md5']} is expected"
-            raise self._refused(finding, "another text or corrupted")
+    def open(self) -> RawText:
+        path = self.path or hub.download(self.url)
+        whole = path.is_file() and not files.is_archive(path)
+        found = {"text": path} if whole else files.find(path, self.url, [{"text": self.name}], [f"{self.name}.zip"])
+        text = _text(found, found["text"] if self.path else f"{self.url}, kept in {path}")
+        size, md5 = sum(self.expected[split] for split in SPLITS), self.expected.get("md5") or ""
+        if text.size != size:
+            raise self._refused(text, f"{text.size:,} bytes where {size:,} are expected")
+        if md5 not in text.revision:
+            raise self._refused(text, f"another md5 than {md5}, which is expected")
+        return text
 
-    def describe(self) -> dict[str, Any]:
-        return super().describe() | {"url": self.url}
 
-    def _get(self) -> Raw:
-        file = self._file()
-        origin = str(file) if self.path else f"{self.url}, kept in {file}"
-        return Raw({"text": file}, origin, f"md5 {file.hash('md5')}")
+@dataclass(unsafe_hash=True)
+class WikiText103(Published):
+    """WikiText-103 (arXiv 1609.07843) by words: the form with `<unk>`, never the raw one, in its three parts.
 
-    def _file(self) -> RawFile:
-        remedy = f"download it elsewhere, put {self.name}.zip into a folder and give data.path=FOLDER"
-        path = self.path or hub.download(self.url, remedy)
-        if path.is_file() and not is_archive(path):
-            return RawFile(path)
-        found = files_at(path, archives=[f"{self.name}.zip"])
-        if self.name not in found:
-            raise SettingError(
-                f"data.path: there is no {self.name} in {path} (and no {self.name}.zip); get {self.url} and give its "
-                f"folder, or data.path=null to download it"
-            )
-        return found[self.name]
+    The paper follows the setting of Transformer-XL (arXiv 1901.02860), which counts an `<eos>` for every line:
+    103,227,021 / 217,646 / 245,569 tokens and 267,735 different ones. The symbol system `wikitext` counts the same way.
 
-    def _is_intact(self) -> bool:
-        return self._raw.revision == f"md5 {self.expected.get('md5')}"
+    Args:
+        expected: see above.
+        path: the folder with the three files or the archive, or one of them; None loads it from the repository.
+        repository: on the Hugging Face Hub, or a folder that is a copy of it.
+    """
 
-    def _refused(self, finding: str, word: str) -> SettingError:
-        if self._is_intact():
-            return SettingError(
-                f"data.symbols, data.expected: {self.name} has {finding}, though its file is the published one; leave "
-                f"both as they are, or give data=text data.path=FILE for other symbols"
-            )
-        remedy = f"put {self.name} or {self.name}.zip of {self.url} in its place" if self.path else "delete it"
-        return SettingError(f"data.path: {self._raw.origin} is {word}: it has {finding}; {remedy} and run again")
+    expected: Mapping[str, Any] = field(hash=False)
+    path: Path | None = None
+    repository: str = "Salesforce/wikitext"
+
+    name = "wikitext103"
+    configuration = "wikitext-103-v1"
+    url = "https://wikitext.smerity.com/wikitext-103-v1.zip"  # where one of the authors keeps it
+
+    def open(self) -> RawText:
+        """See `Source`. The small parts come first: there a wrong text shows at once."""
+        if self.path is not None:
+            names = {"val": "wiki.valid.tokens", "test": "wiki.test.tokens", "train": "wiki.train.tokens"}
+            transformer_xl = {"val": "valid.txt", "test": "test.txt", "train": "train.txt"}
+            folders = ("wikitext-103-raw", "wikitext-103-raw-v1", self.configuration, "wikitext-103")
+            archives = (f"{self.configuration}.zip", "wikitext-103-raw-v1.zip")
+            return _text(files.find(self.path, self.url, (names, transformer_xl), archives, folders), self.path)
+        builder = hub.dataset(self.repository, self.configuration, self.url)
+        splits = {"val": "validation", "test": "test", "train": "train"}
+        return RawText(
+            {part: partial(hub.lines, builder, split) for part, split in splits.items()},
+            f"{self.repository} {self.configuration}, kept in {builder.cache_dir}",
+            str(builder.hash),  # the commit on the Hub, or a hash of the files in a folder
+            builder.info.dataset_size,
+        )

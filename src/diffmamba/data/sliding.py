@@ -2,9 +2,8 @@
 
 Windows of `window` symbols start every `stride` symbols. With `stride = window` they stand side by side, as in the
 evaluations of a training, and the first symbols of a window are predicted from almost no context. With a smaller stride
-they overlap. Then each symbol counts once, in the first window that holds it, where it has the longest context: all of
-the first window counts, and the last `stride` positions of each later one, predicted from at least
-`window - stride + 1` symbols.
+they overlap. Each symbol counts once, in the first window that holds it, where it has the longest context: at least
+`window - stride + 1` symbols, except in the first window.
 """
 
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffmamba.data.streams import IGNORED, spread_evenly, windows_at
+from diffmamba.data.streams import IGNORED, require_positive, spread_evenly, windows_at
 from diffmamba.errors import SettingError
 
 
@@ -36,7 +35,11 @@ class SlidingWindows:
 
     def __init__(self, symbols: np.ndarray, window: int, stride: int, batch: int, limit: int | None = None) -> None:
         predictions = len(symbols) - 1
-        _check(predictions, window, stride, batch, limit)
+        require_positive({"window": window, "stride": stride, "batch": batch, "limit": limit})
+        if stride > window:
+            raise SettingError(f"stride={stride} leaves symbols out; it must be at most window={window}")
+        if predictions < 1:
+            raise SettingError(f"split: one of {predictions + 1} symbols has nothing to predict, it needs 2")
         self.length = min(window, predictions)
         self._symbols = np.asarray(symbols)
         self._batch = batch
@@ -53,13 +56,3 @@ class SlidingWindows:
             inputs, targets = windows_at(self._symbols, starts, self.length)
             new = torch.from_numpy((starts[:, None] == 0) | (np.arange(self.length) >= self._overlap))
             yield inputs, targets, new & (targets != IGNORED)
-
-
-def _check(predictions: int, window: int, stride: int, batch: int, limit: int | None) -> None:
-    for name, value in {"window": window, "stride": stride, "batch": batch, "limit": limit}.items():
-        if value is not None and value < 1:
-            raise SettingError(f"{name}={value} must be at least 1")
-    if stride > window:
-        raise SettingError(f"stride={stride} leaves symbols out between windows; it must be at most window={window}")
-    if predictions < 1:
-        raise SettingError(f"split: one of {predictions + 1} symbols has nothing to predict, it needs 2")

@@ -2,24 +2,25 @@
 
 Every machine with Python has real English, without a network: the docstrings and comments of Python's standard library
 (`PythonDocs`, the corpora `pydoc8` and `pydoc_words`) and its source code (`PythonSource`, the corpus `pysrc8`, similar
-to Enwik8). `TextFile` is any file of the user. The published corpora are in `published` and `wikitext`.
+to Enwik8). `TextFile` is any file of the user. The published corpora are in `published`.
 """
 
 import ast
 import hashlib
-import json
 import os
 import platform
 import re
 import sysconfig
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from importlib.util import decode_source
 from pathlib import Path
 from typing import Any, ClassVar
 
-from diffmamba.data.raw_file import RawFile, absolute
+from diffmamba.data import files
 from diffmamba.errors import SettingError
 
 SPLITS = ("train", "val", "test")
@@ -36,78 +37,72 @@ STRING_OR_COMMENT = re.compile(
 )
 
 
+@dataclass(frozen=True)
+class RawText:
+    """A text that has been found or downloaded.
+
+    Args:
+        parts: the parts in the order in which they are read, each a function that gives bytes in pieces, cut anywhere.
+            There is one part, which is split by position, or there are `train`, `val` and `test`.
+        origin: where it lies.
+        revision: which version it is.
+        size: bytes of all parts, roughly; None if they must be read to know.
+    """
+
+    parts: Mapping[str, Callable[[], Iterator[bytes]]]
+    origin: str
+    revision: str
+    size: int | None = None
+
+
 class Source(ABC):
-    """Raw text in one part, which is split by position, or in the three parts `train`, `val` and `test`.
+    """Where a corpus comes from: a dataclass with a hash.
 
-    Making one touches no file; errors show when it is used. To prepare a corpus, `fetch` is called before `describe`
-    and `pieces`. To open a prepared one, only `name` and `fingerprint` are needed.
-
-    The public attributes that `__init__` sets are the arguments it was given. Sources of one class with the same
-    arguments are equal.
+    Making one touches no file. To open a prepared corpus, only `name` and `fingerprint` are needed.
     """
 
     name: str
     """A short name that can be part of a folder's name."""
-    parts: tuple[str, ...] = ("text",)
-    """Names of the parts, in the order in which they are read."""
     places: ClassVar[tuple[str, ...]] = ()
-    """Arguments that say only where to get a text that is known without them."""
-
-    def settings(self) -> dict[str, Any]:
-        """The arguments it was given, as plain data."""
-        public = {key: value for key, value in vars(self).items() if not key.startswith("_")}
-        return {key: str(value) if isinstance(value, Path) else value for key, value in public.items()}
+    """Fields that say only where to get a text that is known without them."""
 
     def describe_choice(self) -> dict[str, Any]:
-        """Which text is meant, as plain data and without reading it: the class and the arguments except `places`."""
-        settings = {key: value for key, value in self.settings().items() if key not in self.places}
-        return {"source": type(self).__name__, **settings}
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Source) and type(self) is type(other) and self.settings() == other.settings()
-
-    def __hash__(self) -> int:
-        return hash((type(self), json.dumps(self.settings(), sort_keys=True)))
+        """Which text is meant, as plain data and without reading it: the class and the fields except `places`."""
+        settings = {key: value for key, value in vars(self).items() if key not in self.places}
+        plain = {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()}
+        return {"source": type(self).__name__, **plain}
 
     @abstractmethod
     def fingerprint(self) -> str:
         """A hash that stands for the content, in hex digits. It takes a few seconds per gigabyte at most."""
 
-    def fetch(self) -> None:  # noqa: B027 - most have nothing to fetch
-        """Downloads or finds the content; raises `SettingError` if a quick look shows that it is the wrong one."""
-
     @abstractmethod
-    def describe(self) -> dict[str, Any]:
-        """Origin and revision, for the manifest of a prepared corpus."""
+    def open(self) -> RawText:
+        """Finds or downloads the text. Raises `SettingError` if a quick look shows that it is the wrong one."""
 
-    @abstractmethod
-    def pieces(self, part: str) -> Iterator[bytes]:
-        """The bytes of a part, in pieces that fit into memory. Where they are cut has no meaning."""
-
-    def size(self, part: str) -> int | None:
-        """Bytes of a part, roughly; None if it must be read to know."""
-        return None
-
-    def check(self, sizes: dict[str, int], vocabulary: int | None = None) -> None:  # noqa: B027 - most can be any text
+    def check(self, text: RawText, found: Mapping[str, int]) -> None:  # noqa: B027 - most can be any text
         """Raises `SettingError` if this is not the corpus it should be.
 
-        Args:
-            sizes: symbols of the splits that are known by now.
-            vocabulary: number of different symbols, once that is known.
+        `found` is what is known by now: symbols of each split by its name, number of different ones as `vocabulary`.
         """
 
 
+@dataclass(unsafe_hash=True)
 class _Library(Source):
-    """The `.py` files of Python's standard library, or of the folder `root`, sorted by relative path."""
+    """The `.py` files of Python's standard library, sorted by relative path.
 
-    def __init__(self, root: str | Path | None = None) -> None:
-        self.root = absolute(root)
+    Args:
+        root: another folder of Python files to take instead.
+    """
+
+    root: Path | None = None
+    content: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        self.root = files.absolute(self.root)
 
     def files(self) -> dict[str, Path]:
-        """The files by their path below the root, sorted, without tests and installed packages.
-
-        Raises `SettingError` if there are none, as in a Python that keeps its library in an archive.
-        """
+        """The files by their path below the root, sorted, without tests and installed packages."""
         root = self.root or Path(sysconfig.get_path("stdlib"))
         found: dict[str, Path] = {}
         for folder, folders, names in os.walk(root):
@@ -115,6 +110,7 @@ class _Library(Source):
             paths = [Path(folder, name) for name in names if name.endswith(".py")]
             found |= {path.relative_to(root).as_posix(): path for path in paths}
         if not found:
+            # A Python may keep its library in an archive.
             raise SettingError(f"data.source.root: no Python files in {root}; use data=text data.path=FILE")
         return dict(sorted(found.items()))
 
@@ -122,56 +118,43 @@ class _Library(Source):
         digest = hashlib.sha256()
         for name, path in self.files().items():
             content = path.read_bytes()
-            digest.update(f"{name}\0{len(content)}\0".encode())
-            digest.update(content)
+            digest.update(f"{name}\0{len(content)}\0".encode() + content)
         return digest.hexdigest()
 
-    def pieces(self, part: str) -> Iterator[bytes]:
+    def open(self) -> RawText:
+        return RawText({"text": self.pieces}, f"{self.content} of Python's library", platform.python_version())
+
+    def pieces(self) -> Iterator[bytes]:
+        """The text of each file."""
         return (path.read_bytes() for path in self.files().values())
 
 
+@dataclass(unsafe_hash=True)
 class PythonSource(_Library):
-    """The source code of Python's standard library, byte for byte, one file after the other.
-
-    Args:
-        root: another folder of Python files to take instead.
-    """
+    """The source code of Python's standard library, byte for byte, one file after the other."""
 
     name = "pysrc8"
-
-    def describe(self) -> dict[str, Any]:
-        return {"origin": "source code of Python's standard library", "revision": platform.python_version()}
+    content = "source code"
 
 
+@dataclass(unsafe_hash=True)
 class PythonDocs(_Library):
     """Docstrings and comments of Python's standard library in source order, as UTF-8.
 
     Args:
-        root: another folder of Python files to take instead.
+        root: see `_Library`.
         name: what to call the corpus: `pydoc8`, or `pydoc_words` where words are its symbols.
     """
 
-    def __init__(self, root: str | Path | None = None, name: str = "pydoc8") -> None:
-        super().__init__(root)
-        self.name = name
+    name: str = "pydoc8"
+    content = "docstrings and comments"
 
-    def describe(self) -> dict[str, Any]:
-        origin = "docstrings and comments of Python's standard library"
-        return {"origin": origin, "revision": platform.python_version()}
-
-    def pieces(self, part: str) -> Iterator[bytes]:
-        return (docs(content).encode("utf-8", "replace") for content in super().pieces(part))
+    def pieces(self) -> Iterator[bytes]:
+        return (docs(content).encode("utf-8", "replace") for content in super().pieces())
 
 
 def docs(content: bytes) -> str:
-    """Docstrings and comments of one Python file in source order, each on lines of its own.
-
-    Args:
-        content: the file's bytes with its encoding declaration.
-
-    Returns:
-        the prose; "" if there is none or the file is not valid Python.
-    """
+    """Docstrings and comments of one Python file in source order, each on lines of its own; "" if it is not valid."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # old escapes in the library's strings
@@ -209,31 +192,26 @@ def _comments(text: str) -> Iterator[tuple[int, int, str]]:
             yield line, 1, match.group().strip("#! \t")
 
 
+@dataclass(unsafe_hash=True)
 class TextFile(Source):
     """Any file of the user.
 
     Args:
         path: the file; a relative path starts at the working directory of the command.
-
-    Every use raises `SettingError` naming `data.path` if the file is missing, unreadable, empty or a directory.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser().absolute()
-        self._file = RawFile(self.path)
+    path: Path
+
+    def __post_init__(self) -> None:
+        self.path = Path(self.path).expanduser().absolute()
 
     @property
     def name(self) -> str:  # type: ignore[override]
         return re.sub(r"[^A-Za-z0-9._-]+", "-", self.path.stem).strip(".-") or "text"
 
     def fingerprint(self) -> str:
-        return self._file.hash("sha256")
+        return files.digest(self.path, "sha256")
 
-    def describe(self) -> dict[str, Any]:
-        return {"origin": str(self.path), "revision": f"{self._file.size} bytes"}
-
-    def pieces(self, part: str) -> Iterator[bytes]:
-        return self._file.pieces()
-
-    def size(self, part: str) -> int:
-        return self._file.size
+    def open(self) -> RawText:
+        size = files.size(self.path)
+        return RawText({"text": partial(files.pieces, self.path)}, str(self.path), f"{size} bytes", size)

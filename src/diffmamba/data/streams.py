@@ -2,16 +2,14 @@
 
 Training: the split is cut into `batch_size` contiguous streams. A step takes the next window of `length` symbols from
 every stream. Targets are the inputs shifted by one. No state is carried from one window to the next. In each epoch
-every stream is rotated by an offset drawn from a generator with seed `rotation_seed + epoch`, so that the windows of
-two epochs do not begin at the same places. (90M symbols of Text8, batch size 170, length 512: 1034 steps per epoch.)
-
-The windows of a step may be divided among ranks, and on each rank into parts whose gradients are accumulated. The step
-sees the same windows in every case.
+every stream is rotated by a random offset, so that the windows of two epochs do not begin at the same places. (90M
+symbols of Text8, batch size 170, length 512: 1034 steps per epoch.) The windows of a step may be divided among ranks,
+and on each rank into parts whose gradients are accumulated.
 
 Evaluation: the split is one sequence, and every symbol but the first is predicted exactly once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -30,17 +28,15 @@ def steps_per_epoch(symbols: int, batch_size: int, length: int) -> int:
 class TrainStreams:
     """Batches `(inputs, targets)`, each int64 `(batch_size / world_size / parts, length)`; can be resumed at any step.
 
-    One iteration goes from the current position to the end of the current epoch. After it the streams stand at the
-    start of the next epoch. The position moves just before the last part of a step is yielded, because Lightning saves
-    checkpoints between two batches and does not ask for another batch after the last.
+    One iteration goes from the current position to the end of the epoch. The position moves just before the last part
+    of a step is yielded: Lightning saves checkpoints between two batches, and asks for no batch after the last.
 
     Args:
         symbols: the training split, `(symbols,)`, any integer type.
         batch_size: number of streams, over all ranks and parts.
         length: symbols per window.
         rotation_seed: epoch `e` draws its offsets from a generator with seed `rotation_seed + e`.
-        rank: which of `world_size` equal shares of the streams to read.
-        world_size: number of ranks.
+        rank, world_size: which of how many equal shares of the streams to read.
         parts: number of batches that make up a rank's share of a step.
 
     Raises `SettingError` naming `data.batch_size` or `data.length` if they do not fit the split or each other.
@@ -58,17 +54,12 @@ class TrainStreams:
     ) -> None:
         _require_fit(len(symbols), batch_size, length, world_size, parts)
         stream_length = len(symbols) // batch_size
-        share = batch_size // world_size
-        self._parts = [
-            slice(rank * share + part * share // parts, rank * share + (part + 1) * share // parts)
-            for part in range(parts)
-        ]
+        self._parts = np.split(np.arange(batch_size), world_size * parts)[rank * parts : (rank + 1) * parts]
         self._streams = np.asarray(symbols)[: batch_size * stream_length].reshape(batch_size, stream_length)
-        self._length = length
+        self._length, self._window = length, np.arange(length + 1)
         self._rotation_seed = rotation_seed
         self.steps = steps_per_epoch(len(symbols), batch_size, length)
-        self.epoch = 0
-        self.position = 0
+        self.epoch = self.position = 0
 
     def __len__(self) -> int:
         """Batches per whole epoch: `parts` for each step."""
@@ -77,49 +68,33 @@ class TrainStreams:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         epoch, offsets = self.epoch, self.offsets(self.epoch)
         while self.epoch == epoch:
-            starts = (offsets + self.position * self._length) % self._streams.shape[1]
+            starts = offsets + self.position * self._length
             for rows in self._parts:
-                batch = self._batch(rows, starts)
+                windows = [self._streams[row].take(starts[row] + self._window, mode="wrap") for row in rows]
                 if rows is self._parts[-1]:
-                    self._advance()
-                yield batch
+                    self.epoch, self.position = divmod(self.epoch * self.steps + self.position + 1, self.steps)
+                yield _shifted(np.stack(windows))
 
     def offsets(self, epoch: int) -> np.ndarray:
         """How far each stream is rotated in an epoch, in symbols: int64 `(batch_size,)`, the streams of all ranks."""
-        generator = np.random.default_rng(self._rotation_seed + epoch)
-        return generator.integers(0, self._streams.shape[1], size=len(self._streams))
+        count, length = self._streams.shape
+        return np.random.default_rng(self._rotation_seed + epoch).integers(0, length, size=count)
 
     def state_dict(self) -> dict[str, int]:
         """The position: the next step takes window `position` of `epoch`. It is the same on every rank."""
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continues from a saved position. The number of ranks and parts may be another one than when it was saved.
+        """Continues from a saved position, with any number of ranks and parts.
 
-        Raises `SettingError` if the epoch is too short for it: then the settings are not those of the saved run.
+        Raises `SettingError` if the epoch is too short for it.
         """
-        if state["position"] >= self.steps:
-            raise SettingError(
-                f"data.batch_size, data.length: the checkpoint is at step {state['position']} of its epoch, but an "
-                f"epoch has {self.steps} steps now; resume with the settings of the saved run"
-            )
         self.epoch, self.position = state["epoch"], state["position"]
-
-    def _advance(self) -> None:
-        self.position += 1
-        if self.position == self.steps:
-            self.epoch, self.position = self.epoch + 1, 0
-
-    def _batch(self, rows: slice, starts: np.ndarray) -> tuple[Tensor, Tensor]:
-        """The windows of some streams, copied one by one: four times as fast as an index array."""
-        streams, size = self._streams[rows], self._length + 1
-        windows = np.empty((len(streams), size), streams.dtype)
-        for window, stream, start in zip(windows, streams, starts[rows].tolist(), strict=True):
-            head = stream[start : start + size]
-            window[: len(head)] = head
-            if len(head) < size:
-                window[len(head) :] = stream[: size - len(head)]  # the stream goes on at its beginning
-        return _shifted(windows)
+        if self.position >= self.steps:
+            raise SettingError(
+                f"data.batch_size, data.length: the checkpoint is at step {self.position} of its epoch, which has "
+                f"{self.steps} steps now; resume with the settings of the saved run"
+            )
 
 
 class EvalWindows:
@@ -133,8 +108,7 @@ class EvalWindows:
         batch_size: windows per batch.
         length: symbols per window.
         windows: at most this many windows, spread evenly over the split; None is all of them.
-        rank: read windows `rank`, `rank + world_size`, and so on.
-        world_size: number of ranks.
+        rank, world_size: read windows `rank`, `rank + world_size`, and so on.
 
     Raises `SettingError` naming the setting if one is not positive or the split is too short.
     """
@@ -148,15 +122,10 @@ class EvalWindows:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        _require_positive(eval_batch_size=batch_size, length=length, eval_windows=1 if windows is None else windows)
+        require_positive({"data.eval_batch_size": batch_size, "data.length": length, "data.eval_windows": windows})
         if len(symbols) < 2:
-            raise SettingError(
-                f"data: a split of {len(symbols)} symbols has nothing to predict, it needs 2 (data.batch_size and "
-                f"data.length do not matter); give a text of 40 symbols or more"
-            )
-        self._symbols = np.asarray(symbols)
-        self._batch_size = batch_size
-        self._length = length
+            raise SettingError(f"data: a split of {len(symbols)} symbols, where 2 are needed; give a longer text")
+        self._symbols, self._batch_size, self._length = np.asarray(symbols), batch_size, length
         chosen = spread_evenly(-(-(len(symbols) - 1) // length), windows)
         self._starts = np.full(-(-len(chosen) // world_size), len(symbols))  # a window that starts there is filling
         self._starts[: len(chosen[rank::world_size])] = chosen[rank::world_size] * length
@@ -179,7 +148,7 @@ def spread_evenly(total: int, limit: int | None) -> np.ndarray:
 def windows_at(symbols: np.ndarray, starts: np.ndarray, length: int) -> tuple[Tensor, Tensor]:
     """Inputs and targets, each int64 `(windows, length)`, of windows with these starts `(windows,)`.
 
-    Where a window has no more targets because the symbols have ended, inputs are 0 and targets -100.
+    Where a target would lie beyond the end of the symbols, the input is 0 and the target -100.
     """
     positions = starts[:, None] + np.arange(length + 1)
     beyond = positions >= len(symbols)
@@ -194,24 +163,23 @@ def _shifted(windows: np.ndarray) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(inputs), torch.from_numpy(targets)
 
 
-def _require_positive(**settings: int) -> None:
+def require_positive(settings: Mapping[str, int | None]) -> None:
+    """Raises `SettingError` for a number below 1."""
     for name, value in settings.items():
-        if value < 1:
-            raise SettingError(f"data.{name} is {value}; it must be at least 1")
+        if value is not None and value < 1:
+            raise SettingError(f"{name}={value} must be at least 1")
 
 
 def _require_fit(count: int, batch_size: int, length: int, world_size: int, parts: int) -> None:
-    _require_positive(batch_size=batch_size, length=length)
+    require_positive({"data.batch_size": batch_size, "data.length": length})
     shares = world_size * parts
     if batch_size % shares:
-        among = f"{world_size} ranks" + (f" of {parts} accumulated parts each" if parts > 1 else "")
         raise SettingError(
-            f"data.batch_size is {batch_size}, which cannot be divided among {among}; "
-            f"use {batch_size // shares * shares or shares}"
+            f"data.batch_size={batch_size} cannot be divided among {world_size} ranks with {parts} accumulated parts "
+            f"each; use {batch_size // shares * shares or shares}"
         )
-    needed = batch_size * (length + 1)
-    if count < needed:
+    if count < batch_size * (length + 1):
         raise SettingError(
-            f"data.batch_size, data.length: {batch_size} streams of {length} + 1 symbols take {needed} symbols, "
-            f"the training split has {count}; lower one of the two or give a longer text"
+            f"data.batch_size, data.length: {batch_size} streams of {length} + 1 symbols are more than the {count} of "
+            f"the training split; lower one of the two or give a longer text"
         )

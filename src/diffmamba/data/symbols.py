@@ -7,17 +7,195 @@
 | `words` | words between white space, `<eos>` after a line with words, `<unk>` | most frequent first |
 | `wikitext` | the same with `<eos>` after every line, as WikiText-103 is counted | most frequent first |
 
-A system is used for one preparation. It first gives *provisional* integers. At the end it knows its `Vocabulary` and
-the table that turns provisional integers into final ones. To add a system, write a `Vocabulary` and a `SymbolSystem`,
-and add a line to `SYSTEMS`.
+To add a system, write a `Vocabulary` and a `SymbolSystem`, and add a line to `SYSTEMS`.
 """
 
-from typing import Any
+import codecs
+import re
+import string
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar
 
-from diffmamba.data.characters import Bytes, Text8
-from diffmamba.data.systems import SymbolSystem, Vocabulary
-from diffmamba.data.words import WikiText, Words
+import numpy as np
+
+from diffmamba.data.systems import SymbolSystem, Utf8, Vocabulary
 from diffmamba.errors import SettingError
+
+DIGITS = tuple(zip(b"0123456789", b"zero one two three four five six seven eight nine".split(), strict=True))
+# Text8's integer for each byte of ASCII: 1 to 26 for the letters of either case, 0 (the space) for all others.
+TEXT8_CODES = bytes(string.ascii_lowercase.find(chr(byte).lower()) + 1 if byte < 128 else 0 for byte in range(256))
+UNKNOWN, END_OF_LINE = "<unk>", "<eos>"
+LINE_END_AND_BLANKS = re.compile(r"\n\s*")
+
+
+class Text8Vocabulary(Vocabulary):
+    system = "text8"
+
+    def encode(self, text: str) -> list[int]:
+        return text8_integers(text).tolist()
+
+    def stream(self, ids: Iterable[int]) -> Iterator[str]:
+        return (self.symbols[i] for i in ids)
+
+
+class Text8(SymbolSystem):
+    """Text8's preparation for any text: digits are spelled out, accents dropped, all else but letters is a space."""
+
+    vocabulary = Text8Vocabulary
+
+    def __init__(self) -> None:
+        self._utf8 = Utf8()
+        self._last = 1  # any letter: a text may begin with a space
+
+    def encode(self, piece: bytes) -> np.ndarray:
+        integers = text8_integers(self._utf8.decode(piece), self._last)
+        self._last = int(integers[-1]) if len(integers) else self._last
+        return integers
+
+    def end(self) -> np.ndarray:
+        self._last, last = 1, self._last
+        return text8_integers(self._utf8.decode(b"", final=True), last)
+
+    def finish(self, training: Iterable[np.ndarray]) -> tuple[Vocabulary, np.ndarray]:
+        vocabulary = Text8Vocabulary(" " + string.ascii_lowercase)
+        return vocabulary, np.arange(vocabulary.size)
+
+
+def text8_integers(text: str, last: int = 1) -> np.ndarray:
+    """Text8's symbols of a stretch of text, uint8 `(symbols,)`: 0 for the space, 1 to 26 for the letters.
+
+    There are never two spaces in a row, also not after the symbol `last` of the stretch before.
+    """
+    if not text.isascii():
+        text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    ascii_text = text.encode("ascii", "replace")
+    for digit, word in DIGITS:
+        ascii_text = ascii_text.replace(bytes([digit]), b" %b " % word)
+    codes = np.frombuffer(bytes([last]) + ascii_text.translate(TEXT8_CODES), np.uint8)
+    return codes[1:][(codes[1:] != 0) | (codes[:-1] != 0)]
+
+
+class ByteVocabulary(Vocabulary):
+    system = "bytes"
+
+    def encode(self, text: str) -> list[int]:
+        integer = {byte: i for i, byte in enumerate(self.symbols)}
+        for character in text:
+            if not integer.keys() >= set(character.encode("utf-8", "replace")):
+                raise SettingError(f"prompt: {character!r} has bytes that do not occur in the corpus; leave it out")
+        return [integer[byte] for byte in text.encode("utf-8", "replace")]
+
+    def stream(self, ids: Iterable[int]) -> Iterator[str]:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # holds back half a character
+        for i in ids:
+            yield decoder.decode(bytes([self.symbols[i]]))
+        yield decoder.decode(b"", final=True)
+
+
+class Bytes(SymbolSystem):
+    """The byte values that occur in the corpus."""
+
+    vocabulary = ByteVocabulary
+
+    def __init__(self) -> None:
+        self._occurs = np.zeros(256, bool)
+
+    def encode(self, piece: bytes) -> np.ndarray:
+        values = np.frombuffer(piece, np.uint8)
+        self._occurs |= np.bincount(values, minlength=256) > 0
+        return values
+
+    def finish(self, training: Iterable[np.ndarray]) -> tuple[Vocabulary, np.ndarray]:
+        return ByteVocabulary(np.flatnonzero(self._occurs).tolist()), np.cumsum(self._occurs) - self._occurs
+
+
+class WordVocabulary(Vocabulary):
+    system = "words"
+
+    def encode(self, text: str) -> list[int]:
+        integer = {word: i for i, word in enumerate(self.symbols)}
+        return [integer.get(word, integer[UNKNOWN]) for word in self.words(text)]
+
+    def stream(self, ids: Iterable[int]) -> Iterator[str]:
+        at_start = True  # of a line
+        for i in ids:
+            word, was_start = self.symbols[i], at_start
+            at_start = word == END_OF_LINE
+            yield "\n" if at_start else word if was_start else f" {word}"
+
+    @staticmethod
+    def words(text: str) -> list[str]:
+        """Words and ends of lines of a text. Its start is the start of a line."""
+        return LINE_END_AND_BLANKS.sub(f" {END_OF_LINE} ", text.lstrip()).split()
+
+
+class WikiTextVocabulary(WordVocabulary):
+    system = "wikitext"
+
+    @staticmethod
+    def words(text: str) -> list[str]:
+        return text.replace("\n", f" {END_OF_LINE} ").split()
+
+
+class Words(SymbolSystem):
+    """Words, the most frequent in training first. Those that training does not have are `<unk>`.
+
+    Between two pieces it remembers two things: `_pending`, the last word, which may go on in the next piece, and
+    `_line`, what the unfinished line has before that word: "" for nothing, a blank or `STANDS_FOR_WORDS`.
+    """
+
+    vocabulary: ClassVar[type[WordVocabulary]] = WordVocabulary
+    provisional_type = np.int32
+    STANDS_FOR_WORDS = ". "
+
+    def __init__(self) -> None:
+        self._utf8 = Utf8()
+        self._pending = self._line = ""
+        self._integers: defaultdict[str, int] = defaultdict()
+        self._integers.default_factory = self._integers.__len__  # a new word gets the next integer
+
+    def encode(self, piece: bytes) -> np.ndarray:
+        text = self._pending + self._utf8.decode(piece)
+        cut = max(text.rfind(" "), text.rfind("\n")) + 1
+        self._pending = text[cut:]
+        return self._provisional(text[:cut])
+
+    def end(self) -> np.ndarray:
+        rest = self._pending + self._utf8.decode(b"", final=True)
+        integers = self._provisional(rest + "\n" if self._line or rest else "")
+        self._pending = self._line = ""
+        return integers
+
+    def finish(self, training: Iterable[np.ndarray]) -> tuple[Vocabulary, np.ndarray]:
+        always = {self._integers[UNKNOWN], self._integers[END_OF_LINE]}
+        words = list(self._integers)
+        counts = np.zeros(len(words), np.int64)
+        for integers in training:
+            counts += np.bincount(integers, minlength=len(words))
+        known = [i for i in range(len(words)) if counts[i] or i in always]
+        known.sort(key=lambda i: (-counts[i], words[i]))
+        table = np.full(len(words), known.index(self._integers[UNKNOWN]))
+        table[known] = np.arange(len(known))
+        return self.vocabulary([words[i] for i in known]), table
+
+    def _provisional(self, stretch: str) -> np.ndarray:
+        """Integers of a stretch of text that ends between two words."""
+        text = self._line + stretch
+        words = self.vocabulary.words(text)
+        if self._line == self.STANDS_FOR_WORDS:
+            del words[0]
+        rest = text[text.rfind("\n") + 1 :]
+        self._line = self.STANDS_FOR_WORDS if rest.strip() else rest[:1]
+        return np.fromiter(map(self._integers.__getitem__, words), np.int32, len(words))
+
+
+class WikiText(Words):
+    """The same with `<eos>` after every line."""
+
+    vocabulary = WikiTextVocabulary
+
 
 SYSTEMS: dict[str, type[SymbolSystem]] = {"text8": Text8, "bytes": Bytes, "words": Words, "wikitext": WikiText}
 
@@ -31,4 +209,4 @@ def symbol_system(name: str) -> SymbolSystem:
 
 def read_vocabulary(record: dict[str, Any]) -> Vocabulary:
     """The vocabulary that `to_json` wrote."""
-    return symbol_system(record["system"]).vocabulary(record["symbols"])
+    return SYSTEMS[record["system"]].vocabulary(record["symbols"])

@@ -55,13 +55,9 @@ class SymbolSystem(ABC):
 
     @abstractmethod
     def finish(self, training: Iterable[np.ndarray]) -> tuple[Vocabulary, np.ndarray]:
-        """The vocabulary and the final integers, once all texts are encoded.
+        """The vocabulary, and the table of final integers indexed by provisional ones, once all texts are encoded.
 
-        Args:
-            training: the provisional integers of the training split, in pieces.
-
-        Returns:
-            the vocabulary, and the table of final integers indexed by provisional ones.
+        `training` are the provisional integers of the training split, in pieces.
         """
 
 
@@ -72,18 +68,13 @@ class Utf8:
         self._pending, self._offset = b"", 0
 
     def decode(self, piece: bytes, final: bool = False) -> str:
-        """Text of the next piece. After the final piece another text begins.
-
-        Raises `SettingError` naming `data.path` and the offset of the first byte that is not UTF-8.
-        """
+        """Text of the next piece. After the final piece another text begins. A byte that is not UTF-8 is an error."""
         data = self._pending + piece
         try:
             text, used = codecs.utf_8_decode(data, "strict", final)
         except UnicodeDecodeError as error:
-            place = self._offset + error.start
-            raise SettingError(
-                f"data.path: byte {place} (counted from 0) is not UTF-8; use data.symbols=bytes"
-            ) from None
+            place = f"byte {self._offset + error.start} (counted from 0)"
+            raise SettingError(f"data.path: {place} is not UTF-8; use data.symbols=bytes") from None
         if not self._offset:
             text = text.removeprefix("\ufeff")
         self._pending, self._offset = (b"", 0) if final else (data[used:], self._offset + used)

@@ -48,7 +48,7 @@ def audit(overrides: Sequence[str], seeds: int | None = None, assumed: Assumed |
 
 
 def _cell(case: Case, assumed: Assumed) -> dict[str, Any]:
-    names = ("key", "table", "data", "layers", "model", "outer_norm", "lambda_form")
+    names = ("key", "row", "table", "data", "layers", "model", "outer_norm", "lambda_form")
     return {name: getattr(case, name) for name in names} | {
         "parameters": count(case),
         "budget": budget(case),

@@ -46,6 +46,11 @@ class Case:
     network: LanguageModel
 
     @property
+    def row(self) -> str:
+        """The row of the paper's table, in words."""
+        return f"{self.table.replace('table', 'table ')}, {self.data}, {self.layers} layers, {self.model}"
+
+    @property
     def key(self) -> str:
         """The name in `audit.json`: `table1/text8/6/diff_mamba/outer_norm/scalar`."""
         switches = filter(None, ["outer_norm" * self.outer_norm, self.lambda_form])

@@ -58,6 +58,8 @@ def count(case: Case) -> dict[str, Any]:
 
 def _reason(case: Case) -> str:
     """The title of the finding that explains why the printed count is not ours."""
-    findings = stored("findings")["contradictions"].values()
-    explained = (words["title"] for words in findings if case.key.startswith(words.get("explains", "/")))
-    return next(explained, "not explained")
+    for words in stored("findings")["contradictions"].values():
+        for start, counted in words.get("explains", {}).items():
+            if case.key.startswith(start) and int(millions(case.network)) == counted:
+                return str(words["title"])
+    return "not explained"

@@ -5,19 +5,19 @@
     show(document(design, found), console)  # in the terminal
     write(design, found, directory)         # table.json, table.csv, table.md, index.html
 
-The planned runs come from the sweep that the design names. `records` maps the id of a run to the content of its
-`result.json`. Runs without a result are shown as missing.
-
-A new table or figure is one file in `designs/`. What a page says is a `diffmamba.document.Document`; `render` draws it.
+The runs come from the sweep of the design, and `records` maps their ids to the content of their `result.json`. A new
+table or figure is one file in `designs/`. What a page says is a `diffmamba.document.Document`; `render` draws it.
 """
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from diffmamba import atomic
 from diffmamba.document import Document
-from diffmamba.reports import designs, pictures, render
+from diffmamba.reports import charts, designs, pictures, render
 from diffmamba.reports.cells import Cell, Results
 from diffmamba.reports.compose import document
 from diffmamba.reports.design import Design, results
@@ -29,30 +29,30 @@ __all__ = ["Cell", "Design", "Results", "designs", "document", "results", "show"
 def write(design: Design, results: Results, directory: Path) -> list[Path]:
     """Writes the files of a table or figure into `directory`, made if need be; returns their paths, the page last."""
     made = document(design, results)
-    contents: dict[str, bytes | str]
-    if design.kind == "figure":
-        drawn = pictures.drawn(design.charts(results)[0], ("svg", "png", "pdf"))
-        contents = {f"{design.name}.{suffix}": picture for suffix, picture in drawn.items()}
-        contents[f"{design.name}.csv"] = design.points(results).to_csv(index=False)
-    else:
-        contents = {
-            "table.json": render.json(made),
-            "table.csv": _frame(made.data["rows"]).to_csv(index=False),
-            "table.md": render.markdown(made),
-        }
-    return render.put(contents | {"index.html": render.html(made)}, directory)
+    if design.kind == "table":
+        rows = [row | {"seeds": " ".join(map(str, row["seeds"]))} for row in made.data["rows"]]
+        table = pd.DataFrame(rows).astype({"params": "Int64"})
+        return write_document(made, directory, "table", {"table.csv": table.to_csv(index=False)})
+    chart = design.charts(results)[0]
+    pictured = {f"{design.name}.{kind}": pictures.drawn(chart, kind) for kind in ("svg", "png", "pdf")}
+    points = charts.points(results).to_csv(index=False)
+    return write_document(made, directory, design.name, {**pictured, f"{design.name}.csv": points})
 
 
-def write_document(document: Document, directory: Path, name: str) -> list[Path]:
-    """Writes any document as NAME.json, NAME.md and index.html; returns their paths, the page last."""
-    contents: dict[str, bytes | str] = {
-        f"{name}.json": render.json(document),
+def write_document(
+    document: Document, directory: Path, name: str, further: Mapping[str, str | bytes] | None = None
+) -> list[Path]:
+    """Writes any document as NAME.json, NAME.md and index.html, beside `further` files; the paths, the page last.
+
+    Raises ValueError if its data hold NaN or infinity, which JSON does not have.
+    """
+    contents = {
+        f"{name}.json": json.dumps(document.data, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+        **(further or {}),
         f"{name}.md": render.markdown(document),
         "index.html": render.html(document),
     }
-    return render.put(contents, directory)
-
-
-def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """The rows as a data frame; `seeds` become one text, separated by blanks."""
-    return pd.DataFrame(row | {"seeds": " ".join(map(str, row["seeds"]))} for row in rows).astype({"params": "Int64"})
+    directory.mkdir(parents=True, exist_ok=True)
+    for file, content in contents.items():
+        atomic.write(directory / file, content)
+    return [directory / file for file in contents]

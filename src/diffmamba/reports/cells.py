@@ -1,19 +1,71 @@
-"""The results of a sweep: one cell for each configuration, with all its seeds, and the statistics between cells.
+"""The results of a sweep: what a record says of one seed, a cell for each configuration, and the statistics of cells.
 
-Cells fall into groups that compare with each other, each with one baseline. Two differences to the baseline are
-computed. `delta` is the difference between the means as printed. `spread` is the standard deviation of the same
-difference taken seed by seed; it says how much of `delta` could be chance.
+A record is the content of a run's `result.json`. It says which metric counts, how that prints and what is better. Cells
+fall into groups that compare with each other, each with one baseline. `delta` is the difference between the means as
+printed. `spread` is the standard deviation of this difference taken seed by seed; it says how much could be chance.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
-from typing import Any, Self
+from typing import Any
 
 from diffmamba.paper.published import Published
-from diffmamba.reports.records import Headline, SeedResult
 
-AGREES, DISAGREES, UNDECIDED, NO_SIGN = "✓✗~–"
+Record = Mapping[str, Any]
+SCHEMA_1: Record = {"headline": "test/ppl", "metrics": {"ppl": {"label": "PPL", "better": "lower", "digits": 3}}}
+"""What a record without `task` and `measure` is about: those were all trainings of language models."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The metric that counts. `key` is its name in records: `test/ppl`. `better` is lower, higher, or "" if unknown."""
+
+    key: str
+    label: str
+    better: str = ""
+    digits: int = 3
+
+    @property
+    def name(self) -> str:
+        """The key without its split: `ppl`."""
+        return self.key.rpartition("/")[2]
+
+    def verdict(self, lower: str, higher: str) -> str:
+        """Which of two words is better, such as `left is better` if lower values are; "" if the record does not say."""
+        return {"lower": f"{lower} is better", "higher": f"{higher} is better"}.get(self.better, "")
+
+    def text(self, number: float | None) -> str:
+        """A value, or a standard deviation of values."""
+        return "–" if number is None else f"{number:.{self.digits}f}"
+
+    def difference(self, number: float | None) -> str:
+        """A difference with its sign: a real minus sign, and no sign before a zero."""
+        if number is None or round(number, self.digits) == 0:
+            return self.text(None if number is None else 0.0)
+        return f"{number:+.{self.digits}f}".replace("-", "−")
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """One seed of a cell. `value` is set exactly when the run counts in a mean; `reason` says why it does not."""
+
+    id: str
+    seed: int
+    status: str
+    reason: str = ""
+    value: float | None = None
+    record: Record = field(default_factory=dict)
+
+    @property
+    def gap(self) -> str:
+        """The seed, why it does not count, and where to look: `seed 42 running at step 3 of 9 (run 3f2a9c01b7de)`."""
+        return f"seed {self.seed} {self.reason}" + f" (run {self.id})" * bool(self.record)
+
+    def part(self, name: str) -> Record:
+        """A part of the record, such as `git` or `corpus`; empty where it has none."""
+        return self.record.get(name) or {}
 
 
 @dataclass(frozen=True)
@@ -21,97 +73,89 @@ class Key:
     """What tells a cell from the others.
 
     Args:
-        fields: begin each row of `table.json`; one of them is `model`.
+        fields: begin each row of `table.json`; one of them is `model`, which has a colour of its own in pictures.
         label: the cell in words, as no other cell has them: `diff_mamba, outer norm, reparam`.
         is_baseline: whether the Δ of its group is taken to this cell.
         group: the group of cells that compare with each other, in words; "" where all cells do.
         published: what the paper prints for this cell.
+        as_published: whether data and depth are the paper's.
     """
 
-    fields: dict[str, Any]
+    fields: dict[str, Any] = field(compare=False)
     label: str
     is_baseline: bool
     group: str = ""
     published: Published = field(default_factory=Published)
-
-    @property
-    def model(self) -> str:
-        """The model, which has a colour of its own in pictures."""
-        return str(self.fields["model"])
+    as_published: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
 class Cell:
     """One configuration of the sweep with all its seeds: a row of a table.
 
-    Args:
-        baseline: the value of the baseline by seed; empty if it has none.
-        mean: over the seeds that count: finished, with a finite metric.
-        std: the sample standard deviation over seeds; None for fewer than two.
-        delta: the mean minus that of the baseline.
-        spread: s, the standard deviation of Δ taken seed by seed; None for the baseline and for fewer than two pairs.
+    `baseline` is the cell that Δ is taken to, which may be this one; None where there is none.
     """
 
     key: Key
     seeds: tuple[SeedResult, ...]
     metric: Headline
-    baseline: Mapping[int, float]
-    mean: float | None
-    std: float | None
-    delta: float | None
-    spread: float | None
-
-    @classmethod
-    def of(cls, key: Key, seeds: tuple[SeedResult, ...], metric: Headline, baseline: Mapping[int, float]) -> Self:
-        """The cell of these seeds with its statistics."""
-        found = values(seeds)
-        mean = fmean(found.values()) if found else None
-        delta = None if mean is None or not baseline else mean - fmean(baseline.values())
-        pairs = [value - baseline[seed] for seed, value in found.items() if seed in baseline and not key.is_baseline]
-        return cls(key, seeds, metric, baseline, mean, _std(list(found.values())), delta, _std(pairs))
+    baseline: "Cell | None" = None
 
     @property
-    def label(self) -> str:
-        """The cell in words."""
-        return self.key.label
+    def values(self) -> dict[int, float]:
+        """The value of each seed that counts."""
+        return {run.seed: run.value for run in self.seeds if run.value is not None}
 
     @property
-    def counted(self) -> list[SeedResult]:
-        """The seeds behind the mean."""
-        return [result for result in self.seeds if result.value is not None]
+    def mean(self) -> float | None:
+        """The mean over the seeds that count."""
+        return fmean(self.values.values()) if self.values else None
+
+    @property
+    def std(self) -> float | None:
+        """The sample standard deviation over seeds; None for fewer than two."""
+        return _std(self.values.values())
+
+    @property
+    def delta(self) -> float | None:
+        """The mean minus that of the baseline."""
+        baseline = self.baseline.mean if self.baseline else None
+        return None if self.mean is None or baseline is None else self.mean - baseline
+
+    @property
+    def spread(self) -> float | None:
+        """s, the standard deviation of Δ taken seed by seed; None for the baseline and for fewer than two pairs."""
+        pairs = {} if self.key.is_baseline or self.baseline is None else self.baseline.values
+        return _std(value - pairs[seed] for seed, value in self.values.items() if seed in pairs)
+
+    @property
+    def sign(self) -> str:
+        """✓ or ✗: whether Δ has the sign of the paper's; ~ if |Δ| does not exceed s or s is unknown; – without a Δ."""
+        paper = self.key.published.delta
+        if self.delta is None or not paper:
+            return "–"
+        if self.spread is None or abs(self.delta) <= self.spread:
+            return "~"
+        return "✓" if (self.delta < 0) == (paper < 0) else "✗"
 
     @property
     def status(self) -> str:
         """The first that holds: complete (all seeds count), partial (some do), running, failed (one is), missing."""
-        if self.counted:
-            return "complete" if len(self.counted) == len(self.seeds) else "partial"
-        found = {result.status for result in self.seeds}
+        if self.values:
+            return "complete" if len(self.values) == len(self.seeds) else "partial"
+        found = {run.status for run in self.seeds}
         return next((name for name in ("running", "failed") if name in found), "missing")
 
     @property
     def parameters(self) -> int | None:
         """Number of parameters of the network, if a record says so."""
-        counts = (result.part("parameters").get("total") for result in self.seeds)
-        return next((count for count in counts if count is not None), None)
-
-    @property
-    def sign(self) -> str:
-        """Whether Δ has the sign of the paper's."""
-        return sign(self.delta, self.spread, self.key.published.delta)
-
-    @property
-    def gaps(self) -> list[str]:
-        """The seeds that do not count, a clause for each; those that have not started together in the last clause."""
-        pending = [str(result.seed) for result in self.seeds if result.status == "pending"]
-        started = [result for result in self.seeds if result.value is None and result.status != "pending"]
-        clauses = [f"seed {result.seed} {result.reason} (run {result.id})" for result in started]
-        return clauses + ([f"seed{'s' * (len(pending) > 1)} {', '.join(pending)} not started"] if pending else [])
+        return next((count for run in self.seeds if (count := run.part("parameters").get("total")) is not None), None)
 
     def fields(self) -> dict[str, Any]:
         """The row of `table.json`: the key, then what was measured, then what the paper prints."""
         return self.key.fields | {
             "status": self.status,
-            "seeds": list(values(self.seeds)),
+            "seeds": list(self.values),
             "params": self.parameters,
             f"{self.metric.name}_mean": self.mean,
             f"{self.metric.name}_std": self.std,
@@ -123,15 +167,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Results:
-    """All cells of a sweep in its order.
-
-    `hues` is the colour of each model in all pictures; `settings` are words of the command line that apply to all runs.
-    """
+    """All cells of a sweep in its order. `settings` are words of the command line that apply to all runs."""
 
     metric: Headline
     scale: str
     cells: tuple[Cell, ...]
-    hues: Mapping[str, str]
     settings: tuple[str, ...] = ()
 
     @property
@@ -143,12 +183,12 @@ class Results:
     @property
     def runs(self) -> list[SeedResult]:
         """Every run of the sweep, in its order."""
-        return [result for cell in self.cells for result in cell.seeds]
+        return [run for cell in self.cells for run in cell.seeds]
 
     @property
     def counted(self) -> list[SeedResult]:
         """The runs behind the means."""
-        return [result for cell in self.cells for result in cell.counted]
+        return [run for run in self.runs if run.value is not None]
 
     @property
     def complete(self) -> bool:
@@ -158,22 +198,50 @@ class Results:
     @property
     def missing(self) -> list[str]:
         """For each cell with runs that do not count: which runs, and why."""
-        return [f"{cell.label}: {'; '.join(cell.gaps)}" for cell in self.cells if cell.gaps]
+        gaps = {cell.key.label: [run for run in cell.seeds if run.value is None] for cell in self.cells}
+        return [f"{label}: {'; '.join(run.gap for run in runs)}" for label, runs in gaps.items() if runs]
 
 
-def values(seeds: Iterable[SeedResult]) -> dict[int, float]:
-    """The value of each seed that counts."""
-    return {result.seed: result.value for result in seeds if result.value is not None}
+def headline(records: Iterable[Record], key: str | None) -> Headline:
+    """The metric that `key` names, or that is the headline of these records, as the first record describes it."""
+    described = [record.get("task") or record.get("measure") or SCHEMA_1 for record in records]
+    for about in [*described, *[SCHEMA_1] * (key is not None)]:
+        found = key or about["headline"]
+        if words := about["metrics"].get(found.rpartition("/")[2]):
+            return Headline(found, words["label"], words["better"], words["digits"])
+    name = key or "result"
+    return Headline(name, name.rpartition("/")[2])
 
 
-def sign(delta: float | None, spread: float | None, paper_delta: float | None) -> str:
-    """✓ or ✗: whether `delta` has the sign of `paper_delta`; ~ if |delta| does not exceed the spread; – if unknown."""
-    if delta is None or not paper_delta:
-        return NO_SIGN
-    if spread is None or abs(delta) <= spread:
-        return UNDECIDED
-    return AGREES if (delta < 0) == (paper_delta < 0) else DISAGREES
+def read(run_id: str, seed: int, record: Record | None, metric: Headline) -> SeedResult:
+    """The result in `record`, if the run has started. One that finished without a finite metric has failed."""
+    status = (record or {}).get("status", "pending")
+    if record is None or status == "pending":
+        return SeedResult(run_id, seed, "pending", "not started", record=record or {})
+    if status != "finished":
+        return SeedResult(run_id, seed, status, _reason(record), record=record)
+    evaluated = record.get("values") if record.get("kind") == "measurement" else (record.get("evaluations") or [{}])[-1]
+    value = _finite((evaluated or {}).get(metric.key))
+    if value is None:
+        return SeedResult(run_id, seed, "failed", f"finished without a finite {metric.key}", record=record)
+    return SeedResult(run_id, seed, status, value=value, record=record)
 
 
-def _std(numbers: Sequence[float]) -> float | None:
-    return stdev(numbers) if len(numbers) > 1 else None
+def _reason(record: Record) -> str:
+    """Why a run that has started does not count: `failed at step 120: loss is not finite`, `running at step 3 of 9`."""
+    error, progress = record.get("error") or {}, record.get("progress") or {}
+    if record["status"] == "failed":
+        message = str(error.get("message") or error.get("type") or "no message").strip().splitlines()[0]
+        return f"failed: {message}" if error.get("step") is None else f"failed at step {error['step']}: {message}"
+    known = {"step", "steps"} <= set(progress)
+    return record["status"] + (f" at step {progress['step']} of {progress['steps']}" if known else "")
+
+
+def _finite(value: Any) -> float | None:
+    """A number as float; None for NaN, infinity and what is no number."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _std(numbers: Iterable[float]) -> float | None:
+    found = list(numbers)
+    return stdev(found) if len(found) > 1 else None

@@ -1,46 +1,49 @@
-"""Pictures of results as plain data: curves while training, in one panel or a grid of them, and Δ beside the paper's.
+"""Pictures of results as plain data: curves while training, and Δ beside the paper's.
 
 All of them show only the runs that count. A model has the same colour in every picture of a page.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from statistics import fmean
+from itertools import cycle
 from typing import Any
 
 import pandas as pd
 
 from diffmamba.document import Chart, Panel, Series
-from diffmamba.reports.cells import AGREES, DISAGREES, UNDECIDED, Cell, Key, Results
+from diffmamba.reports.cells import Cell, Results
 
+Look = Callable[[Cell], dict[str, Any]]
 GREY = "#4d4d4d"
-LATE = 0.65  # the end of training, as a share, whose heights a panel of `panels` shows
-TRAINING = (
-    "While training: {metric}, mean over the seeds that count. The band reaches from the lowest to the highest seed. "
-)
-PANELS = (
-    f"Each panel shows the heights of the last {LATE:.0%} of training, where the curves lie close together. What is "
-    "outside is cut off. A panel is named after the paper's; what was trained for it instead stands in brackets."
-)
-DELTAS = (
-    "{difference} to {baseline}: filled dots are our runs, with s to either side if at least two seeds are shared with "
-    "the baseline. Hollow dots are the paper's."
-)
+HUES = {"mamba": GREY, "diff_s6": "#d55e00", "diff_mamba": "#0072b2"}
+OTHER_HUES = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # all of Okabe and Ito
+CURVES = "The mean of {metric} over the seeds that count. The band reaches from the lowest to the highest seed."
+DELTAS = "Filled dots are our runs, with s to either side if there is one. Hollow dots are the paper's."
+
+
+def hues(results: Results) -> dict[str, str]:
+    """The colour of each model."""
+    others = dict.fromkeys(model for cell in results.cells if (model := cell.key.fields["model"]) not in HUES)
+    return HUES | dict(zip(others, cycle(OTHER_HUES), strict=False))
 
 
 def curve(cell: Cell) -> pd.DataFrame:
     """Step, epoch, symbols, and mean, low and high over seeds, at the evaluations that all seeds that count share."""
-    evaluations = [point for run in cell.counted for point in run.curve(cell.metric)]
-    steps = pd.DataFrame(evaluations, columns=["step", "epoch", "symbols", "value"]).groupby("step")
-    value = {"mean": ("value", fmean), "low": ("value", "min"), "high": ("value", "max")}
+    names = {"step": "step", "epoch": "epoch", "tokens": "symbols", cell.metric.key: "value"}
+    evaluations = [at for run in cell.seeds if run.value is not None for at in run.record.get("evaluations") or []]
+    frame = pd.DataFrame(evaluations, columns=list(names)).rename(columns=names)
+    frame = frame.astype({"epoch": float, "value": float}).replace(math.inf, math.nan)
+    steps = frame.dropna().groupby("step")
+    value = {"mean": ("value", "mean"), "low": ("value", "min"), "high": ("value", "max")}
     points = steps.agg(epoch=("epoch", "first"), symbols=("symbols", "first"), **value)
-    return points[steps.size() == len(cell.counted)].reset_index()
+    return points[steps.size() == len(cell.values)].reset_index()
 
 
 def points(results: Results) -> pd.DataFrame:
     """All points of all curves, a row each: the key of the cell, its seeds, where the point lies, and its values."""
     rows = [
-        cell.key.fields | {"seeds": " ".join(str(run.seed) for run in cell.counted)} | point
+        cell.key.fields | {"seeds": " ".join(map(str, cell.values))} | point
         for cell in results.cells
         for point in curve(cell).to_dict("records")
     ]
@@ -49,153 +52,76 @@ def points(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).rename(columns=names)
 
 
-def curves(results: Results, look: Callable[[Cell], dict[str, Any]], look_rule: str) -> list[Chart]:
-    """All curves in one panel, and the last half of training enlarged beside it; no chart where there is no curve.
+def curves(name: str, results: Results, panels: Iterable[Sequence[Panel]], rule: str) -> Chart:
+    """Curves while training, in rows of panels from `panel`. `rule` says how to read them."""
+    rows = tuple((first, *(replace(panel, y_label="") for panel in others)) for first, *others in panels)
+    alt = f"Curves of {results.metric.key} while training. The table says where they end."
+    caption = f"{CURVES.format(metric=results.metric.key)} {rule}"
+    return Chart(name, "While training", rows, alt, caption, size=(10, 1.4 + 2.6 * len(rows)))
 
-    `look` gives the line and marker of a cell, as fields of `Series`, and `look_rule` says this to the reader.
+
+def panel(
+    results: Results, title: str, cells: Sequence[Cell], late: float = 1.0, look: Look = lambda cell: {"marker": "o"}
+) -> Panel:
+    """The curves of these cells, with a dotted line at the published value of those trained as published.
+
+    `look` is how a cell is drawn, as fields of `Series`. Only the last part of training is shown, as the share `late`.
     """
-    metric, cells = results.metric, [cell for cell in results.cells if len(curve(cell))]
-    if not cells:
-        return []
-    whole = _panel(results, "all of training", cells, look, share=1.0)
-    late = _panel(results, "last half", cells, look, share=0.5)
-    end = max(x for series in whole.series for x in series.x)
-    best = (max if metric.better == "higher" else min)(cells, key=lambda cell: cell.mean or 0.0)
-    return [
-        Chart(
-            name="curves",
-            title="While training",
-            panels=((replace(whole, y_label=metric.title), replace(late, x_range=(0.49 * end, 1.01 * end))),),
-            alt=f"{metric.title} against training. {metric.best.capitalize()} at the end: {best.label} with "
-            f"{metric.text(best.mean)}.",
-            caption=f"{TRAINING.format(metric=metric.title)}{look_rule} The right panel enlarges the second half, "
-            "where the lines lie close together.",
-            size=(10, 3.9),
-            widths=(1, 1.25),
-        )
-    ]
-
-
-def panels(
-    results: Results,
-    name: str,
-    place: Callable[[Key], tuple[Hashable, Hashable]],
-    as_published: Callable[[Cell], bool],
-) -> Chart:
-    """A panel for each group of cells, with axes of its own; `place` gives the row and the column of a key.
-
-    The published values are drawn only for cells trained `as_published`: elsewhere they are about something else.
-    """
-    title, found = results.metric.title, {place(cells[0].key): cells for cells in results.groups.values()}
-    rows, columns = (list(dict.fromkeys(axis)) for axis in zip(*found, strict=True))
-    drawn = {}
-    for (row, column), cells in found.items():
-        panel = _panel(results, cells[0].key.group.replace(" (", "\n("), cells, lambda cell: {"marker": "o"}, LATE)
-        end = 1.05 * max((x for series in panel.series for x in series.x), default=0.0)
-        published = [
-            Series("", (0.0, end), (value, value), results.hues[cell.key.model], line="dotted", width=1.2)
-            for cell in cells
-            if end and as_published(cell) and (value := cell.key.published.value) is not None
-        ]
-        side = title * (column == columns[0])
-        drawn[row, column] = replace(panel, series=(*panel.series, *published), x_range=(0.0, end), y_label=side)
-    ends = [f"{cell.label} {results.metric.text(cell.mean)}" for cell in results.cells if cell.mean is not None]
-    return Chart(
-        name=name,
-        title="While training",
-        panels=tuple(tuple(drawn.get((row, column)) for column in columns) for row in rows),
-        alt=f"{title} against training. " + (f"At the end: {'; '.join(ends)}." if ends else "No run yet."),
-        caption=TRAINING.format(metric=title) + PANELS,
-        size=(0.4 + 3.2 * len(columns), 0.7 + 2.6 * len(rows)),
-        legend=(
-            *(_legend(model, results.hues[model], marker="o") for model in _models(results)),
-            _legend("lowest to highest seed", line=""),
-            *[_legend("published, at the end", line="dotted")] * any(map(as_published, results.cells)),
-        ),
+    drawn = [(cell, points) for cell in cells if len(points := curve(cell))]
+    if not drawn:
+        return Panel(title, ())
+    by_epoch = max(points["epoch"].max() for _, points in drawn) >= 1  # once over the corpus or more
+    axis, colours = "epoch" if by_epoch else "symbols", hues(results)
+    end = max(float(points[axis].max()) for _, points in drawn)
+    heights = pd.concat([points["mean"][points[axis] >= (1 - late) * end] for _, points in drawn])
+    margin = 0.08 * (heights.max() - heights.min()) or 0.01
+    series = []
+    for cell, points in drawn:
+        model, paper = cell.key.fields["model"], cell.key.published.value
+        x, y, low, high = (tuple(points[column].astype(float)) for column in (axis, "mean", "low", "high"))
+        series.append(Series(x=x, y=y, low=low, high=high, colour=colours[model], **{"label": model, **look(cell)}))
+        if results.scale == "paper" and cell.key.as_published and paper is not None:
+            series.append(
+                Series("published, at the end", (0, end), (paper, paper), colours[model], line="dotted", width=1.2)
+            )
+    return Panel(
+        title,
+        tuple(series),
+        x_label="training epochs" if by_epoch else "symbols seen",
+        y_label=results.metric.label,
+        x_range=((1 - late) * end, 1.03 * end),
+        y_range=(float(heights.min() - margin), float(heights.max() + margin)),
+        x_engineering=not by_epoch,
     )
 
 
-def deltas(results: Results, baseline: str, relative: bool = False) -> list[Chart]:
-    """Δ of each cell with its spread, and the paper's Δ beside it; no chart where there is neither.
+def deltas(results: Results, baseline: str, relative: bool = False) -> Chart:
+    """Δ of each cell with its spread, and the paper's Δ beside it.
 
     `relative` shows Δ in percent of the baseline's value, for cells that are measured on different symbols.
     """
     others = [cell for cell in results.cells if not cell.key.is_baseline]
     shown = [cell for cell in others if cell.delta is not None or cell.key.published.delta is not None]
-    if not shown:
-        return []
-    label, better = results.metric.label, results.metric.verdict("left", "right")
-    difference = f"Δ in percent of {label}" if relative else "Δ"
-    signs = [cell.sign for cell in results.cells]
-    agree, differ, open_ = (signs.count(sign) for sign in (AGREES, DISAGREES, UNDECIDED))
-    panel = Panel(
-        title="",
-        series=tuple(
-            s for y, cell in enumerate(shown) for s in _delta(cell, y, results.hues[cell.key.model], relative)
-        ),
-        x_label=f"Δ {label} to {baseline}" + ", %" * relative + f"\n({better})" * bool(better),
-        y_names=tuple(cell.label for cell in shown),
-        lines_at=(("x", 0.0),),
+    better, colours = results.metric.verdict("left", "right"), hues(results)
+    difference = f"Δ {results.metric.label} to {baseline}" + ", %" * relative
+    legend = (
+        Series("", (0.0, 0.0), (-0.5, len(shown) - 0.5), GREY, width=0.8),  # a line at no difference
+        Series("here, ± s over seeds", (), (), GREY, line="", marker="o"),
+        Series("published", (), (), GREY, line="", marker="o", hollow=True),
     )
-    dots = {"line": "", "marker": "o"}
-    return [
-        Chart(
-            name="deltas",
-            title="Against the paper",
-            panels=((panel,),),
-            alt=f"{difference} to {baseline} for each cell. The sign agrees with the paper in {agree}, differs in "
-            f"{differ} and is undecided in {open_}.",
-            caption=DELTAS.format(difference=difference, baseline=baseline),
-            size=(8, 1.2 + 0.28 * len(shown)),
-            broad=False,
-            legend=(_legend("here, ± s over seeds", **dots), _legend("published", hollow=True, **dots)),
-        )
-    ]
+    found = [dot for y, cell in enumerate(shown) for dot in _dots(cell, y, colours[cell.key.fields["model"]], relative)]
+    x_label, names = difference + f"\n({better})" * bool(better), tuple(cell.key.label for cell in shown)
+    panel = Panel("", (*legend, *found) if found else (), x_label=x_label, y_names=names)
+    alt = f"{difference} of each cell, beside the paper's. The table holds these numbers."
+    return Chart("deltas", "Against the paper", ((panel,),), alt, DELTAS, size=(8, 1.6 + 0.28 * len(shown)))
 
 
-def _panel(
-    results: Results, title: str, cells: Sequence[Cell], look: Callable[[Cell], dict[str, Any]], share: float
-) -> Panel:
-    """The curves of these cells, at the heights that they have in the last `share` of training."""
-    found = [(cell, points) for cell in cells if len(points := curve(cell))]
-    if not found:
-        return Panel(title, ())
-    by_epoch = max(points["epoch"].max() for _, points in found) >= 1  # once over the corpus or more
-    axis = "epoch" if by_epoch else "symbols"
-    drawn = [
-        Series(
-            cell.label,
-            x=tuple(map(float, points[axis])),
-            y=tuple(points["mean"]),
-            colour=results.hues[cell.key.model],
-            low=tuple(points["low"]),
-            high=tuple(points["high"]),
-            **look(cell),
-        )
-        for cell, points in found
-    ]
-    begin = (1 - share) * max(points[axis].max() for _, points in found)
-    late = [y for series in drawn for x, y in zip(series.x, series.y, strict=True) if x >= begin]
-    margin = 0.08 * (max(late) - min(late)) or 0.01
-    heights = (min(late) - margin, max(late) + margin)
-    label = "training epochs" if by_epoch else "symbols seen"
-    return Panel(title, tuple(drawn), label, y_range=heights if share < 1 else None, x_engineering=not by_epoch)
-
-
-def _delta(cell: Cell, height: int, hue: str, relative: bool) -> Iterable[Series]:
+def _dots(cell: Cell, height: int, hue: str, relative: bool) -> Iterable[Series]:
     """Ours a little above the cell's height and the paper's a little below, so that equal ones stay visible."""
     ours, paper = (cell.mean, cell.delta), (cell.key.published.value, cell.key.published.delta)
     for (value, delta), shift, spread in ((ours, -0.12, cell.spread), (paper, 0.12, None)):
         if value is not None and delta is not None:
             unit = abs(value - delta) / 100 if relative else 1.0
             error = () if spread is None else (spread / unit,)
-            place = ((delta / unit,), (height + shift,))
-            yield Series("", *place, hue, line="", marker="o", hollow=shift > 0, error=error)
-
-
-def _models(results: Results) -> list[str]:
-    return list(dict.fromkeys(cell.key.model for cell in results.cells))
-
-
-def _legend(label: str, colour: str = GREY, **look: Any) -> Series:
-    return Series(label, (), (), colour, **look)
+            at = (delta / unit,), (height + shift,)
+            yield Series("", *at, hue, line="", marker="o", hollow=shift > 0, error=error)

@@ -1,21 +1,35 @@
-"""The columns that tables share, with their words and digits."""
+"""The columns of tables: what a column is, and those that tables share, with their words and digits."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from diffmamba.reports.cells import Cell
-from diffmamba.reports.design import MARKS, Column
+
+MARKS = {"✓": "agrees", "✗": "disagrees", "~": "undecided", "–": "undecided"}
 
 
-def parameters(number: int | None) -> str:
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: the text of a cell in it, a word (left) or a number (right), and its mark.
+
+    `{metric}` in the header stands for the label of the metric. `short` is the header where there is little room.
+    """
+
+    header: str
+    text: Callable[[Cell], str]
+    word: bool = False
+    mark: Callable[[Cell], str] = lambda cell: ""
+    short: str = ""
+
+
+def parameters(count: int | None, times: float = 1) -> str:
     """A number of parameters to three digits: `201k`, `1.23M`, `127M`."""
-    if number is None:
+    if count is None:
         return "–"
+    number = count * times
     unit, suffix = (1e6, "M") if number >= 1e6 else (1e3, "k")
     digits = max(0, 3 - len(str(round(number / unit))))
     return f"{number / unit:.{digits}f}{suffix}"
-
-
-def _published_parameters(cell: Cell) -> str:
-    millions = cell.key.published.params_m
-    return parameters(None if millions is None else millions * 1_000_000)
 
 
 def _result(cell: Cell) -> str:
@@ -25,13 +39,14 @@ def _result(cell: Cell) -> str:
     return cell.metric.text(cell.mean) + ("" if cell.std is None else f" ± {cell.metric.text(cell.std)}")
 
 
-MODEL = Column("model", lambda cell: cell.key.model, word=True)
-SEEDS = Column("seeds", lambda cell: f"{len(cell.counted)}/{len(cell.seeds)}", short="n")
+MODEL = Column("model", lambda cell: cell.key.fields["model"], word=True)
+SEEDS = Column("seeds", lambda cell: f"{len(cell.values)}/{len(cell.seeds)}", short="n")
 PARAMETERS = Column("params", lambda cell: parameters(cell.parameters))
-PUBLISHED_PARAMETERS = Column("paper params", _published_parameters)
+PUBLISHED_PARAMETERS = Column("paper params", lambda cell: parameters(cell.key.published.params_m, 1e6))
 RESULT = Column("{metric} ± std", _result, mark=lambda cell: "gap" if cell.mean is None else "")
 DELTA = Column("Δ", lambda cell: cell.metric.difference(cell.delta))
 SPREAD = Column("s", lambda cell: cell.metric.text(cell.spread))
 PUBLISHED = Column("paper {metric}", lambda cell: cell.metric.text(cell.key.published.value))
 PUBLISHED_DELTA = Column("paper Δ", lambda cell: cell.metric.difference(cell.key.published.delta))
 SIGN = Column("sign", lambda cell: cell.sign, mark=lambda cell: MARKS[cell.sign])
+VERDICT = (RESULT, DELTA, SPREAD, PUBLISHED, PUBLISHED_DELTA, SIGN)  # ours beside the paper's: how the tables end

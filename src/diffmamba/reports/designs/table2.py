@@ -7,15 +7,19 @@ control without a published number.
 from collections.abc import Mapping
 from typing import Any
 
+from diffmamba.document import Chart
 from diffmamba.paper import published
 from diffmamba.reports import charts, columns
 from diffmamba.reports.cells import Cell, Key, Results
-from diffmamba.reports.design import Column, Design
-from diffmamba.reports.designs import HUES
+from diffmamba.reports.columns import Column
+from diffmamba.reports.design import Design
 
 BASELINE = "plain mamba"
 MARKERS = {None: "o", "scalar": "o", "reparam": "s", "channel": "^", "exp": "D", "fixed": "v"}
-LOOK_RULE = "Solid lines have the outer norm, dashed ones do not; the marker tells the form of λ."
+CURVES = (
+    "Solid lines have the outer norm, dashed ones do not; the marker tells the form of λ. The right panel enlarges the "
+    "second half, where the lines lie close together."
+)
 
 
 def key(config: Mapping[str, Any]) -> Key:
@@ -29,24 +33,20 @@ def key(config: Mapping[str, Any]) -> Key:
         label=", ".join(filter(None, [name, "outer norm" * outer_norm, form])),
         is_baseline=name == "mamba" and not outer_norm,
         published=published.table2(name, outer_norm, form),
+        as_published=config["data"]["name"] == "text8",
     )
 
 
-def caveats(results: Results) -> tuple[str, ...]:
-    """What differs from the paper, if anything does."""
-    corpora = {run.part("corpus").get("name") for run in results.counted}
-    if results.scale == "paper" and corpora <= {"text8"}:
-        return ()
-    data = ", ".join(sorted(filter(None, corpora))) or "no data yet"
-    return (
-        f"The paper's columns are Text8 at 127M parameters after 10 epochs; this is scale {results.scale} on {data}. "
-        "The values differ by construction; only signs compare, and they are evidence only where |Δ| exceeds s.",
-    )
+def curves(results: Results) -> Chart:
+    """All curves in one panel, and the last half of training enlarged beside it."""
+    whole = charts.panel(results, "all of training", results.cells, look=_look)
+    late = charts.panel(results, "last half", results.cells, late=0.5, look=_look)
+    return charts.curves("curves", results, [(whole, late)], CURVES)
 
 
 def _look(cell: Cell) -> dict[str, Any]:
     form, line = cell.key.fields["lambda_form"], "solid" if cell.key.fields["outer_norm"] else "dashed"
-    return {"line": line, "marker": MARKERS.get(form, "P"), "hollow": form == "reparam"}
+    return {"label": cell.key.label, "line": line, "marker": MARKERS.get(form, "P"), "hollow": form == "reparam"}
 
 
 DESIGN = Design(
@@ -62,17 +62,8 @@ DESIGN = Design(
         Column("λ", lambda cell: cell.key.fields["lambda_form"] or "–", word=True),
         columns.SEEDS,
         columns.PARAMETERS,
-        columns.RESULT,
-        columns.DELTA,
-        columns.SPREAD,
-        columns.PUBLISHED,
-        columns.PUBLISHED_DELTA,
-        columns.SIGN,
+        *columns.VERDICT,
     ),
-    charts=lambda results: [
-        *charts.curves(results, _look, LOOK_RULE),
-        *charts.deltas(results, BASELINE),
-    ],
-    caveats=caveats,
-    hues=HUES,
+    charts=lambda results: [curves(results), charts.deltas(results, BASELINE)],
+    setting="models with 127M parameters after 10 epochs on Text8",
 )
