@@ -11,7 +11,7 @@ from diffmamba import atomic, command_line
 from diffmamba.errors import SettingError
 
 MOST_STRETCHES = 12  # of a table that is read at a glance
-TEXTS = ("run", "out", "runs", "data.path")
+TEXTS = ("run", "out", *command_line.PATHS)
 DEVICES = ("auto", "cpu", "cuda")
 
 
