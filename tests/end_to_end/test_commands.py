@@ -42,10 +42,10 @@ train    | model.backend=null | model.backend=None is not known
 train    | compile=maybe | compile=maybe is not known; use true or false
 train    | compile=1 | compile=1 is not known
 train    | trainer.precision=8 | trainer.precision=8, bf16-mixed
-train    | trainer.devices=3 | data.batch_size is 8, 3 ranks; use 6
+train    | trainer.devices=3 | data.batch_size=8, 3 ranks, use 6
 train    | trainer.devices=0 | trainer.devices=0 must
 train    | trainer.devices=two | trainer.devices=two must
-train    | trainer.accumulate_grad_batches=3 | data.batch_size is 8, 3 accumulated parts
+train    | trainer.accumulate_grad_batches=3 | data.batch_size=8, 3 accumulated parts
 train    | trainer.accumulate_grad_batches=0 | trainer.accumulate_grad_batches=0 must
 train    | trainer.strategy=dp | trainer.strategy=dp is not known; use one of auto, ddp, fsdp
 train    | trainer.num_nodes=2 | trainer.num_nodes=2 needs, torchrun or srun
