@@ -20,7 +20,7 @@ train    | scale=tiny | scale/tiny, smoke, small, paper
 train    | scale.stepz=3 | scale.stepz
 train    | lerning_rate=3 | lerning_rate
 train    | data.symbols=letters | letters, text8, bytes, words
-train    | data.path=nowhere.txt | nowhere.txt, no file
+train    | data.path=nowhere.txt | data.path, nowhere.txt, No such file
 train    | data.path=EMPTY | is empty
 train    | data.path=LATIN | UTF-8
 train    | data.path=SHORT | data.batch_size
@@ -42,10 +42,10 @@ train    | model.backend=null | model.backend=None is not known
 train    | compile=maybe | compile=maybe is not known; use true or false
 train    | compile=1 | compile=1 is not known
 train    | trainer.precision=8 | trainer.precision=8, bf16-mixed
-train    | trainer.devices=3 | data.batch_size is 8, 3 ranks; use 6
+train    | trainer.devices=3 | data.batch_size=8, 3 ranks, use 6
 train    | trainer.devices=0 | trainer.devices=0 must
 train    | trainer.devices=two | trainer.devices=two must
-train    | trainer.accumulate_grad_batches=3 | data.batch_size is 8, 3 accumulated parts
+train    | trainer.accumulate_grad_batches=3 | data.batch_size=8, 3 accumulated parts
 train    | trainer.accumulate_grad_batches=0 | trainer.accumulate_grad_batches=0 must
 train    | trainer.strategy=dp | trainer.strategy=dp is not known; use one of auto, ddp, fsdp
 train    | trainer.num_nodes=2 | trainer.num_nodes=2 needs, torchrun or srun
