@@ -50,10 +50,8 @@ def chart(sections: Sequence[Section], device: str, name: str) -> Chart | None:
     if not drawn:
         return None
     rows = [tuple(drawn[start : start + COLUMNS]) for start in range(0, len(drawn), COLUMNS)]
-    width = len(rows[0])
-    full = tuple(row + (None,) * (width - len(row)) for row in rows)
-    size = (PANEL_SIZE[0] * width, PANEL_SIZE[1] * len(rows) + 0.4)
-    return Chart(name, device, full, "The ratios of this report as pictures.", CAPTION, size)
+    size = (PANEL_SIZE[0] * len(rows[0]), PANEL_SIZE[1] * len(rows) + 0.4)
+    return Chart(name, device, tuple(rows), "The ratios of this report as pictures.", CAPTION, size)
 
 
 def _bars(title: str, records: Sequence[Record], row: str, x_scale: str = "linear") -> Panel:
@@ -72,7 +70,7 @@ def _bars(title: str, records: Sequence[Record], row: str, x_scale: str = "linea
             xs, ys, errors = zip(*of, strict=True)
             marker = "|" if label == "target" else "o"
             series.append(Series(label, xs, ys, COLOURS[label], line="", marker=marker, error=errors))
-    return Panel(title, tuple(series), x_scale=x_scale, y_names=names, lines_at=(("x", 1.0),))
+    return Panel(title, tuple(series), x_scale=x_scale, y_names=names, x_at=1.0)
 
 
 def _lines(title: str, x_label: str, points: Points, y_scale: str = "linear") -> Panel:

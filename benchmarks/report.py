@@ -5,7 +5,8 @@ from pathlib import Path
 
 from benchmarks.charts import chart
 from benchmarks.record import Record, Section
-from diffmamba.document import Block, Bullets, Chart, Document, Facts, Grid, Paragraph
+from diffmamba import atomic
+from diffmamba.document import Block, Bullets, Chart, Document, Grid, Paragraph
 from diffmamba.document import Section as Part
 from diffmamba.reports import pictures, render
 
@@ -22,7 +23,7 @@ def document(sections: Sequence[Section], machine: Mapping[str, str], name: str)
     summary, *missed = verdict(sections)
     picture = chart(sections, machine["device"], name)
     blocks: list[Block] = [
-        Facts(dict(machine)),
+        Grid.of(("fact", "value"), list(machine.items()), words=2),
         Paragraph(LEGEND, "note"),
         Paragraph(summary, "strong"),
         *([Bullets(tuple(missed), "warning")] if missed else []),
@@ -40,13 +41,19 @@ def document(sections: Sequence[Section], machine: Mapping[str, str], name: str)
 
 def write(made: Document, directory: Path, name: str) -> list[Path]:
     """Writes NAME.json and NAME.md; returns their paths."""
-    return render.put({f"{name}.json": render.json(made), f"{name}.md": render.markdown(made)}, directory)
+    data, text = directory / f"{name}.json", directory / f"{name}.md"
+    directory.mkdir(parents=True, exist_ok=True)
+    atomic.write_json(data, made.data)
+    atomic.write(text, render.markdown(made))
+    return [data, text]
 
 
 def write_pictures(made: Document, directory: Path) -> list[Path]:
     """Draws the charts of a document, each into a PNG of its name; returns their paths."""
     charts = [block for block in made.blocks if isinstance(block, Chart)]
-    return render.put({f"{one.name}.png": pictures.drawn(one, ["png"])["png"] for one in charts}, directory)
+    for one in charts:
+        atomic.write(directory / f"{one.name}.png", pictures.drawn(one, "png"))
+    return [directory / f"{one.name}.png" for one in charts]
 
 
 def verdict(sections: Sequence[Section]) -> list[str]:

@@ -48,8 +48,8 @@ def _time(bench: Bench, section: Section, variant: str, mode: str, batches: dict
     for length in (length for length in batches if length != base):
         name = f"{variant}, {mode}, {length:,} ÷ {base:,} {aside}".rstrip()
         aim = bench.target("time per token") if variant != ATTENTION and length > base else None
-        at = {"variant": variant, "mode": mode, "length": length, "base": base, "batch": batches[length], "aside": aside}
-        section.add(name, per_token[length], per_token[base], unit="µs", target=aim, **at)
+        at = {"variant": variant, "mode": mode, "length": length, "base": base, "batch": batches[length]}
+        section.add(name, per_token[length], per_token[base], unit="µs", target=aim, aside=aside, **at)
 
 
 def _memory(bench: Bench, section: Section, variant: str, mode: str) -> None:

@@ -109,18 +109,21 @@ class Panel:
     """One pair of axes.
 
     `x_range` and `y_range` are (lowest, highest) or None for what fits. `y_names` puts these words at heights 0, 1, 2,
-    and so on, from top to bottom, in place of numbers.
+    and so on, from top to bottom, in place of numbers. `x_at` draws a thin line up at this value of x. A scale is
+    "linear" or "log".
     """
 
     title: str
     series: tuple[Series, ...]
     x_label: str = ""
     y_label: str = ""
-    y_scale: str = "linear"
     x_range: tuple[float, float] | None = None
-    y_range: tuple[float | None, float | None] | None = None
+    y_range: tuple[float, float] | None = None
     y_names: tuple[str, ...] = ()
     x_engineering: bool = False  # 200k instead of 200000
+    x_scale: str = "linear"
+    y_scale: str = "linear"
+    x_at: float | None = None
 
 
 @dataclass(frozen=True)

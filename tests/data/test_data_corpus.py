@@ -76,7 +76,7 @@ def test_damage_names_the_folder_to_delete(text: Path, tmp_path: Path, manifest:
 @pytest.mark.parametrize(
     ("content", "symbols", "words"),
     [
-        (None, "text8", r"data\.path, .* cannot read \S+book\.txt \(No such file"),
+        (None, "text8", r"data\.path, .* there is no file \S+book\.txt"),
         (b"", "bytes", r"data\.path: \S+book\.txt is empty"),
         (b" \n \n", "words", r"data\.path: \S+book\.txt is empty or has only white space"),
         (b"fine \xff", "text8", r"data\.path: byte 5"),
@@ -104,7 +104,7 @@ def test_what_cannot_be_read_or_written_is_named(text: Path, tmp_path: Path) -> 
     with pytest.raises(SettingError, match=rf"cannot read {tmp_path} \(Is a directory\)"):
         prepare(TextFile(tmp_path), "words", tmp_path / "data")
     (tmp_path / "lost.py").symlink_to(tmp_path / "none")
-    with pytest.raises(SettingError, match=rf"data\.source: cannot read {tmp_path / 'lost.py'} \(No such file"):
+    with pytest.raises(SettingError, match=rf"data\.source: there is no file {tmp_path / 'lost.py'}"):
         prepare(PythonSource(tmp_path), "bytes", tmp_path / "data")
 
 
@@ -116,7 +116,7 @@ def test_a_choice_touches_no_file_and_is_prepared_once(text: Path, tmp_path: Pat
     corpus = choice.prepare()
     text.write_text("something else")
     assert choice.prepare() is same.prepare() is corpus
-    CorpusChoice.prepare.cache_clear()
+    CorpusChoice.forget()
     assert choice.prepare().fingerprint != corpus.fingerprint
 
 

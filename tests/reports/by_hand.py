@@ -18,12 +18,10 @@ VARIANTS += [
 ]
 
 
-def make_record(run_id, final, epoch=0.1, **changes):
+def make_record(final, epoch=0.1, **changes):
     """A finished run whose test PPL falls to `final`, evaluated each `epoch`."""
     corpus = {"name": "pydoc8", "fingerprint": "9c1d", "sizes": {"train": 3000, "test": 100}, "vocabulary": 27}
     return {
-        "schema": 1,
-        "id": run_id,
         "status": "finished",
         "git": {"revision": "7df0" * 10, "dirty": False},
         "versions": {"torch": "2.13.0"},
@@ -80,7 +78,7 @@ class Sweep:
 
     def add(self, run_id, config, final, **changes):
         self.planned.append((run_id, config))
-        self.records[run_id] = make_record(run_id, final, **changes)
+        self.records[run_id] = make_record(final, **changes)
 
     def results(self, scale="smoke", settings=()):
         return reports.results(self.design, self.planned, self.records, scale, settings)

@@ -35,9 +35,7 @@ class Corpus:
     """A prepared corpus, opened read-only.
 
     Args:
-        home: the folder that `prepare` filled.
-
-    Raises `SettingError` if it is damaged.
+        home: the folder that `prepare` filled. Raises `SettingError` if it is damaged.
     """
 
     def __init__(self, home: Path) -> None:
@@ -104,12 +102,16 @@ class CorpusChoice:
         """Which text in which symbols, as plain data: equal for equal corpora, wherever their files are kept."""
         return {"symbols": self.symbols, **self.source.describe_choice()}
 
+    @staticmethod
+    def forget() -> None:
+        """Makes the next `prepare` of every choice look at its source again, for a text that has changed since."""
+        CorpusChoice.prepare.cache_clear()
+
 
 def prepare(source: Source, symbols: str, directory: str | Path | None = None) -> Corpus:
-    """Opens the corpus, and prepares it first if that has not been done before.
+    """Opens the corpus, and prepares it first if that has not been done before. A terminal shows the progress.
 
-    Of several processes one prepares and the others wait. An interrupted preparation leaves nothing that looks
-    finished, and the next call starts it again. A terminal shows the progress.
+    Of several processes one prepares and the others wait. An interrupted preparation starts again at the next call.
 
     Args:
         source: where the raw text comes from.

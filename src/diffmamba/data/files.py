@@ -1,7 +1,4 @@
-"""Files on disk and members of zip archives, read alike. Archives are never unpacked.
-
-Whatever cannot be read raises `SettingError`.
-"""
+"""Files on disk and members of zip archives, read alike: what cannot be read raises `SettingError`."""
 
 import hashlib
 import zipfile
@@ -21,6 +18,9 @@ def readable(what: object) -> Iterator[None]:
     """Raises `SettingError` in place of what can go wrong while a text is read. It names the file, or else `what`."""
     try:
         yield
+    except FileNotFoundError as error:
+        reason = f"there is no file {error.filename or what}"
+        raise SettingError(f"data.path, data.source: {reason}; give a text file that is there") from None
     except OSError as error:
         reason = f"cannot read {error.filename or what} ({error.strerror or error})"
         raise SettingError(f"data.path, data.source: {reason}; give a text file that can be read") from error

@@ -110,7 +110,6 @@ class _Library(Source):
             paths = [Path(folder, name) for name in names if name.endswith(".py")]
             found |= {path.relative_to(root).as_posix(): path for path in paths}
         if not found:
-            # A Python may keep its library in an archive.
             raise SettingError(f"data.source.root: no Python files in {root}; use data=text data.path=FILE")
         return dict(sorted(found.items()))
 
@@ -142,8 +141,7 @@ class PythonDocs(_Library):
     """Docstrings and comments of Python's standard library in source order, as UTF-8.
 
     Args:
-        root: see `_Library`.
-        name: what to call the corpus: `pydoc8`, or `pydoc_words` where words are its symbols.
+        root, name: see `_Library`; what to call the corpus: `pydoc8`, or `pydoc_words` where words are its symbols.
     """
 
     name: str = "pydoc8"

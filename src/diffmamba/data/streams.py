@@ -56,7 +56,7 @@ class TrainStreams:
         stream_length = len(symbols) // batch_size
         self._parts = np.split(np.arange(batch_size), world_size * parts)[rank * parts : (rank + 1) * parts]
         self._streams = np.asarray(symbols)[: batch_size * stream_length].reshape(batch_size, stream_length)
-        self._length, self._window = length, np.arange(length + 1)
+        self._length = length
         self._rotation_seed = rotation_seed
         self.steps = steps_per_epoch(len(symbols), batch_size, length)
         self.epoch = self.position = 0
@@ -68,12 +68,20 @@ class TrainStreams:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         epoch, offsets = self.epoch, self.offsets(self.epoch)
         while self.epoch == epoch:
-            starts = offsets + self.position * self._length
+            starts = (offsets + self.position * self._length) % self._streams.shape[1]
             for rows in self._parts:
-                windows = [self._streams[row].take(starts[row] + self._window, mode="wrap") for row in rows]
+                windows = [
+                    self._window(self._streams[row], start) for row, start in zip(rows, starts[rows], strict=True)
+                ]
                 if rows is self._parts[-1]:
                     self.epoch, self.position = divmod(self.epoch * self.steps + self.position + 1, self.steps)
                 yield _shifted(np.stack(windows))
+
+    def _window(self, stream: np.ndarray, start: int) -> np.ndarray:
+        """A window of a stream, which goes on at its beginning. Slices are four times as fast as an index array."""
+        end = start + self._length + 1
+        head = stream[start:end]
+        return head if end <= len(stream) else np.concatenate([head, stream[: end - len(stream)]])
 
     def offsets(self, epoch: int) -> np.ndarray:
         """How far each stream is rotated in an epoch, in symbols: int64 `(batch_size,)`, the streams of all ranks."""

@@ -58,11 +58,6 @@ class SeedResult:
     value: float | None = None
     record: Record = field(default_factory=dict)
 
-    @property
-    def gap(self) -> str:
-        """The seed, why it does not count, and where to look: `seed 42 running at step 3 of 9 (run 3f2a9c01b7de)`."""
-        return f"seed {self.seed} {self.reason}" + f" (run {self.id})" * bool(self.record)
-
     def part(self, name: str) -> Record:
         """A part of the record, such as `git` or `corpus`; empty where it has none."""
         return self.record.get(name) or {}
@@ -151,6 +146,14 @@ class Cell:
         """Number of parameters of the network, if a record says so."""
         return next((count for run in self.seeds if (count := run.part("parameters").get("total")) is not None), None)
 
+    @property
+    def gaps(self) -> list[str]:
+        """Why seeds do not count: a clause for each that has a record, and one for all that have not started."""
+        started = (run for run in self.seeds if run.value is None and run.record)
+        found = [f"seed {run.seed} {run.reason} (run {run.id})" for run in started]
+        pending = [str(run.seed) for run in self.seeds if not run.record]
+        return found + ([f"seed{'s' * (len(pending) > 1)} {', '.join(pending)} not started"] if pending else [])
+
     def fields(self) -> dict[str, Any]:
         """The row of `table.json`: the key, then what was measured, then what the paper prints."""
         return self.key.fields | {
@@ -198,8 +201,7 @@ class Results:
     @property
     def missing(self) -> list[str]:
         """For each cell with runs that do not count: which runs, and why."""
-        gaps = {cell.key.label: [run for run in cell.seeds if run.value is None] for cell in self.cells}
-        return [f"{label}: {'; '.join(run.gap for run in runs)}" for label, runs in gaps.items() if runs]
+        return [f"{cell.key.label}: {'; '.join(cell.gaps)}" for cell in self.cells if cell.gaps]
 
 
 def headline(records: Iterable[Record], key: str | None) -> Headline:

@@ -4,7 +4,8 @@ from datetime import timedelta
 from itertools import groupby
 from typing import Any
 
-from diffmamba import document as d
+from diffmamba.document import Block, Bullets, Document, Entry, Folded, Grid, Paragraph, Rows, Section
+from diffmamba.document import Column as GridColumn
 from diffmamba.paper import published
 from diffmamba.reports import provenance
 from diffmamba.reports.cells import Results
@@ -24,27 +25,27 @@ OTHER_SETTING = (
 )
 
 
-def document(design: Design, results: Results) -> d.Document:
+def document(design: Design, results: Results) -> Document:
     """What the page of a table or figure says."""
     charts = tuple(design.charts(results)) if results.counted or design.kind == "figure" else ()
     count = f"{len(results.runs) - len(results.counted)} of {len(results.runs)} runs missing:"
     table = (
         grid(design, results),
-        *(d.Paragraph(text, "note") for text in (*rules(design, results), *caveats(design, results))),
+        *(Paragraph(text, "note") for text in (*rules(design, results), *caveats(design, results))),
         *_warnings(count, results.missing),
     )
-    facts = d.Grid.of(("what", "of the runs that count"), list(provenance.facts(results).items()), words=2)
-    source = facts if results.counted else d.Paragraph("No run has finished yet.")
+    facts = Grid.of(("what", "of the runs that count"), list(provenance.facts(results).items()), words=2)
+    source = facts if results.counted else Paragraph("No run has finished yet.")
     remarks = tuple(design.remarks())
     blocks = (
-        d.Paragraph(_summary(results)),
+        Paragraph(_summary(results)),
         *_warnings("Before you compare:", provenance.warnings(results)),
         *(charts + table if design.kind == "figure" else table + charts),
-        *[d.Section("About the paper's numbers", (d.Bullets(remarks),), terminal=False)] * bool(remarks),
-        d.Section("Where the numbers come from", (source,), terminal=False),
-        d.Folded(f"All {len(results.runs)} runs", (_runs(results),)),
+        *[Section("About the paper's numbers", (Bullets(remarks),), terminal=False)] * bool(remarks),
+        Section("Where the numbers come from", (source,), terminal=False),
+        Folded(f"All {len(results.runs)} runs", (_runs(results),)),
     )
-    return d.Document(design.title, blocks, data(design, results))
+    return Document(design.title, blocks, data(design, results))
 
 
 def data(design: Design, results: Results) -> dict[str, Any]:
@@ -61,14 +62,14 @@ def data(design: Design, results: Results) -> dict[str, Any]:
     }
 
 
-def grid(design: Design, results: Results) -> d.Grid:
+def grid(design: Design, results: Results) -> Grid:
     """The table. Cells of a group stand under its name, those without a group with others of the same first word."""
     columns, label, groups = design.columns, results.metric.label, []
     for (title, _), cells in groupby(results.cells, lambda c: (c.key.group, c.key.group or columns[0].text(c))):
-        rows = (tuple(d.Entry(column.text(cell), column.mark(cell)) for column in columns) for cell in cells)
-        groups.append(d.Rows(tuple(rows), title))
-    described = (d.Column(column.header.format(metric=label), column.word, column.short) for column in columns)
-    return d.Grid(tuple(described), tuple(groups))
+        rows = (tuple(Entry(column.text(cell), column.mark(cell)) for column in columns) for cell in cells)
+        groups.append(Rows(tuple(rows), title))
+    described = (GridColumn(column.header.format(metric=label), column.word, column.short) for column in columns)
+    return Grid(tuple(described), tuple(groups))
 
 
 def rules(design: Design, results: Results) -> list[str]:
@@ -103,12 +104,12 @@ def _corpora(results: Results) -> list[str]:
     return list(dict.fromkeys(str(corpus.get("name")) for corpus in provenance.corpora(results.counted)))
 
 
-def _warnings(title: str, items: list[str]) -> list[d.Block]:
+def _warnings(title: str, items: list[str]) -> list[Block]:
     """A warning with its items; nothing if there are none."""
-    return [d.Paragraph(title, "warning"), d.Bullets(tuple(items), "warning")] if items else []
+    return [Paragraph(title, "warning"), Bullets(tuple(items), "warning")] if items else []
 
 
-def _runs(results: Results) -> d.Grid:
+def _runs(results: Results) -> Grid:
     """Every run of the sweep."""
     rows = [
         (
@@ -124,4 +125,4 @@ def _runs(results: Results) -> d.Grid:
         for run in cell.seeds
     ]
     headers = ("cell", "run", "status", "seed", results.metric.label, "wall time", "tokens/s")
-    return d.Grid.of(headers, rows, words=3)
+    return Grid.of(headers, rows, words=3)

@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, NullFormatter
 
 from diffmamba.document import Chart, Panel, Series
 
@@ -46,10 +46,14 @@ def draw(axes: Axes, panel: Panel) -> None:
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, "no run yet", ha="center", va="center", color="#777777", transform=axes.transAxes)
         return
-    axes.set(yscale=panel.y_scale)
     for series in panel.series:
         _draw_series(axes, series)
-    axes.set(xlim=panel.x_range, ylim=panel.y_range)
+    axes.set(xlim=panel.x_range, ylim=panel.y_range, xscale=panel.x_scale, yscale=panel.y_scale)
+    for axis, scale in ((axes.xaxis, panel.x_scale), (axes.yaxis, panel.y_scale)):
+        if scale == "log":  # numbers at the powers of ten alone
+            axis.set_minor_formatter(NullFormatter())
+    if panel.x_at is not None:
+        axes.axvline(panel.x_at, color="#888888", linewidth=1)
     if panel.x_engineering:
         axes.xaxis.set_major_formatter(EngFormatter())
     if panel.y_names:

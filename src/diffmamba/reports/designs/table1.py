@@ -29,7 +29,7 @@ def key(config: Mapping[str, Any]) -> Key:
     """A model at a published corpus and depth; in brackets the corpus and the layers really trained, if others."""
     row, trained_on, model = config["published"], config["data"]["name"], config["model"]
     if row is None:
-        raise SettingError("published is not set: table 1 is made of experiments like experiments=table1/text8_6l")
+        raise SettingError("published is not set: table 1 is made of runs with experiments=table1")
     data, layers, trained_layers = row["data"], row["layers"], model["n_layers"]
     others = [trained_on] * (trained_on != data) + [_layers(trained_layers)] * (trained_layers != layers)
     group = f"{data}, {_layers(layers)}" + (f" (here {', '.join(others)})" if others else "")
