@@ -171,17 +171,3 @@ def test_checkpoint_that_does_not_fit_is_named_and_nothing_is_lost(world, damage
     assert world.contents() == before
     run.last_checkpoint.unlink()  # as it says
     assert world.train()["status"] == "finished"
-
-
-@pytest.mark.parametrize(
-    ("text", "settings", "says"),
-    [
-        ("a few words only", [], "data.batch_size"),
-        ("tiny story", ["scale.batch_size=1", "scale.length=4"], "data"),  # val and test have nothing to predict
-    ],
-)
-def test_a_text_that_is_too_short_is_told_before_anything_is_written(world, text, settings, says):
-    world.write_text(text)
-    with pytest.raises(SettingError, match=says):
-        world.train(*settings)
-    assert world.store.records() == {}
