@@ -216,8 +216,8 @@ def test_another_text_of_the_same_symbols(story, evaluated, tmp_path):
 def test_a_text_that_changed_is_told_unless_the_old_one_is_given(world, command, tmp_path):
     run = f"run={world.directory(world.train())}"
     old, before = world.text.rename(tmp_path / "old.txt"), world.contents()
-    for says in ("no file", "not what"):
-        CorpusChoice.forget()
+    for says in ("data.path", "not what"):
+        CorpusChoice.prepare.cache_clear()
         assert says in command("evaluate", [run, "device=cpu"]).refusal()
         assert says in command("generate", [run]).refusal()
         assert world.contents() == before

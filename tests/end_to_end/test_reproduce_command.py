@@ -74,16 +74,6 @@ def test_table_equals_its_runs(reproduction):
     assert len({tuple(values) for values in ppl.values()}) == CELLS  # no cell is another in disguise
 
 
-def test_spreadsheet_and_page_hold_the_table(reproduction):
-    world, _ = reproduction
-    folder, rows = world.folder / "reports" / "table2-smoke", table(world)["rows"]
-    spreadsheet = csv.DictReader((folder / "table.csv").read_text().splitlines())
-    assert [float(row["ppl_mean"]) for row in spreadsheet] == [row["ppl_mean"] for row in rows]
-    for name in ("table.md", "index.html"):
-        text = (folder / name).read_text()
-        assert all(f"{row['ppl_mean']:.3f}" in text for row in rows)
-
-
 @pytest.mark.parametrize("name", ["reproduce", "report"])
 def test_second_call_trains_nothing(reproduction, command, monkeypatch, name):
     world, first = reproduction

@@ -1,10 +1,12 @@
 """A run on several devices is the run on one: the same steps, one record, and the end of one rank is the end of all."""
 
 import csv
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -117,15 +119,20 @@ def test_failing_rank_is_recorded_and_ends_the_others(world):
     assert record["error"]["step"] > 0
 
 
-def test_ctrl_c_ends_all_ranks_which_drew_different_dropout(world, until):
-    endless = world.words(*TWO, "scale.steps=100000", "scale.dropout=0.5")
-    command = [sys.executable, "-m", "diffmamba.train", *endless]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    until(lambda: list(world.store.directory.glob("*/checkpoints/last.ckpt")))
-    process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=90)  # closes only when every process that shares it has ended
-    assert process.returncode == 130, said
-    assert "resumes from the last checkpoint" in said
+def test_ctrl_c_ends_all_ranks_which_drew_different_dropout(world, command, until):
+    def strike():
+        try:
+            until(lambda: list(world.store.directory.glob("*/checkpoints/last.ckpt")))
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    striker = threading.Thread(target=strike)
+    striker.start()
+    outcome = command("train", world.words(*TWO, "scale.steps=100000", "scale.dropout=0.5"))
+    striker.join()
+    assert outcome.status == 130, outcome
+    assert "resumes from the last checkpoint" in outcome.err
+    assert multiprocessing.active_children() == []
     (record,) = world.store.records().values()
     assert record["status"] == "interrupted"
     saved = torch.load(world.run(record).last_checkpoint, weights_only=True)["callbacks"]

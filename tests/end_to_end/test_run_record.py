@@ -52,10 +52,6 @@ def test_record_holds_all_that_a_table_needs(finished):
     assert 0 < record["wall_seconds"] < 60
     assert record["tokens_per_second"] > 24 * 8 * 16 / record["wall_seconds"]
     assert record["started"] <= record["finished"]
-
-
-def test_evaluations_count_steps_epochs_and_symbols(finished):
-    _, record = finished
     counts = [{key: entry[key] for key in ("step", "epoch", "tokens")} for entry in record["evaluations"]]
     assert counts == [{"step": k, "epoch": k / 10, "tokens": k * 8 * 16} for k in (4, 8, 12, 16, 20, 24)]
     for entry in record["evaluations"]:
@@ -175,17 +171,3 @@ def test_checkpoint_that_does_not_fit_is_named_and_nothing_is_lost(world, damage
     assert world.contents() == before
     run.last_checkpoint.unlink()  # as it says
     assert world.train()["status"] == "finished"
-
-
-@pytest.mark.parametrize(
-    ("text", "settings", "says"),
-    [
-        ("a few words only", [], "data.batch_size"),
-        ("tiny story", ["scale.batch_size=1", "scale.length=4"], "data"),  # val and test have nothing to predict
-    ],
-)
-def test_a_text_that_is_too_short_is_told_before_anything_is_written(world, text, settings, says):
-    world.write_text(text)
-    with pytest.raises(SettingError, match=says):
-        world.train(*settings)
-    assert world.store.records() == {}
