@@ -116,7 +116,7 @@ class World:
 
     def write_text(self, text: str) -> None:
         self.text.write_text(text)
-        CorpusChoice.prepare.cache_clear()  # a process looks at its source once; this one pretends to be several
+        CorpusChoice.forget()  # a process looks at its source once; this one pretends to be several
 
 
 @pytest.fixture(autouse=True)

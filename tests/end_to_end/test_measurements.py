@@ -217,7 +217,7 @@ def test_a_text_that_changed_is_told_unless_the_old_one_is_given(world, command,
     run = f"run={world.directory(world.train())}"
     old, before = world.text.rename(tmp_path / "old.txt"), world.contents()
     for says in ("data.path", "not what"):
-        CorpusChoice.prepare.cache_clear()
+        CorpusChoice.forget()
         assert says in command("evaluate", [run, "device=cpu"]).refusal()
         assert says in command("generate", [run]).refusal()
         assert world.contents() == before
