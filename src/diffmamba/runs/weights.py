@@ -180,7 +180,9 @@ class OfFile(Weights):
 def fitting(network: nn.Module, path: Path) -> dict[str, Tensor]:
     """A file's weights for this network. Raises SettingError if the file is damaged or of another architecture."""
     content = read_checkpoint(path)
-    found: dict[str, Tensor] = content.get("state_dict", content)
+    found = content.get("state_dict", content) if isinstance(content, dict) else {}
+    if not found or not all(isinstance(weight, Tensor) for weight in found.values()):
+        raise SettingError(f"{path} holds no parameters by name; give a checkpoint or a network's state_dict")
     if any(name.startswith(PREFIX) for name in found):
         found = {name.removeprefix(PREFIX): weight for name, weight in found.items() if name.startswith(PREFIX)}
     expected = network.state_dict()
@@ -192,7 +194,7 @@ def fitting(network: nn.Module, path: Path) -> dict[str, Tensor]:
     if wrong:
         raise SettingError(
             f"{path} is of another architecture: {len(wrong)} of {len(expected)} parameters do not fit, "
-            f"{wrong[0]} first; give the model settings it was trained with, or remove it"
+            f"{wrong[0]} first; give the model settings it was trained with"
         )
     return found
 
@@ -206,7 +208,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise SettingError(f"there is no checkpoint {path}") from None
     except Exception as error:
-        raise SettingError(f"{path} is not a readable checkpoint ({type(error).__name__}); remove it") from error
+        raise SettingError(f"{path} is not a readable checkpoint ({type(error).__name__}); restore or remove it") from error
 
 
 def _check_checkpoint(name: str) -> None:
