@@ -208,7 +208,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise SettingError(f"there is no checkpoint {path}") from None
     except Exception as error:
-        raise SettingError(f"{path} is not a readable checkpoint ({type(error).__name__}); restore or remove it") from error
+        reason = type(error).__name__
+        raise SettingError(f"{path} is not a readable checkpoint ({reason}); restore or remove it") from error
 
 
 def _check_checkpoint(name: str) -> None:
