@@ -26,9 +26,10 @@ from diffmamba.configuration import CONF, one_line, resolved
 from diffmamba.errors import SettingError
 
 FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--resolve", "--package", "-p")
+OF_A_TRAINING = ("model", "model/embedding", "data", "task", "optimizer", "budget", "scale", "experiments", "seed")
 TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 INTERRUPTED = 130
-PATHS = ("runs", "data.path", "data.directory", "weights.run", "weights.path")
+PATHS = ("runs", "data.path", "data.directory", "weights.run", "weights.path", "measured.path")
 
 
 def application(
@@ -55,8 +56,8 @@ def application(
             sys.exit(INTERRUPTED)  # the one way past Hydra that ends a multirun
 
     def run() -> int:
-        if not any(word.startswith("-") for word in words[1:]):
-            _check(root, words[1:], typed)
+        if not any(word.startswith(FLAGS) for word in words[1:]):  # Hydra would say in ten lines what is wrong
+            _check(root, [word for word in words[1:] if not word.startswith("-")], typed)
         sys.argv = words
         hydra.main(version_base="1.3", config_path=CONF, config_name=root)(entry)()
         return statuses[0] if len(statuses) == 1 else int(any(statuses))
@@ -98,6 +99,17 @@ def check_types(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> Non
         fits = type(value) is kind or (kind is float and type(value) is int)
         if default is not None and kind in TYPES and not fits:
             raise SettingError(f"{name}={value} must be {TYPES[kind]}")
+
+
+def refuse_ignored(settings: Mapping[str, Any], words: Sequence[str]) -> None:
+    """Raises SettingError for words that describe a network, where a measurement takes that of a run."""
+    if not settings.get("measure") or "run" not in settings["weights"]:
+        return
+    for word in words:
+        name = word.lstrip("+~").partition("=")[0].partition(".")[0]
+        if name in OF_A_TRAINING:
+            advice = "; for another corpus to measure on use data@measured=NAME" * (name == "data")
+            raise SettingError(f"{word}: with weights=run, {name} is that of the run; leave it out{advice}")
 
 
 def _check(root: str, words: Sequence[str], typed: bool) -> None:

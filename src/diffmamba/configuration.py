@@ -32,6 +32,8 @@ class UserConfiguration(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         own = Path(os.environ.get("DIFFMAMBA_CONF", "conf")).absolute()
+        if "DIFFMAMBA_CONF" in os.environ and not own.is_dir():
+            raise SettingError(f"DIFFMAMBA_CONF={own} is no directory; name one, or unset the variable")
         if own.is_dir() and own.resolve() != Path(CONF).resolve():
             search_path.append(provider="diffmamba-user", path=f"file://{own}")
 

@@ -5,16 +5,14 @@ terminal, Markdown, JSON and HTML. So whoever says something does not know how i
 know what is said.
 
 A document is a title and a sequence of blocks: `Section`, `Paragraph`, `Bullets`, `Grid`, `Chart`, `Folded`.
+
+The `tone` of a text is "" (plain), "note" (small print), "warning" (be careful) or "strong" (to be seen first). The
+`mark` of a text in a grid says what it means beside itself: "gap", "agrees", "disagrees", "undecided" or "".
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-TONES = ("", "note", "warning", "strong")
-"""How a text is meant: plain, small print, something to be careful about, something to see first."""
-MARKS = ("", "gap", "agrees", "disagrees", "undecided")
-"""What a text in a grid means beside itself."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Entry:
-    """One text of a grid and its mark, one of `MARKS`."""
+    """One text of a grid and its mark."""
 
     text: str
     mark: str = ""

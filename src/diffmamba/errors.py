@@ -1,9 +1,9 @@
-"""The one exception a user is meant to read: a setting that cannot work, and what would."""
+"""The one exception a user is meant to read: a setting that cannot work, and what to use instead."""
 
 
 class SettingError(ValueError):
     """Bad input found at the boundary.
 
     The message is one line in plain words that names the setting to change and, where possible, the values that
-    would do. Entry points print it without a traceback and exit with status 2.
+    are accepted. Entry points print it without a traceback and exit with status 2.
     """

@@ -39,7 +39,9 @@ def run(settings: dict[str, Any]) -> int:
     work.data.require(weights.record["corpus"], str(weights.found.directory))
     network = build_network(work.network, work.data.vocabulary_size).eval()
     weights.load(network)
-    vocabulary = cast(LanguageModellingData, work.data).corpus.vocabulary
+    if not isinstance(work.data, LanguageModellingData):
+        raise SettingError(f"run={settings['run']} was trained on {work.facts['name']}, which is no text to continue")
+    vocabulary = work.data.corpus.vocabulary
     prompt = vocabulary.encode(settings["prompt"])
     if not prompt:
         raise SettingError(f"prompt={settings['prompt']!r} has no symbol of the corpus's alphabet")

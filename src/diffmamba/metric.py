@@ -22,10 +22,6 @@ class Metric:
     better: Literal["lower", "higher"] = "lower"
     digits: int = 3
 
-    def text(self, value: float) -> str:
-        """The label and the value: `PPL 5.083`."""
-        return f"{self.label} {value:.{self.digits}f}"
-
 
 def described(name: str, version: int, headline: str, metrics: Mapping[str, Metric], **more: str) -> dict[str, Any]:
     """What a record says of the task or the measure that gives these metrics."""

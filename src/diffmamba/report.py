@@ -1,6 +1,7 @@
 """`python -m diffmamba.report table=table2 scale=smoke`: a published table or figure from the runs there are."""
 
 import sys
+from typing import Any
 
 from diffmamba import command_line
 from diffmamba.reproduce import TEXTS, run
@@ -8,7 +9,11 @@ from diffmamba.reproduce import TEXTS, run
 
 def main() -> None:
     """The entry point."""
-    sys.exit(command_line.sweep_application("report", run, texts=TEXTS))
+    sys.exit(command_line.sweep_application("report", _shown, texts=TEXTS))
+
+
+def _shown(settings: dict[str, Any], words: list[str]) -> int:
+    return run(settings | {"train": False}, words)
 
 
 if __name__ == "__main__":

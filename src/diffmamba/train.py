@@ -28,7 +28,8 @@ def run(settings: dict[str, Any]) -> int:
 
     single = HydraConfig.get().mode == RunMode.RUN
     try:
-        record = execute(work_of(settings), progress_bar=single)
+        command_line.refuse_ignored(settings, HydraConfig.get().overrides.task)
+        record = execute(work_of(settings), progress_bar=single, wait=single)
     except RunTakenError as taken:
         print(taken)
         return 0
@@ -36,7 +37,7 @@ def run(settings: dict[str, Any]) -> int:
         command_line.tell(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
+        print("interrupted; the same command goes on, a training from its last checkpoint", file=sys.stderr)
         raise
     failed = record["status"] == "failed"
     if processes.rank() == 0:

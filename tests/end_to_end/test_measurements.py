@@ -15,6 +15,7 @@ from diffmamba.data import CorpusChoice
 from diffmamba.runs import Record
 from diffmamba.runs.measurement import read_rows
 from diffmamba.runs.plan import expand
+from diffmamba.runs.weights import OfRun
 from diffmamba.tasks import LanguageModelling
 
 Story = tuple[Any, Record]
@@ -106,8 +107,8 @@ def test_the_record_says_what_was_measured_and_the_table_shows_it(runs, evaluate
     kept = world.store.run(found["id"])
     assert kept.read() == {key: value for key, value in found.items() if key not in ("rows", "said")}
     assert " ".join(sorted(kept.read())) == (
-        "config corpus error finished git hardware id kind measure operators parameters schema started status values "
-        "versions wall_seconds weights"
+        "config corpus error finished git hardware id kind measure operators parameters precision schema started "
+        "status values versions wall_seconds weights"
     )
     assert (found["schema"], found["kind"], found["status"], found["error"]) == (2, "measurement", "finished", None)
     assert (found["corpus"], found["parameters"]) == (record["corpus"], record["parameters"])
@@ -161,7 +162,7 @@ def test_measurements_of_a_sweep_come_after_their_trainings(world, command):
     assert (outcome.status, outcome.err) == (0, ""), outcome.out
     said = " ".join(outcome.out.split())
     assert "4 of 4 runs are finished" in said
-    assert "4/4 Perplexity of text, 1 layers, diff_mamba, no outer norm, λ scalar, seed 0: PPL " in said
+    assert "4/4 Perplexity of text, 1 layer, diff_mamba, λ scalar, seed 0: PPL " in said
     before = world.contents()
     assert {record["status"] for record in world.store.records().values()} == {"finished"}
     again = command("sweep", ["sweep=table2", *words])
@@ -295,3 +296,31 @@ def test_stretches_of_the_table_hold_every_position_once_and_grow(length):
         assert found == pytest.approx([expected, math.exp(expected)])
     if length == 512:
         assert [first for first, *_ in stretches] == [1, 2, 3, 5, 9, 17, 33, 65, 129, 257]
+
+
+def test_settings_of_a_network_are_refused_where_a_run_gives_it(world, command):
+    record = world.train()
+    words = ["measure=perplexity", "weights=run", f"weights.run={record['id']}", f"runs={world.store.directory}"]
+    before = world.contents()
+    for word, says in {"model=mamba": "model is that of the run", "data=pysrc8": "data@measured=NAME"}.items():
+        outcome = command("measure", [*words, word])
+        assert (outcome.status, outcome.out) == (2, "")
+        assert says in outcome.err
+    assert world.contents() == before
+
+
+def test_a_measurement_says_what_its_weights_were_trained_with(world):
+    record = world.train("model=mamba", "seed=3")
+    measured = world.measure("weights=run", f"weights.run={record['id']}")
+    config = measured["config"]
+    assert (config["model"]["name"], config["data"]["name"], config["seed"]) == ("mamba", "text", 3)
+    assert measured["precision"] == record["precision"] == "32-true"
+
+
+def test_weights_that_are_opened_stay_those_of_one_step(world):
+    record = world.interrupted(6)
+    weights = OfRun(record["id"], store=str(world.store.directory))
+    assert weights.step == 4
+    world.train()  # goes on and replaces the checkpoint
+    assert weights.opened[1]["global_step"] == weights.step == 4
+    assert OfRun(record["id"], store=str(world.store.directory)).step == 12

@@ -53,6 +53,8 @@ class Measure(ABC):
 
     version: ClassVar[int] = 1
     """Raised when the meaning of a result changes: measurements of another version are other runs."""
+    reads_corpus_alone: ClassVar[bool] = False
+    """Whether it reads nothing of its data but the corpus, so that the other settings of the data change no result."""
     metrics: ClassVar[Mapping[str, Metric]]
     """The figures without coordinates."""
     headline: ClassVar[str]

@@ -8,11 +8,11 @@ predicted from the `p` symbols of its window up to there.
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 
-from diffmamba.data import Data, LanguageModellingData
+from diffmamba.data import Data
 from diffmamba.data.sliding import SlidingWindows
 from diffmamba.data.streams import IGNORED
 from diffmamba.errors import SettingError
@@ -48,6 +48,7 @@ class Perplexity(Measure):
         "windows": Metric("windows", "higher", 0),
     }
     headline = "ppl"
+    reads_corpus_alone = True
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -95,7 +96,9 @@ class Perplexity(Measure):
             yield Row("windows", count, {"position": position})
 
     def _windows(self, data: Data) -> SlidingWindows:
-        corpus = cast(LanguageModellingData, data).corpus
+        corpus = getattr(data, "corpus", None)
+        if corpus is None:
+            raise SettingError(f"measure=perplexity needs a corpus, and {data.facts['name']} is none")
         assert self.window is not None
         assert self.stride is not None
         assert self.batch is not None

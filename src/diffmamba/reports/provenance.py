@@ -70,7 +70,7 @@ def warnings(results: Results) -> list[str]:
     with_delta = [(cell, cell.baseline) for cell in results.cells if cell.baseline and cell.delta is not None]
     unpaired = [cell.key.label for cell, baseline in with_delta if cell.values.keys() != baseline.values.keys()]
     if unpaired:
-        found.append(f"Δ is taken over other seeds than the baseline has in: {'; '.join(unpaired)}.")
+        found.append(f"Δ compares different seeds in: {'; '.join(unpaired)}.")
     return found
 
 

@@ -27,17 +27,18 @@ WAIT_SECONDS = 1.0  # between looks at a work that another process is doing
 log = logging.getLogger(__name__)
 
 
-def execute(work: Work, progress_bar: bool = True) -> Record:
+def execute(work: Work, progress_bar: bool = True, wait: bool = True) -> Record:
     """Does a work, and first those it needs, unless its record is already there. Returns the record.
 
     An interrupted training goes on from its last checkpoint. A failed work is returned as it is, unless `retry_failed`
     is set. Raises RunTakenError where another process does the same work, and SettingError before anything is written.
+    Where another process does a work that this one needs, it waits, or raises RunTakenError too if `wait` is False.
 
     With several devices a training starts a process for each. Under torchrun or srun, every process calls this.
     """
     work.check()
     for needed in work.needs:
-        record = _done(needed, progress_bar)
+        record = _done(needed, progress_bar, wait)
         if record["status"] != "finished":
             raise SettingError(f"the training {record['id']} that this needs is {record['status']}")
     run = RunStore(work.settings["runs"]).run(work.identity())
@@ -62,13 +63,15 @@ def execute(work: Work, progress_bar: bool = True) -> Record:
 _DONE = {"training": "trained", "measurement": "measured"}
 
 
-def _done(work: Work, progress_bar: bool) -> Record:
-    """The record of a work that another one needs. Waits where another process is doing it."""
+def _done(work: Work, progress_bar: bool, wait: bool) -> Record:
+    """The record of a work that another one needs."""
     waiting = False
     while True:
         try:
             return execute(work, progress_bar)
         except RunTakenError as taken:
+            if not wait:
+                raise
             if not waiting:
                 log.info("%s; waiting for it", taken)
                 waiting = True
@@ -77,7 +80,8 @@ def _done(work: Work, progress_bar: bool) -> Record:
 
 def _compute(work: Work, run: Run, progress_bar: bool) -> None:
     if isinstance(work, Measurement):
-        measure(work, run, progress_bar)
+        if processes.rank() == 0:  # the others of a job wait for its record
+            measure(work, run, progress_bar)
         return
     assert isinstance(work, Training)
     count = work.execution.devices.here()
@@ -140,6 +144,7 @@ def new_record(work: Work, run: Run, earlier: Record | None) -> Record:
         "versions": versions(),
         "hardware": {},
         "operators": {},
+        "precision": work.execution.precision,
         "parameters": {},
         "corpus": work.facts,
         "wall_seconds": 0.0,

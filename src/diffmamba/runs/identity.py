@@ -5,7 +5,8 @@ not the words that it was written in. So two ways of writing one work are one ru
 outer norm, and a vanilla model is the same run whatever its unused form of λ.
 
 - A constructor counts by the name of its class, without the module that holds it: moving a class renames no run. A
-  class that is renamed keeps its old name in an attribute `known_as`.
+  class from outside this package counts with the name of its top package, since two people may choose the same name.
+  A class that is renamed keeps its old name in an attribute `known_as`.
 - An argument with the default of its constructor is left out: a new option with a neutral default renames no run.
 - Numbers are normalised: 0 and 0.0 are one.
 - The arguments on the list `NEUTRAL` are left out, each for the reason given there. Every other one counts.
@@ -21,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 NEUTRAL = {
-    "Trainer.accelerator": "the same arithmetic on another device, within rounding",
-    "Trainer.devices": "a step's batch is the same, however it is divided among devices",
-    "Trainer.num_nodes": "the same for machines",
-    "Trainer.strategy": "the same for weights and optimiser",
-    "Trainer.log_every_n_steps": "how often the loss is logged",
-    "Trainer.profiler": "measures time",
-    "Trainer.detect_anomaly": "checks, and changes nothing",
-    "Trainer.benchmark": "chooses among kernels of the same result, within rounding",
+    "lightning.Trainer.accelerator": "the same arithmetic on another device, within rounding",
+    "lightning.Trainer.devices": "a step's batch is the same, however it is divided among devices",
+    "lightning.Trainer.num_nodes": "the same for machines",
+    "lightning.Trainer.strategy": "the same for weights and optimiser",
+    "lightning.Trainer.log_every_n_steps": "how often the loss is logged",
+    "lightning.Trainer.profiler": "measures time",
+    "lightning.Trainer.detect_anomaly": "checks, and changes nothing",
+    "lightning.Trainer.benchmark": "chooses among kernels of the same result, within rounding",
     "LanguageModellingData.eval_batch_size": "an evaluation sums over all windows",
     "LanguageModellingData.parts": "is trainer.accumulate_grad_batches, which counts",
     "Perplexity.batch": "a measurement sums over all windows",
@@ -37,12 +38,16 @@ NEUTRAL = {
 
 
 def name_of(content: Mapping[str, Any]) -> str:
-    """12 hexadecimal digits of the hash of what determines a result, as `canonical` gives it."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    """The first letter of the kind and 11 hexadecimal digits of the hash of what determines a result.
+
+    With the letter no name looks like a number, which YAML would make it.
+    """
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return f"{content['kind'][0]}{digest[:11]}"
 
 
 def canonical(part: Any) -> Any:
-    """Plain data that is equal for two parts exactly if they are the same.
+    """Plain data of a part. Two parts have equal data if and only if they give the same result.
 
     A part is a number, text, None, a sequence or mapping of parts, a class, a `functools.partial` of a class, or an
     instance of a dataclass. Raises TypeError for anything else.
@@ -84,7 +89,9 @@ def _constructed(constructor: Callable[..., Any], arguments: Mapping[str, Any]) 
 
 
 def _stable_name(constructor: Callable[..., Any]) -> str:
-    return vars(constructor).get("known_as", constructor.__qualname__)
+    top = constructor.__module__.partition(".")[0]
+    name = constructor.__qualname__ if top == "diffmamba" else f"{top}.{constructor.__qualname__}"
+    return vars(constructor).get("known_as", name)
 
 
 def _same(plain: Any, default: Any) -> bool:

@@ -70,8 +70,8 @@ def _check_finite(work: Measurement, rows: list[Row]) -> None:
     wrong = next((row for row in rows if not math.isfinite(row.value)), None)
     if wrong:
         raise SettingError(
-            f"{wrong.measure} is {wrong.value} on {work.facts['name']}: the network has diverged, or the window is "
-            "more than it can read"
+            f"{wrong.measure} is {wrong.value} on {work.facts['name']}: the network has diverged, or the window is too "
+            "long for this model"
         )
 
 

@@ -36,6 +36,10 @@ class Budget:
                 raise SettingError(f"scale.{name}={value} must be a whole number of at least 1")
         if not self.steps and not self.epochs:
             raise SettingError("scale.steps and scale.epochs are both null; set one of them")
+        if self.steps and self.epochs:
+            raise SettingError(
+                f"scale.steps={self.steps} and scale.epochs={self.epochs} are both set; set one of them to null"
+            )
 
     def over(self, steps_per_epoch: int) -> "Budget":
         """The same budget in steps alone."""
@@ -82,6 +86,8 @@ class Execution:
         """Raises SettingError for what cannot work, and selects the backend. `here`: on this machine."""
         if self.precision not in PRECISIONS:
             raise SettingError(f"trainer.precision={self.precision} is not known; use one of {', '.join(PRECISIONS)}")
+        if self.threads is not None and (type(self.threads) is not int or self.threads < 1):
+            raise SettingError(f"threads={self.threads} must be a whole number of at least 1, or null for all cores")
         if not isinstance(self.compiled, bool):
             raise SettingError(f"compile={self.compiled} is not known; use true or false")
         if self.backend not in backend.BACKENDS:

@@ -83,7 +83,7 @@ def check_launcher(launcher: str) -> None:
 
 
 UNSEEN = {"name": "", "fingerprint": "never seen", "sizes": {"train": 10**9}, "vocabulary": 0}
-"""Stands for the facts of data that the run store has never seen: no run of these can be there."""
+"""Stands for the facts of data that the run store has never seen. The store holds no run on such data."""
 
 
 def _identity(work: Work, known: Callable[[str], Facts | None]) -> str:

@@ -61,7 +61,7 @@ class Devices:
 
     @property
     def wants_gpu(self) -> bool:
-        """Whether nothing but a GPU will do."""
+        """Whether a GPU is required."""
         return self.accelerator in ("gpu", "cuda")
 
     @property

@@ -116,7 +116,7 @@ class RunRecorder(L.Callback):
 
 class RandomState(L.Callback):
     """Saves the random generators of every rank with the checkpoint, so that a resumed run draws the dropout it would
-    have drawn. Ranks begin with different ones; those beyond the saved number begin anew.
+    have drawn. Each rank has its own generator. A rank that the checkpoint does not know starts a new one.
     """
 
     def __init__(self) -> None:

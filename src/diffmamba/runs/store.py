@@ -51,14 +51,16 @@ class Run:
 
     def read(self) -> Record | None:
         """The record as it was last written; None if the run was never started."""
+        path = self.directory / "result.json"
         try:
-            return json.loads((self.directory / "result.json").read_text())
+            record = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except json.JSONDecodeError as error:
-            raise SettingError(
-                f"{self.directory / 'result.json'} is damaged ({error}); delete or restore that file"
-            ) from error
+        except (ValueError, OSError) as error:
+            raise SettingError(f"{path} is damaged ({error}); restore it, or delete {self.directory}") from error
+        if not isinstance(record, dict) or "status" not in record:
+            raise SettingError(f"{path} is no record of a run; restore it, or delete {self.directory}")
+        return record
 
     def share_done(self) -> float:
         """How much of its steps a run under way has done, 0 to 1."""
@@ -115,7 +117,7 @@ class RunStore:
         same = [
             record
             for record in self.records().values()
-            if record["kind"] == "training" and _which(record["config"]["data"]) == _which(data)
+            if _which(record["config"].get("measured") or record["config"]["data"]) == _which(data)
         ]
         latest = max(same, key=lambda record: record["started"], default=None)
         return latest["corpus"] if latest else None

@@ -9,11 +9,9 @@ def summary(record: Record, store: Path) -> str:
     """The line of a command for one work."""
     place = store / record["id"]
     if record["status"] == "failed":
-        error = record["error"]
-        return (
-            f"error: run {record['id']} failed at step {error['step']}: {error['message']} "
-            f"(traceback in {place}/result.json; retry_failed=true goes on with it)"
-        )
+        error, step = record["error"], f" at step {record['error']['step']}" * (record["kind"] == "training")
+        again = "retry_failed=true goes on with it" if step else "retry_failed=true tries it again"
+        return f"error: run {record['id']} failed{step}: {error['message']} (traceback in {place}/result.json; {again})"
     if record["kind"] == "measurement":
         return f"{place}: {figures(record)}, {record['wall_seconds']:.0f} s"
     return (
@@ -26,14 +24,20 @@ def summary(record: Record, store: Path) -> str:
 def ending(record: Record) -> str:
     """The line of a sweep: which of its runs, and how it ended."""
     config = record["config"]
-    model = config["model"]
-    norm = "outer norm" if model["outer_norm"] else "no outer norm"
-    place = f"{config['data']['name']}, {model['n_layers']} layers"
-    name = f"{place}, {model['name']}, {norm}, λ {model['lambda_form']}, seed {config['seed']}"
+    model, layers = config["model"], config["model"].get("n_layers")
+    parts = [
+        config["data"]["name"],
+        f"{layers} layer{'s' * (layers != 1)}" * (layers is not None),
+        model["name"],
+        "outer norm" * bool(model.get("outer_norm")),
+        f"λ {model['lambda_form']}" * bool(model.get("lambda_form")),
+        f"seed {config['seed']}",
+    ]
+    name = ", ".join(filter(None, parts))
     if record["kind"] == "measurement":
         name = f"{record['measure']['name']} of {name}"
     if record["status"] == "failed":
-        return f"{name}: failed at step {record['error']['step']}: {record['error']['message']} (run {record['id']})"
+        return f"{name}: failed: {record['error']['message']} (run {record['id']})"
     return f"{name}: {figures(record, val=False)} in {record['wall_seconds']:.0f} s"
 
 

@@ -17,7 +17,7 @@ from diffmamba.runs.loggers import close, loggers
 from diffmamba.runs.provenance import hardware, now
 from diffmamba.runs.recorder import RandomState, RunRecorder
 from diffmamba.runs.store import Run
-from diffmamba.runs.weights import fitting
+from diffmamba.runs.weights import fitting, read_checkpoint
 from diffmamba.runs.work import Training, build_network
 from diffmamba.tasks import Task
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 def admit(work: Training, run: Run) -> None:
     """Raises SettingError where the checkpoint to go on from is damaged or of another architecture."""
     if run.last_checkpoint.exists():
-        fitting(work.shapes, run.last_checkpoint)
+        fitting(work.shapes, run.last_checkpoint, read_checkpoint(run.last_checkpoint))
 
 
 Ended = Callable[[BaseException, int], None]

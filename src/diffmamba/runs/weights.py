@@ -115,6 +115,8 @@ class OfRun(Weights):
         assert record is not None
         if record.get("kind", "training") != "training":
             raise SettingError(f"run={self.run} is a {record['kind']}; weights come from a training")
+        if "module" not in record["config"].get("data", {}):
+            raise SettingError(f"run={self.run} was recorded by an earlier version of diffmamba; train it again")
         return record
 
     def settings(self, composed: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -126,15 +128,16 @@ class OfRun(Weights):
         )
 
     def load(self, network: nn.Module) -> None:
-        network.load_state_dict(fitting(network, self.path))
+        network.load_state_dict(fitting(network, *self.opened))
 
     def check(self, shapes: nn.Module) -> None:
-        fitting(shapes, self.path)
+        fitting(shapes, *self.opened)
 
-    @property
-    def path(self) -> Path:
-        """The file of the checkpoint."""
-        return self.found.checkpoint(self.checkpoint)
+    @cached_property
+    def opened(self) -> tuple[Path, Any]:
+        """The checkpoint and its content, opened once: a training that goes on replaces the file."""
+        path = self.found.checkpoint(self.checkpoint)
+        return path, read_checkpoint(path)
 
     def described(self) -> dict[str, Any]:
         return {"kind": "OfRun", "run": self.record["id"], "checkpoint": self.checkpoint, "step": self.step}
@@ -142,7 +145,7 @@ class OfRun(Weights):
     @cached_property
     def step(self) -> int:
         """Optimiser steps that the checkpoint was trained for."""
-        return read_checkpoint(self.path)["global_step"]
+        return self.opened[1]["global_step"]
 
 
 @dataclass(frozen=True)
@@ -159,10 +162,15 @@ class OfFile(Weights):
         return {"sha256": self.digest}
 
     def load(self, network: nn.Module) -> None:
-        network.load_state_dict(fitting(network, Path(self.path)))
+        network.load_state_dict(fitting(network, self.file, read_checkpoint(self.file)))
 
     def check(self, shapes: nn.Module) -> None:
-        fitting(shapes, Path(self.path))
+        fitting(shapes, self.file, read_checkpoint(self.file))
+
+    @property
+    def file(self) -> Path:
+        """The path, with the user's home in the place of ~."""
+        return Path(self.path).expanduser()
 
     def described(self) -> dict[str, Any]:
         return {"kind": "OfFile", "path": self.path, "sha256": self.digest}
@@ -171,15 +179,14 @@ class OfFile(Weights):
     def digest(self) -> str:
         """The hash of the file's content."""
         try:
-            with Path(self.path).open("rb") as file:
+            with self.file.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise SettingError(f"weights.path={self.path} cannot be read: {error.strerror}") from None
 
 
-def fitting(network: nn.Module, path: Path) -> dict[str, Tensor]:
-    """A file's weights for this network. Raises SettingError if the file is damaged or of another architecture."""
-    content = read_checkpoint(path)
+def fitting(network: nn.Module, path: Path, content: Any) -> dict[str, Tensor]:
+    """The weights in a file's content for this network. Raises SettingError if they are of another architecture."""
     found = content.get("state_dict", content) if isinstance(content, dict) else {}
     if not found or not all(isinstance(weight, Tensor) for weight in found.values()):
         raise SettingError(f"{path} holds no parameters by name; give a checkpoint or a network's state_dict")

@@ -6,7 +6,7 @@ A configuration becomes a work once, at the entrance (`work_of`), and each part 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, ClassVar, cast
 
@@ -19,7 +19,7 @@ from diffmamba.measures import Measure
 from diffmamba.runs.identity import canonical, name_of
 from diffmamba.runs.parts import Budget, Execution, Settings, built
 from diffmamba.runs.store import Facts
-from diffmamba.runs.weights import OfRun, Trained, Weights
+from diffmamba.runs.weights import Fresh, OfRun, Trained, Weights
 from diffmamba.tasks import AdamW, Task
 
 
@@ -66,6 +66,18 @@ class Work(ABC):
 
 
 FactsOf = Callable[[Work], Facts]
+SET_BY_A_RUN = {
+    "max_steps": "use scale.steps",
+    "max_epochs": "use scale.epochs, with scale.steps=null",
+    "val_check_interval": "use scale.evaluate_every",
+    "check_val_every_n_epoch": "use scale.evaluate_every",
+    "logger": "use the group logger",
+    "default_root_dir": "use runs=DIR",
+    **dict.fromkeys(
+        ("callbacks", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps", "plugins"), "leave it out"
+    ),
+}
+"""Arguments of `lightning.Trainer` that no setting may give, and what to do instead."""
 
 
 @dataclass(frozen=True)
@@ -95,15 +107,20 @@ class Training(Work):
         seed, module = settings["seed"], built(settings["data"]["module"])
         if type(seed) is not int or not 0 <= seed < 2**32:
             raise SettingError(f"seed={seed} must be a whole number of at least 0 and below 2**32")
+        weights, trainer = built(settings["weights"]), built(settings["trainer"])
+        if isinstance(weights, Trained):
+            raise SettingError("weights=trained is for measurements; a training starts from weights=fresh, run or file")
+        for name in sorted(SET_BY_A_RUN.keys() & trainer.keywords.keys()):
+            raise SettingError(f"trainer.{name} is set by the run itself; {SET_BY_A_RUN[name]}")
         return cls(
             settings=settings,
             task=built(settings["task"]),
             network=built(settings["model"]["network"]),
-            weights=built(settings["weights"]),
+            weights=weights,
             module=module,
             optimizer=built(settings["optimizer"]),
             budget=Budget(**settings["budget"]),
-            trainer=built(settings["trainer"]),
+            trainer=trainer,
             execution=Execution.of(settings, module.keywords.get("batch_size")),
             seed=seed,
         )
@@ -185,14 +202,14 @@ class Measurement(Work):
     @classmethod
     def of(cls, settings: Settings) -> "Measurement":
         """The measurement that a resolved configuration describes."""
-        weights = built(settings["weights"])
-        own = weights.settings(settings)
-        if own is settings:
-            own = {**settings, "weights": settings["weights"].get("start", _FRESH)}
+        weights, measured = built(settings["weights"]), settings.get("measured")
+        described = weights.settings(settings)
+        start = settings["weights"].get("start", _FRESH)
+        own = described if described is not settings else {**settings, "weights": start}
+        own = {key: value for key, value in own.items() if key not in MEASURED}
         trained = Training.of(own)
-        measured = settings.get("measured")
         return cls(
-            settings=settings,
+            settings={**own, **{key: settings[key] for key in (*MEASURED, *ASKED) if key in settings}},
             measure=built(settings["measure"]).completed(own),
             weights=weights,
             trained=trained,
@@ -249,9 +266,13 @@ class Measurement(Work):
             "kind": self.kind,
             "measure": canonical(self.measure) | {"version": self.measure.version},
             "weights": self._weights_content(facts_of),
-            "data": facts_of(self)["fingerprint"] or canonical(self.module),
+            "data": self._data_content(facts_of(self)),
             "precision": self.execution.precision,
         }
+
+    def _data_content(self, facts: Facts) -> Any:
+        alone = self.measure.reads_corpus_alone and facts["fingerprint"]
+        return facts["fingerprint"] if alone else of_content(self.module, facts)
 
     def _weights_content(self, facts_of: FactsOf) -> Any:
         """Those of a training that may not have run yet are those that its run will have."""
@@ -260,7 +281,8 @@ class Measurement(Work):
         if isinstance(self.weights, Trained):
             return {"run": self.trained.identity(facts_of), "checkpoint": self.weights.checkpoint}
         of_network = {"network": canonical(self.trained.network), "vocabulary": facts_of(self.trained)["vocabulary"]}
-        return {"are": self.weights.content(), **of_network, "seed": self.trained.seed}
+        drawn = {"seed": self.trained.seed} if isinstance(self.weights, Fresh) else {}
+        return {"are": self.weights.content(), **of_network, **drawn}
 
     def check(self, here: bool = True) -> None:
         if self.needs:
@@ -276,6 +298,10 @@ class Measurement(Work):
         self.measure.check(self.data)
 
 
+MEASURED = ("measure", "measured")
+"""Settings of a measurement that a training does not have."""
+ASKED = ("weights", "runs", "retry_failed", "threads", "group", "published")
+"""Settings that a measurement takes from its own command. All others say what the weights were trained with."""
 _FRESH = {"_target_": "diffmamba.runs.weights.Fresh"}
 
 
@@ -288,8 +314,8 @@ def _check_symbols(data: Data, weights: OfRun, trained: Training) -> None:
 
 
 def _as_trained(asked: Execution, trained: Execution) -> Execution:
-    """On the device that is asked for, with the precision and the operators of the training."""
-    return Execution(asked.devices, trained.backend, False, asked.threads, trained.precision)
+    """As it is asked for, but in the precision of the training, and not compiled."""
+    return replace(asked, compiled=False, precision=trained.precision)
 
 
 def work_of(settings: Settings) -> Work:

@@ -64,25 +64,40 @@ def store_of(planned: Sequence[Planned]) -> RunStore:
 
 def finished(planned: Sequence[Planned]) -> int:
     """How many works of a sweep are finished."""
-    records = _records(store_of(planned), planned)
-    return sum(record is not None and record["status"] == "finished" for record in records)
+    return sum(record is not None and record["status"] == "finished" for record in _records(planned))
 
 
 def work_off(sweep: str, planned: Sequence[Planned], engine: Engine, words: Sequence[str], console: Console) -> None:
     """Does the works of a sweep that the store lacks, and shows how far it is.
 
-    `words` are the settings of the grid. Ctrl-C stops all processes and is raised again.
+    `words` are the settings of the grid. Ctrl-C stops all processes and is raised again. A process passes on from a
+    work that needs one which another process is doing, so the processes are started again for what is left of these.
     """
     store = store_of(planned)
-    pending = [
-        item for item, record in zip(planned, _records(store, planned), strict=True) if _is_pending(item, record)
-    ]
+    pending = _pending(planned)
     if not pending:
         return
     engine.check()
     for item in pending:
         item.work.check(here=engine.local)
     console.print(f"{len(pending)} of {len(planned)} runs to do, in {store.directory}", highlight=False)
+    while pending:
+        _do(sweep, planned, pending, engine, words, console)
+        left = _pending(planned)
+        again = engine.local and len(left) < len(pending) and any(item.work.needs for item in left)
+        pending = left if again else []
+
+
+def _do(
+    sweep: str,
+    planned: Sequence[Planned],
+    pending: Sequence[Planned],
+    engine: Engine,
+    words: Sequence[str],
+    console: Console,
+) -> None:
+    """Starts the processes, and follows them to their end."""
+    store = store_of(planned)
     with _processes(sweep, pending, engine, words, store.directory / ".sweep") as processes:
         try:
             _watch(processes, planned, {item.id for item in pending}, store, sweep, console)
@@ -146,8 +161,14 @@ def worker_shares(devices: Devices, workers: int, runs: int) -> list[dict[str, s
     return [{"OMP_NUM_THREADS": str(max(1, _cores() // count))}] * count
 
 
-def _records(store: RunStore, planned: Sequence[Planned]) -> list[Record | None]:
+def _records(planned: Sequence[Planned]) -> list[Record | None]:
+    store = store_of(planned)
     return [store.run(item.id).read() for item in planned]
+
+
+def _pending(planned: Sequence[Planned]) -> list[Planned]:
+    """The works that are not done: those not started or interrupted, and failed ones if they are to be tried again."""
+    return [item for item, record in zip(planned, _records(planned), strict=True) if _is_pending(item, record)]
 
 
 def _is_pending(item: Planned, record: Record | None) -> bool:
@@ -156,7 +177,7 @@ def _is_pending(item: Planned, record: Record | None) -> bool:
 
 
 def _trouble(status: int, log: Path) -> str:
-    """Why a process ended with a status other than 0. What failed in a run is in its record and was told already."""
+    """Why a process ended with a status other than 0. Failures of runs were printed before, so they are left out."""
     errors = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
     untold = dict.fromkeys(line for line in errors if not line.startswith("error: run "))
     return f"a process ended with status {status}: {'; '.join(untold) or f'see {log}'}"

@@ -1,7 +1,7 @@
 """AdamW as in the paper: which parameters decay, and the learning rate by step."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -39,9 +39,7 @@ class AdamW:
     def over(self, steps: int) -> "AdamW":
         """The same optimiser with the length of the cosine as a number, for a run of so many steps."""
         published = self.schedule_steps if self.schedule == "published" else None
-        return AdamW(
-            self.learning_rate, self.weight_decay, self.betas, self.warmup_steps, "published", published or steps
-        )
+        return replace(self, schedule="published", schedule_steps=published or steps)
 
     def build(self, module: nn.Module) -> dict[str, Any]:
         """What `LightningModule.configure_optimizers` returns. The length of the cosine must be known (`over`)."""
