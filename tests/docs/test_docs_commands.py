@@ -87,6 +87,8 @@ def run(name: str, words: list[str]) -> None:
     """Runs a command as its page gives it, at tiny sizes."""
     given = {word.partition("=")[0] for word in words}
     further = [word for word in ENDING.get(name, ()) if word.partition("=")[0] not in given]
+    if name == "measure" and "weights=run" in words:  # the network is that of the run
+        further = [word for word in further if not word.startswith(("model.", "scale."))]
     if any(word.startswith("--") for word in words):  # asks for help, or for the configuration
         further = []
     elif (name == "measure" and "measure" not in given) or "measure=perplexity" in words:
