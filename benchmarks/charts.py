@@ -32,12 +32,12 @@ def chart(sections: Sequence[Section], device: str, name: str) -> Chart | None:
     records |= {section.name: section.records for section in sections}
     training = [one for one in records["training"] if one.at["base"] == "mamba"]
     times = [one for one in records["length"] if one.at.get("batch") == 1 and not one.at["aside"]]
-    memory = [one for one in records["length"] if one.unit == "kB"]
+    memory = [one for one in records["length"] if one.asked.unit == "kB"]
     latency = [one for one in records["published"] if one.at["table"] == 8]
     whole = [one for one in records["decoding"] if one.at.get("what") == "prompt included"]
     steps = [one for one in records["decoding"] if "position" in one.at]
     panels = [
-        _bars("one mixer: times faster than", [one for one in records["mixers"] if one.faster], "peer", "log"),
+        _bars("one mixer: times faster than", [one for one in records["mixers"] if one.asked.faster], "peer", "log"),
         _bars("one mixer: ratio of times", records["differential"], "peer"),
         _bars("a training step over mamba's", training, "variant"),
         _lines("one mixer: microseconds per position", "length", _with_base(times)),
@@ -62,7 +62,7 @@ def _bars(title: str, records: Sequence[Record], row: str, x_scale: str = "linea
         height = names.index(record.at[row]) + SHIFTS.get(record.at.get("mode", ""), 0.0)
         half = (record.ratio.high - record.ratio.low) / 2
         points[record.at.get("mode", JUDGED)].append((record.ratio.median, height, half))
-        bounds = (record.target.least, record.target.most) if record.target else ()
+        bounds = (record.asked.target.least, record.asked.target.most) if record.asked.target else ()
         points["target"] += [(bound, height, 0.0) for bound in bounds if bound is not None]
     series = []
     for label, of in points.items():
@@ -97,7 +97,9 @@ def _ratios(records: Sequence[Record], axis: str) -> Points:
 
 
 def _published(records: Sequence[Record]) -> Points:
-    return [("published", "", one.at["length"], one.published) for one in records if one.published is not None]
+    return [
+        ("published", "", one.at["length"], one.asked.published) for one in records if one.asked.published is not None
+    ]
 
 
 def _throughput(records: Sequence[Record]) -> Points:

@@ -1,27 +1,36 @@
-"""Peak memory of a call, beyond weights and inputs.
+"""Peak memory of a call, beyond weights and inputs, and functions in a process of their own.
 
 On a GPU PyTorch counts it. On a CPU it is the peak of the resident memory of a process that was started for this one
 call, less what was resident just before. Linux tells the peak of a process as VmHWM, which can be set back; the
 `ru_maxrss` of `getrusage` cannot, and a child inherits it from the parent that started it.
 """
 
+import multiprocessing
 import resource
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from benchmarks import child
 from benchmarks.bench import Bench
+from benchmarks.models import Scale, language_model, mixer
 from benchmarks.passes import draw, passes, precision
 from benchmarks.timing import Call
-from benchmarks.variants import Scale, language_model, mixer
 
 PAGE = resource.getpagesize()  # the least that can be told from nothing
 WARM_UP_LENGTH = 64
 NETWORK = "network"
+
+
+def in_a_child(function: Callable[..., Any], **arguments: Any) -> Any:
+    """What a function returns, or raises, in a fresh process with as many threads as this one has."""
+    fresh, threads = multiprocessing.get_context("spawn"), (torch.get_num_threads(),)
+    with ProcessPoolExecutor(1, fresh, torch.set_num_threads, threads) as executor:
+        return executor.submit(function, **arguments).result()
 
 
 def peak(bench: Bench, variant: str, scale: Scale, batch: int, length: int, mode: str) -> int:
@@ -32,7 +41,7 @@ def peak(bench: Bench, variant: str, scale: Scale, batch: int, length: int, mode
     """
     bench.tell(f"memory: {variant}, {mode}, batch {batch}, length {length}")
     case = {"device": bench.device, "variant": variant, "scale": scale, "batch": batch, "length": length, "mode": mode}
-    return of_case(**case) if bench.device.type == "cuda" else child.call(of_case, **case)
+    return of_case(**case) if bench.device.type == "cuda" else in_a_child(of_case, **case)
 
 
 def of_case(device: torch.device, variant: str, scale: Scale, batch: int, length: int, mode: str) -> int:
@@ -53,7 +62,7 @@ def _keep_graph(network: torch.nn.Module, symbols: torch.Tensor) -> None:
         network(symbols)
 
 
-def peak_bytes(device: torch.device, call: Callable[[], object], warm_up: Callable[[], object]) -> int:
+def peak_bytes(device: torch.device, call: Call, warm_up: Call) -> int:
     """Bytes at the peak of a call over those before it; `warm_up` is a small call of the same kind, to load code."""
     warm_up()
     if device.type == "cuda":

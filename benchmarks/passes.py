@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from benchmarks.models import Projections
 from benchmarks.timing import Call
 
 MODES = ("forward", "forward+backward")
@@ -46,21 +47,11 @@ def passes(function: Callable[..., Tensor | Sequence[Tensor]], *inputs: Tensor) 
     return dict(zip(MODES, (forward, forward_backward), strict=True))
 
 
-class Projections(nn.Module):
-    """The projections of a mixer, each of an input of its own: the least that a mixer takes."""
-
-    def __init__(self, mixer: nn.Module):
-        super().__init__()
-        linears = [part for part in mixer.modules() if isinstance(part, nn.Linear)]
-        self.linears = nn.ModuleList(nn.Linear(one.in_features, one.out_features, bias=False) for one in linears)
-
-    def forward(self, *inputs: Tensor) -> list[Tensor]:
-        return [linear(x) for linear, x in zip(self.linears, inputs, strict=True)]
-
-    def passes(self, batch: int, length: int, device: torch.device) -> dict[str, Call]:
-        """Both modes on `batch` sequences."""
-        inputs = [draw(batch, length, linear.in_features, device=device) for linear in self.linears]
-        return passes(self.to(device), *inputs)
+def floor(mixer: nn.Module, batch: int, length: int) -> dict[str, Call]:
+    """Both modes of a mixer's projections alone, on as many sequences."""
+    alone = Projections(mixer)
+    device = next(mixer.parameters()).device
+    return passes(alone.to(device), *(draw(batch, length, one.in_features, device=device) for one in alone.linears))
 
 
 def draw(*shape: int, device: torch.device | str = "cpu") -> Tensor:
@@ -68,6 +59,8 @@ def draw(*shape: int, device: torch.device | str = "cpu") -> Tensor:
     return torch.randn(*shape, device=device).requires_grad_()
 
 
-def off_by(one: Tensor, other: Tensor) -> float:
-    """The largest difference between two tensors, relative to the largest entry."""
+def off_by(ours: Callable[..., Tensor], theirs: Callable[..., Tensor], *inputs: Tensor) -> float:
+    """The largest difference between the outputs of two functions, relative to the largest entry of the second's."""
+    with torch.no_grad(), precision(inputs[0].device):
+        one, other = ours(*inputs), theirs(*inputs)
     return ((one - other).abs().max() / other.abs().max()).item()

@@ -1,12 +1,14 @@
 """What the sections hand over: ratios with what they were made of, and the targets they are judged by."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks.timing import Spread
 
 UNITS = {"ms": 1e3, "µs": 1e6, "kB": 1e-3, "MB": 1e-6, "symbols/s": 1}  # per second or byte
+Taken = Mapping[str, Sequence[float]]
+"""What the cases of a comparison took, in seconds or bytes (or symbols per second), by case and round."""
 
 
 @dataclass(frozen=True)
@@ -28,49 +30,76 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Record:
-    """One ratio.
+class Ratio:
+    """Which ratio of a comparison to report: ours / other, or where `faster` other / ours.
 
-    `ours` and `other` are medians in `unit`, `floor` the best that ours could be. `ratio` is ours / other, or where
-    `faster` other / ours: the median of the ratios of the single rounds, which need not be the ratio of the medians.
-    `at` are the coordinates of the case, for the pictures and for programs.
+    `ours`, `other` and `floor` name cases. The fastest round of the floor is the least that ours could take.
+    `published` is the same ratio in the paper. `at` are the coordinates, for the pictures and for programs.
+    """
+
+    name: str
+    ours: str = "ours"
+    other: str = "other"
+    unit: str = "ms"
+    faster: bool = False
+    target: Target | None = None
+    floor: str | None = None
+    published: float | None = None
+    at: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A ratio that was measured.
+
+    `ours` and `other` are medians in the unit of `asked`, and so is `floor`. `ratio` is the median of the ratios of the
+    single rounds, which need not be the ratio of the medians.
     """
 
     section: str
-    name: str
+    asked: Ratio
     ours: float
     other: float
-    unit: str
     ratio: Spread
-    faster: bool
-    target: Target | None
     floor: float | None
-    published: float | None  # the same ratio in the paper
-    at: dict[str, Any]
+
+    @classmethod
+    def of(cls, section: str, asked: Ratio, taken: Taken) -> "Record":
+        ours, other = ([value * UNITS[asked.unit] for value in taken[side]] for side in (asked.ours, asked.other))
+        ratio = Spread.of_ratios(other, ours) if asked.faster else Spread.of_ratios(ours, other)
+        floor = None if asked.floor is None else min(taken[asked.floor]) * UNITS[asked.unit]
+        return cls(section, asked, Spread.of(ours).median, Spread.of(other).median, ratio, floor)
+
+    @property
+    def at(self) -> Mapping[str, Any]:
+        return self.asked.at
 
     @property
     def reached(self) -> bool | None:
         """Whether the target is reached; None where there is none."""
-        return None if self.target is None else self.target.reached(self.ratio.median)
+        return None if self.asked.target is None else self.asked.target.reached(self.ratio.median)
 
     @property
     def at_floor(self) -> float | None:
         """What the ratio would be with our side at its floor."""
         if self.floor is None:
             return None
-        return self.other / self.floor if self.faster else self.floor / self.other
+        return self.other / self.floor if self.asked.faster else self.floor / self.other
 
     def as_dict(self) -> dict[str, Any]:
         """The record in the JSON file."""
+        asked = self.asked
         return {
-            **{key: value for key, value in vars(self).items() if key not in ("ratio", "faster")},
+            **{"section": self.section, "name": asked.name, "ours": self.ours, "other": self.other, "unit": asked.unit},
+            "target": asked.target and asdict(asked.target),
+            "floor": self.floor and {"ours": self.floor, "ratio": self.at_floor},
+            "published": asked.published,
+            "at": dict(asked.at),
             "ratio": self.ratio.median,
-            "ratio_is": "other / ours" if self.faster else "ours / other",
+            "ratio_is": "other / ours" if asked.faster else "ours / other",
             "spread": [self.ratio.low, self.ratio.high],
             "rounds": self.ratio.rounds,
-            "target": self.target and asdict(self.target),
             "reached": self.reached,
-            "floor": self.floor and {"ours": self.floor, "ratio": self.at_floor},
         }
 
 
@@ -80,26 +109,6 @@ class Section:
 
     name: str
     title: str
-    text: str
+    text: str = ""
     records: list[Record] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-
-    def add(
-        self,
-        name: str,
-        ours: Iterable[float],
-        other: Iterable[float],
-        *,
-        unit: str = "ms",
-        faster: bool = False,
-        target: Target | None = None,
-        floor: float | None = None,
-        published: float | None = None,
-        **at: Any,
-    ) -> None:
-        """Appends the record of a comparison: what both sides took, and the floor, in seconds or bytes."""
-        ours, other = ([value * UNITS[unit] for value in side] for side in (ours, other))
-        middles = (Spread.of(side).median for side in (ours, other))
-        ratio = Spread.of_ratios(other, ours) if faster else Spread.of_ratios(ours, other)
-        least = None if floor is None else floor * UNITS[unit]
-        self.records.append(Record(self.name, name, *middles, unit, ratio, faster, target, least, published, at))

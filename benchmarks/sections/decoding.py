@@ -8,38 +8,36 @@ from torch import Tensor
 
 from benchmarks.bench import Bench
 from benchmarks.passes import precision
-from benchmarks.record import Section, Target
-from benchmarks.timing import Spread, rounds
+from benchmarks.record import Ratio, Target
+from benchmarks.sections import Found
+from benchmarks.timing import Spread, now, rounds
 from diffmamba.mixers.attention import Cache
 from diffmamba.models import LanguageModel, generate
 
+TITLE = "Decoding"
 TEXT = (
-    "Language models of {layers} × [mixer, mixer, ffn] and d_model {d_model} read a prompt of {prompt:,} symbols and "
-    "generate {new}, the most likely each time; mamba_grouped has diff_mamba's shapes. Symbols per second, prompt "
-    "included as in figure 9, and of the steps alone; all models in turns. Then the time of a step after more and more "
-    "symbols, relative to the first position, batch 1. The first position is timed twice, which shows what noise is: a "
-    "step is flat if it is within that, or within 3 %."
+    "Language models of {sizes.decoding.n_layers} × [mixer, mixer, ffn] and d_model {sizes.decoding.d_model} read a "
+    "prompt of {sizes.prompt:,} symbols and generate {sizes.new}, the most likely each time; mamba_grouped has "
+    "diff_mamba's shapes. Symbols per second, prompt included as in figure 9, and of the steps alone; all models in "
+    "turns. Then the time of a step after more and more symbols, relative to the first position, batch 1. The first "
+    "position is timed twice, which shows what noise is: a step is flat if it is within that, or within 3 %."
 )
 OURS, BASE, EQUAL, ATTENTION = "diff_mamba", "mamba", "mamba_grouped", "transformer"
+INCLUDED, ALONE = "prompt included", "steps alone"
 TOLERANCE = 0.03  # however quiet the machine was
 
 
-def run(bench: Bench) -> Section:
+def measure(bench: Bench) -> Found:
     """Throughput by batch, then steps by position."""
-    sizes = bench.sizes
-    at = sizes.decoding
-    text = TEXT.format(layers=at.n_layers, d_model=at.d_model, prompt=sizes.prompt, new=sizes.new)
-    section = Section("decoding", "Decoding", text)
-    networks = {name: bench.network(name, at).eval() for name in (BASE, EQUAL, OURS, ATTENTION)}
-    for batch in sizes.batches:
-        _throughput(bench, section, networks, batch)
+    networks = {name: bench.network(name, bench.sizes.decoding).eval() for name in (BASE, EQUAL, OURS, ATTENTION)}
+    for batch in bench.sizes.batches:
+        yield from _throughput(bench, networks, batch)
     for name in (BASE, OURS, ATTENTION):
-        _by_position(bench, section, name, networks[name])
-    return section
+        yield from _by_position(bench, name, networks[name])
 
 
-def _throughput(bench: Bench, section: Section, networks: dict[str, LanguageModel], batch: int) -> None:
-    sizes = bench.sizes
+def _throughput(bench: Bench, networks: dict[str, LanguageModel], batch: int) -> Found:
+    sizes, new = bench.sizes, bench.sizes.new
     bench.tell(f"decoding: batch {batch}")
     prompt = torch.randint(sizes.decoding.vocabulary, (batch, sizes.prompt), device=bench.device)
     samplers = {name: partial(_generation, bench, network, prompt) for name, network in networks.items()}
@@ -47,46 +45,66 @@ def _throughput(bench: Bench, section: Section, networks: dict[str, LanguageMode
         for sampler in samplers.values():
             sampler()
     taken = rounds(samplers, sizes.patience_with_networks)
-    whole = {name: [batch * sizes.new / (first + rest) for first, rest in taken[name]] for name in networks}
-    steps = {name: [batch * (sizes.new - 1) / rest for _, rest in taken[name]] for name in networks}
-    for what, speeds in (("prompt included", whole), ("steps alone", steps)):
-        for other in (name for name in networks if name != OURS):
-            judged = other != ATTENTION and what == "prompt included"
-            name, sides = f"{OURS} ÷ {other}, batch {batch}, {what}", (speeds[OURS], speeds[other])
-            aim = bench.target(f"generation at batch {batch}") if judged else None
-            section.add(name, *sides, unit="symbols/s", target=aim, variant=other, batch=batch, what=what)
+    speeds = {
+        INCLUDED: {name: [batch * new / (first + rest) for first, rest in each] for name, each in taken.items()},
+        ALONE: {name: [batch * (new - 1) / rest for _, rest in each] for name, each in taken.items()},
+    }
+    aims = dict.fromkeys([(INCLUDED, BASE), (INCLUDED, EQUAL)], bench.target(f"generation at batch {batch}"))
+    for what, by_network in speeds.items():
+        yield (
+            by_network,
+            [
+                Ratio(
+                    f"{OURS} ÷ {other}, batch {batch}, {what}",
+                    OURS,
+                    other,
+                    unit="symbols/s",
+                    target=aims.get((what, other)),
+                    at={"variant": other, "batch": batch, "what": what},
+                )
+                for other in (BASE, EQUAL, ATTENTION)
+            ],
+        )
 
 
 def _generation(bench: Bench, network: LanguageModel, prompt: Tensor) -> tuple[float, float]:
     """Seconds until the first symbol, and from there to the last."""
     with precision(bench.device):
-        start = bench.clock.now()
+        start = now()
         symbols = generate(network, prompt, bench.sizes.new, temperature=0)
         next(symbols)
-        first = bench.clock.now()
+        first = now()
         for _ in symbols:
             pass
-        return first - start, bench.clock.now() - first
+        return first - start, now() - first
 
 
-def _by_position(bench: Bench, section: Section, name: str, network: LanguageModel) -> None:
-    sizes = bench.sizes
-    base = sizes.positions[0]
+def _by_position(bench: Bench, name: str, network: LanguageModel) -> Found:
+    base, *later = bench.sizes.positions
     bench.tell(f"decoding: {name} by position")
-    states = {str(position): _states_after(network, position) for position in sizes.positions}
-    again = f"{base} again"
-    samplers = {key: _steps(bench, network, state) for key, state in {again: states[str(base)], **states}.items()}
+    states = {str(position): _states_after(network, position) for position in (base, *later)}
+    samplers = {key: _steps(bench, network, state) for key, state in {"again": states[str(base)], **states}.items()}
     for sampler in samplers.values():
         sampler()
-    taken = rounds(samplers, sizes.patience)
-    noise = Spread.of_ratios(taken[again], taken[str(base)])
+    taken = rounds(samplers, bench.sizes.patience)
+    noise = Spread.of_ratios(taken["again"], taken[str(base)])
     width = max(abs(noise.low - 1), abs(noise.high - 1), TOLERANCE)
     flat = None if name == ATTENTION else Target(least=1 - width, most=1 + width)
-    for key in (again, *map(str, sizes.positions[1:])):
-        position = base if key == again else int(key)
-        words = f"{name}, step at {position:,} ÷ {base:,}" + (" (noise)" if key == again else "")
-        sides, aim = (taken[key], taken[str(base)]), None if key == again else flat
-        section.add(words, *sides, unit="µs", target=aim, variant=name, position=position)
+    rows = [("again", base, " (noise)", None), *((str(position), position, "", flat) for position in later)]
+    yield (
+        taken,
+        [
+            Ratio(
+                f"{name}, step at {position:,} ÷ {base:,}{remark}",
+                key,
+                str(base),
+                unit="µs",
+                target=aim,
+                at={"variant": name, "position": position},
+            )
+            for key, position, remark, aim in rows
+        ],
+    )
 
 
 def _steps(bench: Bench, network: LanguageModel, states: list[object]) -> Callable[[], float]:
@@ -98,10 +116,10 @@ def _steps(bench: Bench, network: LanguageModel, states: list[object]) -> Callab
     def sample() -> float:
         with precision(bench.device):
             _, following = network.extend(symbol, states)
-            start = bench.clock.now()
+            start = now()
             for _ in range(steps):
                 _, following = network.extend(symbol, following)
-            return (bench.clock.now() - start) / steps
+            return (now() - start) / steps
 
     return sample
 

@@ -1,0 +1,132 @@
+"""The models that are measured, those of `conf/model` composed at given sizes, and what a mixer is compared with.
+
+Hydra is imported where a model is composed and nowhere else, so that the other parts need only PyTorch. `mamba1` and
+`diff_mamba1` are `mamba` and `diff_mamba` with `model.ssm=mamba1`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffmamba.mixers import Difference, Mamba2, Mixer
+from diffmamba.models import LanguageModel
+from diffmamba.ops import rms_norm
+
+D_STATE_1 = 16  # states of Mamba-1, in all of its published models
+VARIANTS = {
+    "mamba": ("model=mamba",),
+    "mamba_grouped": ("model=mamba_grouped",),
+    "diff_mamba": ("model=diff_mamba",),
+    "diff_mamba_additive": ("model=diff_mamba_additive",),
+    "diff_mamba_hybrid": ("model=diff_mamba_hybrid",),
+    "diff_s6": ("model=diff_s6",),
+    "naive_diff": ("model=naive_diff",),
+    "mamba1": ("model=mamba", "model.ssm=mamba1"),
+    "diff_mamba1": ("model=diff_mamba", "model.ssm=mamba1"),
+    "transformer": ("model=transformer",),
+    "diff_transformer": ("model=diff_transformer",),
+}
+"""The settings of each variant."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes, by their names in `conf/scale` and `conf/architecture`."""
+
+    d_model: int
+    headdim: int
+    d_state: int
+    n_layers: int = 1
+    layer: str = "mixer,mixer,ffn"
+    residual: str = "post_norm"
+    vocabulary: int = 27
+
+
+def mixer(name: str, scale: Scale, device: torch.device | str = "cpu", depth: int = 2) -> Mixer:
+    """The variant's mixer by itself; of the hybrid, the differential one."""
+    model = _composed(name, scale)
+    with torch.device(device):
+        return _built(model["mixers"][0])(d_model=model["d_model"], depth=depth)
+
+
+def language_model(name: str, scale: Scale, device: torch.device | str = "cpu") -> LanguageModel:
+    """The variant as a whole network, without dropout."""
+    network = _built(_composed(name, scale)["network"])
+    with torch.device(device):
+        return network(scale.vocabulary)
+
+
+def parameters(module: nn.Module) -> int:
+    """How many numbers are learned."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@cache
+def _composed(name: str, scale: Scale) -> dict[str, Any]:
+    """The resolved `model` configuration of a variant."""
+    from diffmamba.configuration import composed
+
+    words = [f"scale.{key}={getattr(scale, key)}" for key in ("d_model", "headdim", "d_state", "n_layers")]
+    words += [f"model.layer=[{scale.layer}]", f"model.residual={scale.residual}", "model.dropout=0"]
+    return composed([*VARIANTS[name], *words, "model/embedding=full"])["model"]
+
+
+def _built(node: dict[str, Any]) -> Callable[..., Any]:
+    from hydra.utils import instantiate
+
+    return instantiate(node)
+
+
+class Projections(nn.Module):
+    """The projections of a mixer, each of an input of its own: the least that a mixer takes."""
+
+    def __init__(self, mixer: nn.Module):
+        super().__init__()
+        linears = [part for part in mixer.modules() if isinstance(part, nn.Linear)]
+        self.linears = nn.ModuleList(nn.Linear(one.in_features, one.out_features, bias=False) for one in linears)
+
+    def forward(self, *inputs: Tensor) -> list[Tensor]:
+        return [linear(x) for linear, x in zip(self.linears, inputs, strict=True)]
+
+
+class TwoBlocks(nn.Module):
+    """The authors' way to Diff-Mamba: `(1 - λ_init) · N[M1(x) - λ M2(x)]`, M1 and M2 computed in turn.
+
+    Both Mamba-2 blocks are ours, with our operators. So the only difference from the differential mixer is that this
+    is two passes instead of one. The weights are those of a differential mixer, whose output it gives.
+    """
+
+    def __init__(self, mixer: Mamba2, d_model: int):
+        """`mixer` has two branches of expand 1 and the scope "block"."""
+        super().__init__()
+        assert isinstance(mixer.combine, Difference)
+        self.weight, self.outer_norm = mixer.combine.weight, mixer.combine.outer_norm
+        self.blocks = nn.ModuleList(Mamba2(d_model, 1, mixer.headdim, mixer.d_state, expand=1) for _ in range(2))
+        inner, states, heads = mixer.d_inner // 2, mixer.d_state, mixer.heads // 2
+        sections = {
+            "in_proj.weight": [inner, inner, states, states, heads],
+            "conv1d.weight": [inner, states, states],
+            "conv1d.bias": [inner, states, states],
+            **{name: [heads] for name in ("dt_bias", "A_log", "D")},
+            "norm.weight": [inner],
+        }
+        both = mixer.state_dict()
+        for branch, block in enumerate(self.blocks):
+            own = {name: _rows(both[name], sizes, branch) for name, sizes in sections.items()}
+            own["out_proj.weight"] = both["out_proj.weight"].chunk(2, dim=1)[branch]
+            block.to(mixer.out_proj.weight.dtype).load_state_dict(own)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = (block(x) for block in self.blocks)
+        norm = self.outer_norm
+        return rms_norm(first - self.weight() * second, norm.weight * norm.scale)
+
+
+def _rows(weight: Tensor, sizes: list[int], branch: int) -> Tensor:
+    """One branch's rows, where every section has those of branch 1 and then those of branch 2."""
+    sections = weight.split([2 * size for size in sizes])
+    return torch.cat([section.chunk(2)[branch] for section in sections])
