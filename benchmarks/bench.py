@@ -14,7 +14,7 @@ import yaml
 from torch import Tensor
 
 from benchmarks.models import Scale, language_model, mixer
-from benchmarks.passes import JUDGED, draw
+from benchmarks.passes import JUDGED, draw, in_a_child, peak
 from benchmarks.record import Target
 from benchmarks.timing import Call, Patience, compare
 from diffmamba.mixers import Mixer
@@ -26,14 +26,14 @@ PARTS |= {"patience": Patience, "patience_with_networks": Patience}
 
 def sizes_of(name: str) -> SimpleNamespace:
     """One set of `sizes.yaml`, which says what each size is: "cpu", "cuda" or "quick"."""
-    content = _read("sizes.yaml", name)
+    content = read("sizes.yaml", "every") | read("sizes.yaml", name)
     return SimpleNamespace(**content | {part: build(**content[part]) for part, build in PARTS.items()})
 
 
 @cache
-def _read(file: str, name: str) -> dict[str, Any]:
-    content = yaml.safe_load((Path(__file__).parent / file).read_text(encoding="utf-8"))
-    return content["every"] | content[name]
+def read(file: str, part: str) -> dict[str, Any]:
+    """A part of a YAML file beside this one."""
+    return yaml.safe_load((Path(__file__).parent / file).read_text(encoding="utf-8"))[part]
 
 
 @dataclass
@@ -55,8 +55,8 @@ class Bench:
 
     def target(self, what: str, mode: str = JUDGED) -> Target | None:
         """The target of a comparison on this device, if it has one; only one mode is judged."""
-        target = _read("targets.yaml", self.device.type).get(what)
-        return Target(**target) if target and mode == JUDGED else None
+        targets = read("targets.yaml", "every") | read("targets.yaml", self.device.type)
+        return Target(**targets[what]) if what in targets and mode == JUDGED else None
 
     def mixer(self, name: str) -> Mixer:
         """A variant's mixer on the device, at the size of a single mixer."""
@@ -70,6 +70,12 @@ class Bench:
         """What a single mixer is given, `(batch, length, d_model)`."""
         sizes = self.sizes
         return draw(batch or sizes.batch, length or sizes.length, sizes.mixer.d_model, device=self.device)
+
+    def peak(self, variant: str, scale: Scale, batch: int, length: int, mode: str) -> int:
+        """Bytes at the peak of a variant's pass (see `passes.peak`); on a CPU in a child process. Says what it is."""
+        self.tell(f"memory: {variant}, {mode}, batch {batch}, length {length}")
+        case = {"variant": variant, "scale": scale, "batch": batch, "length": length, "mode": mode}
+        return peak(self.device, **case) if self.device.type == "cuda" else in_a_child(peak, device=self.device, **case)
 
     def compare(self, what: str, cases: Mapping[str, Call], patience: Patience | None = None) -> dict[str, list[float]]:
         """Seconds of each case by round; says what it is at first."""

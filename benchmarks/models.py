@@ -1,34 +1,27 @@
 """The models that are measured, those of `conf/model` composed at given sizes, and what a mixer is compared with.
 
-Hydra is imported where a model is composed and nowhere else, so that the other parts need only PyTorch. `mamba1` and
-`diff_mamba1` are `mamba` and `diff_mamba` with `model.ssm=mamba1`.
+`mamba1` and `diff_mamba1` are `mamba` and `diff_mamba` with `model.ssm=mamba1`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
+from hydra.utils import instantiate
 from torch import Tensor, nn
 
+from diffmamba.configuration import composed
 from diffmamba.mixers import Difference, Mamba2, Mixer
 from diffmamba.models import LanguageModel
 from diffmamba.ops import rms_norm
 
 D_STATE_1 = 16  # states of Mamba-1, in all of its published models
+PLAIN = ("mamba", "mamba_grouped", "diff_mamba", "diff_mamba_additive", "diff_mamba_hybrid", "diff_s6", "naive_diff")
 VARIANTS = {
-    "mamba": ("model=mamba",),
-    "mamba_grouped": ("model=mamba_grouped",),
-    "diff_mamba": ("model=diff_mamba",),
-    "diff_mamba_additive": ("model=diff_mamba_additive",),
-    "diff_mamba_hybrid": ("model=diff_mamba_hybrid",),
-    "diff_s6": ("model=diff_s6",),
-    "naive_diff": ("model=naive_diff",),
-    "mamba1": ("model=mamba", "model.ssm=mamba1"),
-    "diff_mamba1": ("model=diff_mamba", "model.ssm=mamba1"),
-    "transformer": ("model=transformer",),
-    "diff_transformer": ("model=diff_transformer",),
+    **{name: (f"model={name}",) for name in PLAIN},
+    **{f"{name}1": (f"model={name}", "model.ssm=mamba1") for name in ("mamba", "diff_mamba")},
+    **{name: (f"model={name}",) for name in ("transformer", "diff_transformer")},
 }
 """The settings of each variant."""
 
@@ -50,12 +43,12 @@ def mixer(name: str, scale: Scale, device: torch.device | str = "cpu", depth: in
     """The variant's mixer by itself; of the hybrid, the differential one."""
     model = _composed(name, scale)
     with torch.device(device):
-        return _built(model["mixers"][0])(d_model=model["d_model"], depth=depth)
+        return instantiate(model["mixers"][0])(d_model=model["d_model"], depth=depth)
 
 
 def language_model(name: str, scale: Scale, device: torch.device | str = "cpu") -> LanguageModel:
     """The variant as a whole network, without dropout."""
-    network = _built(_composed(name, scale)["network"])
+    network = instantiate(_composed(name, scale)["network"])
     with torch.device(device):
         return network(scale.vocabulary)
 
@@ -68,17 +61,9 @@ def parameters(module: nn.Module) -> int:
 @cache
 def _composed(name: str, scale: Scale) -> dict[str, Any]:
     """The resolved `model` configuration of a variant."""
-    from diffmamba.configuration import composed
-
     words = [f"scale.{key}={getattr(scale, key)}" for key in ("d_model", "headdim", "d_state", "n_layers")]
     words += [f"model.layer=[{scale.layer}]", f"model.residual={scale.residual}", "model.dropout=0"]
     return composed([*VARIANTS[name], *words, "model/embedding=full"])["model"]
-
-
-def _built(node: dict[str, Any]) -> Callable[..., Any]:
-    from hydra.utils import instantiate
-
-    return instantiate(node)
 
 
 class Projections(nn.Module):
@@ -107,14 +92,10 @@ class TwoBlocks(nn.Module):
         self.weight, self.outer_norm = mixer.combine.weight, mixer.combine.outer_norm
         self.blocks = nn.ModuleList(Mamba2(d_model, 1, mixer.headdim, mixer.d_state, expand=1) for _ in range(2))
         inner, states, heads = mixer.d_inner // 2, mixer.d_state, mixer.heads // 2
-        sections = {
-            "in_proj.weight": [inner, inner, states, states, heads],
-            "conv1d.weight": [inner, states, states],
-            "conv1d.bias": [inner, states, states],
-            **{name: [heads] for name in ("dt_bias", "A_log", "D")},
-            "norm.weight": [inner],
-        }
-        both = mixer.state_dict()
+        convolved, both = [inner, states, states], mixer.state_dict()
+        sections = {"in_proj.weight": [inner, *convolved, heads]}
+        sections |= {"conv1d.weight": convolved, "conv1d.bias": convolved, "norm.weight": [inner]}
+        sections |= {name: [heads] for name in ("dt_bias", "A_log", "D")}
         for branch, block in enumerate(self.blocks):
             own = {name: _rows(both[name], sizes, branch) for name, sizes in sections.items()}
             own["out_proj.weight"] = both["out_proj.weight"].chunk(2, dim=1)[branch]

@@ -1,4 +1,4 @@
-"""What the sections hand over: ratios with what they were made of, and the targets they are judged by."""
+"""What the sections hand over: ratios of what was measured in turns, and the targets they are judged by."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -7,8 +7,11 @@ from typing import Any
 from benchmarks.timing import Spread
 
 UNITS = {"ms": 1e3, "µs": 1e6, "kB": 1e-3, "MB": 1e-6, "symbols/s": 1}  # per second or byte
+FASTER = "other / ours"
 Taken = Mapping[str, Sequence[float]]
 """What the cases of a comparison took, in seconds or bytes (or symbols per second), by case and round."""
+Record = dict[str, Any]
+"""A ratio that was measured, as it is in the JSON file (see `Ratio.measured`)."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,7 @@ class Target:
     def __str__(self) -> str:
         if self.least is None:
             return f"≤ {self.most:.3g}"
-        if self.most is None:
-            return f"≥ {self.least:.3g}"
-        return f"{self.least:.3g} to {self.most:.3g}"
+        return f"≥ {self.least:.3g}" if self.most is None else f"{self.least:.3g} to {self.most:.3g}"
 
 
 @dataclass(frozen=True)
@@ -47,59 +48,28 @@ class Ratio:
     published: float | None = None
     at: Mapping[str, Any] = field(default_factory=dict)
 
+    def measured(self, section: str, taken: Taken) -> Record:
+        """The record of this ratio.
 
-@dataclass(frozen=True)
-class Record:
-    """A ratio that was measured.
-
-    `ours` and `other` are medians in the unit of `asked`, and so is `floor`. `ratio` is the median of the ratios of the
-    single rounds, which need not be the ratio of the medians.
-    """
-
-    section: str
-    asked: Ratio
-    ours: float
-    other: float
-    ratio: Spread
-    floor: float | None
-
-    @classmethod
-    def of(cls, section: str, asked: Ratio, taken: Taken) -> "Record":
-        ours, other = ([value * UNITS[asked.unit] for value in taken[side]] for side in (asked.ours, asked.other))
-        ratio = Spread.of_ratios(other, ours) if asked.faster else Spread.of_ratios(ours, other)
-        floor = None if asked.floor is None else min(taken[asked.floor]) * UNITS[asked.unit]
-        return cls(section, asked, Spread.of(ours).median, Spread.of(other).median, ratio, floor)
-
-    @property
-    def at(self) -> Mapping[str, Any]:
-        return self.asked.at
-
-    @property
-    def reached(self) -> bool | None:
-        """Whether the target is reached; None where there is none."""
-        return None if self.asked.target is None else self.asked.target.reached(self.ratio.median)
-
-    @property
-    def at_floor(self) -> float | None:
-        """What the ratio would be with our side at its floor."""
-        if self.floor is None:
-            return None
-        return self.other / self.floor if self.asked.faster else self.floor / self.other
-
-    def as_dict(self) -> dict[str, Any]:
-        """The record in the JSON file."""
-        asked = self.asked
+        `ours` and `other` are medians in `unit`. `ratio` is the median of the ratios of the single rounds, which need
+        not be the ratio of the medians, and `spread` their quartiles. `floor` holds the least that ours could take, and
+        the ratio with our side there.
+        """
+        ours, other = taken[self.ours], taken[self.other]
+        ratio = Spread.of_ratios(other, ours) if self.faster else Spread.of_ratios(ours, other)
+        least, middle, to_unit = self.floor and min(taken[self.floor]), Spread.of(other).median, UNITS[self.unit]
         return {
-            **{"section": self.section, "name": asked.name, "ours": self.ours, "other": self.other, "unit": asked.unit},
-            "target": asked.target and asdict(asked.target),
-            "floor": self.floor and {"ours": self.floor, "ratio": self.at_floor},
-            "published": asked.published,
-            "at": dict(asked.at),
-            "ratio": self.ratio.median,
-            "ratio_is": "other / ours" if asked.faster else "ours / other",
-            "spread": [self.ratio.low, self.ratio.high],
-            "rounds": self.ratio.rounds,
-            "reached": self.reached,
+            **{"section": section, "name": self.name, "unit": self.unit},
+            **{"ours": Spread.of(ours).median * to_unit, "other": middle * to_unit},
+            "target": self.target and asdict(self.target),
+            "floor": least and {"ours": least * to_unit, "ratio": middle / least if self.faster else least / middle},
+            "published": self.published,
+            "at": dict(self.at),
+            "ratio": ratio.median,
+            "ratio_is": FASTER if self.faster else "ours / other",
+            "spread": [ratio.low, ratio.high],
+            "rounds": ratio.rounds,
+            "reached": self.target and self.target.reached(ratio.median),
         }
 
 

@@ -8,7 +8,7 @@ that it can import. Modules that only kernels need are replaced by stand-ins whi
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -28,8 +28,6 @@ STAND_INS = ("triton", "selective_scan_cuda")
 DT_RANGE, A_RANGE = (0.001, 0.1), (-16.0, -1.0)  # what a mixer that was just built gives to a scan
 CHUNK = 256  # what mamba-ssm's layers take
 SHORT = 128  # of selective_scan_ref, whose backward takes time with the square of the length: a minute at 512
-
-Function = Callable[..., Tensor]
 
 
 @contextmanager
@@ -94,16 +92,22 @@ def measure(
     """
     chunk, short, inner = min(CHUNK, length), min(length, SHORT), heads * headdim
     with imported("mamba_ssm.ops.selective_scan_interface", "mamba_ssm.ops.triton.ssd_combined") as (scan, combined):
-        sides: dict[str, tuple[Function, Function, list[Tensor]]] = {
+        their_ssd, their_scan = combined.ssd_chunk_scan_combined_ref, scan.selective_scan_ref
+
+        def of_scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+            B, C = (tensor.permute(0, 2, 3, 1) for tensor in (B, C))  # channels before positions
+            return their_scan(x.mT, dt.mT, A, B, C, D).mT
+
+        sides = {
             "ssd_chunk_scan_combined_ref": (
                 lambda *inputs: ssd(*inputs)[0],
-                lambda *inputs: combined.ssd_chunk_scan_combined_ref(*inputs[:5], chunk, D=inputs[5]),
-                _inputs(batch, length, (heads, headdim), heads, (heads,), d_state),
+                lambda *inputs: their_ssd(*inputs[:5], chunk, D=inputs[5]),
+                _inputs(batch, length, (heads, headdim), (heads,), d_state),
             ),
             f"selective_scan_ref, length {short}": (
                 lambda *inputs: selective_scan(*inputs)[0],
-                lambda *inputs: _channels_first(scan.selective_scan_ref, *inputs),
-                _inputs(batch, short, (inner,), inner, (inner, D_STATE_1), D_STATE_1),
+                of_scan,
+                _inputs(batch, short, (inner,), (inner, D_STATE_1), D_STATE_1),
             ),
         }
         found = {}
@@ -114,20 +118,8 @@ def measure(
         return found
 
 
-def _inputs(
-    batch: int, length: int, x: tuple[int, ...], steps: int, decays: tuple[int, ...], d_state: int
-) -> list[Tensor]:
-    """x, Δ, A, B, C, D of a scan, by the shapes of x, Δ and A beyond batch and length."""
+def _inputs(batch: int, length: int, x: tuple[int, ...], decays: tuple[int, ...], d_state: int) -> list[Tensor]:
+    """x, Δ, A, B, C, D of a scan, by the shapes of x and A beyond batch and length."""
+    dt, decay = torch.empty(batch, length, x[0]).uniform_(*DT_RANGE), torch.empty(decays).uniform_(*A_RANGE)
     states = [draw(batch, length, 1, d_state) for _ in "BC"]
-    dt, decay = _uniform(DT_RANGE, batch, length, steps), _uniform(A_RANGE, *decays)
-    return [draw(batch, length, *x), dt, decay, *states, draw(steps)]
-
-
-def _uniform(bounds: tuple[float, float], *shape: int) -> Tensor:
-    return torch.empty(shape).uniform_(*bounds).requires_grad_()
-
-
-def _channels_first(reference: Function, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
-    """A reference that has channels before positions, of tensors that have them after."""
-    B, C = (tensor.permute(0, 2, 3, 1) for tensor in (B, C))
-    return reference(x.mT, dt.mT, A, B, C, D).mT
+    return [draw(batch, length, *x), dt.requires_grad_(), decay.requires_grad_(), *states, draw(x[0])]

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.charts import chart
-from benchmarks.record import Record, Section
+from benchmarks.record import FASTER, Record, Section, Target
 from diffmamba import atomic
 from diffmamba.document import Block, Bullets, Chart, Document, Grid, Paragraph
 from diffmamba.document import Section as Part
@@ -71,7 +71,7 @@ def document(sections: Sequence[Section], machine: Mapping[str, str], name: str)
         "machine": dict(machine),
         "verdict": [summary, *missed],
         "sections": [{key: vars(one)[key] for key in ("name", "title", "text", "notes")} for one in sections],
-        "records": [record.as_dict() for section in sections for record in section.records],
+        "records": [record for section in sections for record in section.records],
     }
     return Document(f"Benchmarks: {machine['device']}", tuple(blocks), data)
 
@@ -89,13 +89,13 @@ def write(made: Document, directory: Path, name: str, with_pictures: bool = Fals
 
 def verdict(sections: Sequence[Section]) -> list[str]:
     """How many targets are reached, then which are missed, one a line."""
-    judged = [record for section in sections for record in section.records if record.reached is not None]
-    missed = [record for record in judged if not record.reached]
+    judged = [record for section in sections for record in section.records if record["target"]]
+    missed = [record for record in judged if not record["reached"]]
     if not judged:
         return ["No targets in these sections."]
     return [
         f"{len(judged) - len(missed)} of {len(judged)} targets reached." + (" Missed:" if missed else ""),
-        *(f"{one.asked.name}: {number(one.ratio.median)}, should be {one.asked.target}" for one in missed),
+        *(f"{one['name']}: {number(one['ratio'])}, should be {Target(**one['target'])}" for one in missed),
     ]
 
 
@@ -122,15 +122,14 @@ def _blocks(section: Section) -> Iterable[Block]:
 
 def _cells(record: Record) -> dict[str, str]:
     """A record's row, by column."""
-    asked, ratio = record.asked, record.ratio
-    times = "×" if asked.faster else ""
-    spread = f" [{number(ratio.low)} {number(ratio.high)}]" if ratio.rounds > 1 else ""
+    times, floor, target = "×" if record["ratio_is"] == FASTER else "", record["floor"], record["target"]
+    spread = " [{} {}]".format(*map(number, record["spread"])) if record["rounds"] > 1 else ""
     return {
-        "": asked.name,
-        "ours": f"{number(record.ours)} {asked.unit}",
-        "other": number(record.other),
-        "ratio": f"{number(ratio.median)}{times}{spread}",
-        "published": number(asked.published),
-        "floor": "" if record.floor is None else f"{number(record.floor)} ({number(record.at_floor)}{times})",
-        "target": "" if asked.target is None else f"{asked.target} {'reached' if record.reached else MISSED}",
+        "": record["name"],
+        "ours": f"{number(record['ours'])} {record['unit']}",
+        "other": number(record["other"]),
+        "ratio": f"{number(record['ratio'])}{times}{spread}",
+        "published": number(record["published"]),
+        "floor": f"{number(floor['ours'])} ({number(floor['ratio'])}{times})" if floor else "",
+        "target": f"{Target(**target)} {'reached' if record['reached'] else MISSED}" if target else "",
     }

@@ -1,6 +1,5 @@
 """Generation: symbols per second by batch, as in the paper's figure 9, and the time of a step by position."""
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -14,14 +13,6 @@ from benchmarks.timing import Spread, now, rounds
 from diffmamba.mixers.attention import Cache
 from diffmamba.models import LanguageModel, generate
 
-TITLE = "Decoding"
-TEXT = (
-    "Language models of {sizes.decoding.n_layers} × [mixer, mixer, ffn] and d_model {sizes.decoding.d_model} read a "
-    "prompt of {sizes.prompt:,} symbols and generate {sizes.new}, the most likely each time; mamba_grouped has "
-    "diff_mamba's shapes. Symbols per second, prompt included as in figure 9, and of the steps alone; all models in "
-    "turns. Then the time of a step after more and more symbols, relative to the first position, batch 1. The first "
-    "position is timed twice, which shows what noise is: a step is flat if it is within that, or within 3 %."
-)
 OURS, BASE, EQUAL, ATTENTION = "diff_mamba", "mamba", "mamba_grouped", "transformer"
 INCLUDED, ALONE = "prompt included", "steps alone"
 TOLERANCE = 0.03  # however quiet the machine was
@@ -45,26 +36,14 @@ def _throughput(bench: Bench, networks: dict[str, LanguageModel], batch: int) ->
         for sampler in samplers.values():
             sampler()
     taken = rounds(samplers, sizes.patience_with_networks)
-    speeds = {
-        INCLUDED: {name: [batch * new / (first + rest) for first, rest in each] for name, each in taken.items()},
-        ALONE: {name: [batch * (new - 1) / rest for _, rest in each] for name, each in taken.items()},
-    }
-    aims = dict.fromkeys([(INCLUDED, BASE), (INCLUDED, EQUAL)], bench.target(f"generation at batch {batch}"))
-    for what, by_network in speeds.items():
-        yield (
-            by_network,
-            [
-                Ratio(
-                    f"{OURS} ÷ {other}, batch {batch}, {what}",
-                    OURS,
-                    other,
-                    unit="symbols/s",
-                    target=aims.get((what, other)),
-                    at={"variant": other, "batch": batch, "what": what},
-                )
-                for other in (BASE, EQUAL, ATTENTION)
-            ],
-        )
+    whole = {name: [batch * new / (first + rest) for first, rest in each] for name, each in taken.items()}
+    steps = {name: [batch * (new - 1) / rest for _, rest in each] for name, each in taken.items()}
+    for what, speeds in ((INCLUDED, whole), (ALONE, steps)):
+        for other in (BASE, EQUAL, ATTENTION):
+            judged = what == INCLUDED and other != ATTENTION
+            aim = bench.target(f"generation at batch {batch}") if judged else None
+            name, at = f"{OURS} ÷ {other}, batch {batch}, {what}", {"variant": other, "batch": batch, "what": what}
+            yield speeds, Ratio(name, OURS, other, "symbols/s", target=aim, at=at)
 
 
 def _generation(bench: Bench, network: LanguageModel, prompt: Tensor) -> tuple[float, float]:
@@ -83,45 +62,30 @@ def _by_position(bench: Bench, name: str, network: LanguageModel) -> Found:
     base, *later = bench.sizes.positions
     bench.tell(f"decoding: {name} by position")
     states = {str(position): _states_after(network, position) for position in (base, *later)}
-    samplers = {key: _steps(bench, network, state) for key, state in {"again": states[str(base)], **states}.items()}
+    samplers = {
+        key: partial(_step, bench, network, state) for key, state in {"again": states[str(base)], **states}.items()
+    }
     for sampler in samplers.values():
         sampler()
     taken = rounds(samplers, bench.sizes.patience)
     noise = Spread.of_ratios(taken["again"], taken[str(base)])
     width = max(abs(noise.low - 1), abs(noise.high - 1), TOLERANCE)
     flat = None if name == ATTENTION else Target(least=1 - width, most=1 + width)
-    rows = [("again", base, " (noise)", None), *((str(position), position, "", flat) for position in later)]
-    yield (
-        taken,
-        [
-            Ratio(
-                f"{name}, step at {position:,} ÷ {base:,}{remark}",
-                key,
-                str(base),
-                unit="µs",
-                target=aim,
-                at={"variant": name, "position": position},
-            )
-            for key, position, remark, aim in rows
-        ],
-    )
+    for key, position, aim in [("again", base, None), *((str(position), position, flat) for position in later)]:
+        words = f"{name}, step at {position:,} ÷ {base:,}" + (" (noise)" if key == "again" else "")
+        yield taken, Ratio(words, key, str(base), "µs", target=aim, at={"variant": name, "position": position})
 
 
-def _steps(bench: Bench, network: LanguageModel, states: list[object]) -> Callable[[], float]:
+@torch.no_grad()
+def _step(bench: Bench, network: LanguageModel, states: list[object]) -> float:
     """Seconds of a step; the first from a kept state is not timed, since a cache of attention is copied there."""
-    symbol = torch.zeros(1, 1, dtype=torch.long, device=bench.device)
-    steps = bench.sizes.steps
-
-    @torch.no_grad()
-    def sample() -> float:
-        with precision(bench.device):
-            _, following = network.extend(symbol, states)
-            start = now()
-            for _ in range(steps):
-                _, following = network.extend(symbol, following)
-            return (now() - start) / steps
-
-    return sample
+    symbol, steps = torch.zeros(1, 1, dtype=torch.long, device=bench.device), bench.sizes.steps
+    with precision(bench.device):
+        _, following = network.extend(symbol, states)
+        start = now()
+        for _ in range(steps):
+            _, following = network.extend(symbol, following)
+        return (now() - start) / steps
 
 
 @torch.no_grad()

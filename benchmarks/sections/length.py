@@ -2,20 +2,11 @@
 
 import torch
 
-from benchmarks import memory
 from benchmarks.bench import Bench
 from benchmarks.passes import MODES, passes
 from benchmarks.record import Ratio
 from benchmarks.sections import Found
 
-TITLE = "Length"
-TEXT = (
-    "One mixer on a single sequence: time per position relative to a sequence of {sizes.lengths[1]:,}, and peak memory "
-    "per position, over weights and input, relative to one of {sizes.memory_lengths[0]:,}. Attention is there for "
-    "comparison. A longer sequence is also more work in one call, whose memory leaves caches and, on a CPU, is asked "
-    "for page by page: to tell this from length itself, two rows have {sizes.tokens:,} positions in every call, as "
-    "many sequences as that takes."
-)
 LINEAR, ATTENTION = ("mamba", "diff_mamba"), "transformer"
 
 
@@ -42,40 +33,23 @@ def _time(bench: Bench, variant: str, mode: str, batches: dict[int, int], aside:
     module, aim = bench.mixer(variant), bench.target("time per token")
     cases = {str(length): passes(module, bench.input(batch, length))[mode] for length, batch in batches.items()}
     taken = bench.compare(f"length: {variant}, {mode} {aside}".rstrip(), cases)
-    at = {"aside": aside, "variant": variant, "mode": mode, "base": base}
-    yield (
-        {str(length): [one / (length * batch) for one in taken[str(length)]] for length, batch in batches.items()},
-        [
-            Ratio(
-                f"{variant}, {mode}, {length:,} ÷ {base:,} {aside}".rstrip(),
-                str(length),
-                str(base),
-                unit="µs",
-                target=aim if variant != ATTENTION and length > base else None,
-                at=at | {"length": length, "batch": batch},
-            )
-            for length, batch in batches.items()
-            if length != base
-        ],
-    )
+    per_token = {
+        str(length): [one / (length * batch) for one in taken[str(length)]] for length, batch in batches.items()
+    }
+    for length in (length for length in batches if length != base):
+        name = f"{variant}, {mode}, {length:,} ÷ {base:,} {aside}".rstrip()
+        judged = {"unit": "µs", "target": aim if variant != ATTENTION and length > base else None}
+        at = {"variant": variant, "mode": mode, "length": length, "base": base, "batch": batches[length]}
+        yield per_token, Ratio(name, str(length), str(base), **judged, at=at | {"aside": aside})
 
 
 def _memory(bench: Bench, variant: str, mode: str) -> Found:
     """Bytes per position at each length; one measurement each, since peaks repeat to a page."""
-    mixer, (base, *longer) = bench.sizes.mixer, bench.sizes.memory_lengths
-    peaks = {length: memory.peak(bench, variant, mixer, 1, length, mode) for length in (base, *longer)}
-    aim, at = bench.target("memory per token"), {"variant": variant, "mode": mode, "base": base}
-    yield (
-        {str(length): [peak / length] for length, peak in peaks.items()},
-        [
-            Ratio(
-                f"{variant}, memory of {mode}, {length:,} ÷ {base:,}",
-                str(length),
-                str(base),
-                unit="kB",
-                target=aim,
-                at=at | {"length": length},
-            )
-            for length in longer
-        ],
-    )
+    mixer, (base, *longer), aim = bench.sizes.mixer, bench.sizes.memory_lengths, bench.target("memory per token")
+    per_token = {
+        str(length): [bench.peak(variant, mixer, 1, length, mode) / length] for length in bench.sizes.memory_lengths
+    }
+    for length in longer:
+        name = f"{variant}, memory of {mode}, {length:,} ÷ {base:,}"
+        at = {"variant": variant, "mode": mode, "length": length, "base": base}
+        yield per_token, Ratio(name, str(length), str(base), "kB", target=aim, at=at)

@@ -1,7 +1,7 @@
 """The training loop around the model, against a bare one, and the data that it is fed, against what it is asked for."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
 from itertools import chain, repeat
 from pathlib import Path
@@ -15,15 +15,13 @@ from benchmarks.bench import Bench
 from benchmarks.record import Ratio
 from benchmarks.sections import Found
 from benchmarks.timing import now
+from diffmamba.configuration import composed
 from diffmamba.data.streams import TrainStreams
+from diffmamba.runs import RunStore
+from diffmamba.runs.execution import new_record
+from diffmamba.runs.training import train
+from diffmamba.runs.work import Training, build_network
 
-TITLE = "The training loop and the loader"
-TEXT = (
-    "A run as `diffmamba.train` makes it (Lightning's loop, record, checkpoints, CSV and W&B offline, metrics) against "
-    "the least that trains the same network on the same batches: next batch, loss, backward, AdamW, schedule. Steps of "
-    "the two take turns, so that both meet the same machine. Then the loader alone, against the 20M tokens/s asked "
-    "for; its floor is each byte read and written once at 8 GB/s."
-)
 WARM_UP = 20  # steps left out of the measurement
 ASKED = 20e6  # tokens per second
 COPY_RATE = 8e9  # bytes per second
@@ -31,7 +29,6 @@ CORPORA = {  # training splits and batches of the published settings
     "Text8, 170 × 512": (np.uint8, 27, 90_000_000, 170),
     "WikiText-103, 100 × 512": (np.uint32, 267_735, 103_227_021, 100),
 }
-Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 def measure(bench: Bench) -> Found:
@@ -58,27 +55,15 @@ def _loop(bench: Bench, folder: Path, name: str, settings: list[str]) -> Found:
     ]
     ours, other = _train(words, folder, bench.device)
     taken = {"ours": ours[WARM_UP:], "other": other[WARM_UP : len(ours)]}
-    yield taken, [Ratio(f"a run ÷ a bare loop, {name}", target=bench.target("bare loop"), at={"settings": settings})]
+    yield taken, Ratio(f"a run ÷ a bare loop, {name}", target=bench.target("bare loop"), at={"settings": settings})
 
 
 def _train(words: list[str], folder: Path, device: torch.device) -> tuple[list[float], list[float]]:
-    """Trains as `diffmamba.train` does, with steps of a bare loop in turns with its own; the seconds of both.
-
-    The only function here that knows how the package builds and runs a training.
-    """
-    from diffmamba.configuration import composed
-    from diffmamba.runs import RunStore
-    from diffmamba.runs.execution import new_record
-    from diffmamba.runs.training import train
-    from diffmamba.runs.work import Training, build_network
-
+    """Trains as `diffmamba.train` does, with steps of a bare loop in turns with its own; the seconds of both."""
     work = Training.of(composed(words))
     work.check()
-    data = work.data
-    network = build_network(work.network, data.vocabulary_size).to(device)
-    optimizer = work.optimizer.over(work.length.steps).build(network)
-    turns = _Turns(data.train_dataloader(), _bare_steps(network, optimizer, data.train_streams(0, 1), device))
-    data.train_dataloader = lambda: turns
+    turns = _Turns(work.data.train_dataloader(), _bare_steps(work, device))
+    work.data.train_dataloader = lambda: turns
     found = RunStore(folder).run("loop")
     found.directory.mkdir(parents=True)
     found.write(new_record(work, found, None))
@@ -86,12 +71,12 @@ def _train(words: list[str], folder: Path, device: torch.device) -> tuple[list[f
     return turns.ours, turns.bare
 
 
-def _bare_steps(
-    network: Callable[..., Tensor], built: dict[str, Any], batches: Batches, device: torch.device
-) -> Iterator[Tensor]:
+def _bare_steps(work: Training, device: torch.device) -> Iterator[Tensor]:
     """Trains a network of its own, one step each time it is asked."""
+    network = build_network(work.network, work.data.vocabulary_size).to(device)
+    built = work.optimizer.over(work.length.steps).build(network)
     optimizer, schedule = built["optimizer"], built["lr_scheduler"]["scheduler"]
-    for inputs, targets in chain.from_iterable(repeat(batches)):
+    for inputs, targets in chain.from_iterable(repeat(work.data.train_streams(0, 1))):
         optimizer.zero_grad()
         loss = network(inputs.to(device), targets.to(device)).mean()
         loss.backward()
@@ -140,4 +125,4 @@ def _loader(bench: Bench, path: Path, name: str, dtype: Any, types: int, count: 
     taken["other"] = [tokens / ASKED] * len(taken["ours"])
     taken["floor"] = [tokens * (2 * np.dtype(dtype).itemsize + 16) / COPY_RATE]
     aim = bench.target("loader")
-    yield taken, [Ratio(f"loader, {name}: against 20M tokens/s", faster=True, target=aim, floor="floor")]
+    yield taken, Ratio(f"loader, {name}: against 20M tokens/s", faster=True, target=aim, floor="floor")

@@ -5,25 +5,19 @@ Parameter names are the same everywhere, mamba-ssm's, so weights move by `state_
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from torch import nn
 
-from benchmarks import memory, references
+from benchmarks import references
 from benchmarks.bench import Bench
 from benchmarks.models import D_STATE_1, Scale
-from benchmarks.passes import JUDGED, MODES, floor, off_by, passes
+from benchmarks.passes import JUDGED, MODES, floor, in_a_child, off_by, passes
 from benchmarks.record import Ratio
-from benchmarks.sections import A_MIXER, Found, in_a_line
-from benchmarks.timing import Call
+from benchmarks.sections import Found, in_a_line
 from diffmamba.ops import backend
 
-TITLE = "One mixer against other libraries"
-TEXT = (
-    "How many times faster our mixer is than the same mixer of another library: same weights, same input, outputs "
-    "compared before anything is timed. forward has no graph; forward+backward reaches the input and every weight. "
-    "floor is the mixer's projections alone. "
-) + A_MIXER
 TOLERANCE = {"cpu": 1e-3, "cuda": 5e-2}  # of float32, and of bfloat16
 D_CONV, EXPAND = 4, 2
 FAST_CHUNK = 64  # instead of transformers' 256: its fastest of 32, 64 and 256 on a CPU, in half the time
@@ -37,7 +31,7 @@ class DifferentFunctionError(RuntimeError):
 def measure(bench: Bench) -> Found:
     """Peers, the two projections alone, and mamba-ssm: on a CPU its references, on a GPU its kernels in our mixers."""
     on_cpu = bench.device.type == "cpu"
-    for name, variant, build in _peers(on_cpu):
+    for name, variant, build in _peers(bench.sizes.mixer, on_cpu):
         try:
             yield from _against(bench, name, variant, build)
         except Exception as error:  # whatever is wrong with a peer, the rest is still worth having
@@ -45,25 +39,54 @@ def measure(bench: Bench) -> Found:
     ours, at = bench.mixer("mamba"), {"peer": PROJECTIONS, "mode": JUDGED}
     alone = floor(ours, bench.sizes.batch, bench.sizes.length)[JUDGED]
     taken = bench.compare("mixers: the two projections", {"ours": passes(ours, bench.input())[JUDGED], "other": alone})
-    yield taken, [Ratio(f"ours ÷ {PROJECTIONS}, {JUDGED}", target=bench.target("two projections"), at=at)]
+    yield taken, Ratio(f"ours ÷ {PROJECTIONS}, {JUDGED}", target=bench.target("two projections"), at=at)
     yield from (_references if on_cpu else _kernels)(bench)
 
 
-def _peers(on_cpu: bool) -> Iterator[tuple[str, str, Callable[[Scale], nn.Module]]]:
-    """Mixers of other libraries that run on a device: name, our variant of the same function, and what builds it."""
-    yield "transformers Mamba2Mixer", "mamba", _transformers_mamba2
+def _peers(scale: Scale, on_cpu: bool) -> Iterator[tuple[str, str, Callable[[], nn.Module]]]:
+    """Mixers of other libraries that run on a device: name, our variant of the same function, and what builds it.
+
+    That raises ImportError where the library is missing.
+    """
+    yield "transformers Mamba2Mixer", "mamba", partial(_of_transformers, "Mamba2", scale)
     if on_cpu:
-        build = partial(_transformers_mamba2, chunk_size=FAST_CHUNK)
+        build = partial(_of_transformers, "Mamba2", scale, chunk_size=FAST_CHUNK)
         yield f"transformers Mamba2Mixer, chunk_size {FAST_CHUNK}", "mamba", build
-    yield "transformers MambaMixer", "mamba1", _transformers_mamba1
-    yield "mambapy MambaBlock", "mamba1", _mambapy
+    yield "transformers MambaMixer", "mamba1", partial(_of_transformers, "Mamba", scale)
+    yield "mambapy MambaBlock", "mamba1", partial(_of_mambapy, scale)
     if not on_cpu:
-        yield "mamba-ssm Mamba2", "mamba", _mamba_ssm_mamba2
-        yield "mamba-ssm Mamba", "mamba1", _mamba_ssm_mamba1
+        sizes = {"d_state": scale.d_state, "headdim": scale.headdim}
+        yield "mamba-ssm Mamba2", "mamba", partial(_of_mamba_ssm, "mamba2", "Mamba2", scale, **sizes)
+        yield "mamba-ssm Mamba", "mamba1", partial(_of_mamba_ssm, "mamba_simple", "Mamba", scale, d_state=D_STATE_1)
 
 
-def _against(bench: Bench, name: str, variant: str, build: Callable[[Scale], nn.Module]) -> Found:
-    theirs = build(bench.sizes.mixer).to(bench.device)
+def _of_transformers(kind: str, scale: Scale, **settings: Any) -> nn.Module:
+    import transformers
+
+    transformers.logging.set_verbosity_error()  # it says once for each kernel that it does without
+    settings |= {"hidden_size": scale.d_model, "state_size": D_STATE_1, "num_hidden_layers": 1, "expand": EXPAND}
+    settings |= {"conv_kernel": D_CONV, "use_bias": False, "use_conv_bias": True}
+    if kind == "Mamba2":
+        heads = {"num_heads": EXPAND * scale.d_model // scale.headdim, "head_dim": scale.headdim, "n_groups": 1}
+        settings |= {"state_size": scale.d_state, "time_step_limit": (0.0, float("inf")), **heads}
+    modeling = import_module(f"transformers.models.{kind.lower()}.modeling_{kind.lower()}")
+    return getattr(modeling, f"{kind}Mixer")(getattr(transformers, f"{kind}Config")(**settings), layer_idx=0)
+
+
+def _of_mambapy(scale: Scale) -> nn.Module:
+    from mambapy.mamba import MambaBlock, MambaConfig
+
+    sizes = {"d_state": D_STATE_1, "expand_factor": EXPAND, "d_conv": D_CONV}
+    return MambaBlock(MambaConfig(d_model=scale.d_model, n_layers=1, **sizes))
+
+
+def _of_mamba_ssm(module: str, name: str, scale: Scale, **sizes: int) -> nn.Module:
+    built = getattr(import_module(f"mamba_ssm.modules.{module}"), name)
+    return built(scale.d_model, d_conv=D_CONV, expand=EXPAND, **sizes)
+
+
+def _against(bench: Bench, name: str, variant: str, build: Callable[[], nn.Module]) -> Found:
+    theirs = build().to(bench.device)
     ours, x = bench.mixer(variant), bench.input()
     theirs.load_state_dict(ours.state_dict())
     difference = off_by(ours, theirs, x)
@@ -77,7 +100,7 @@ def _against(bench: Bench, name: str, variant: str, build: Callable[[Scale], nn.
         taken = bench.compare(f"mixers: {name}, {mode}", {side: calls[mode] for side, calls in sides.items()})
         words, aim = f"{name}, {mode}" if faster else f"ours ÷ {name}, {mode}", bench.target(name, mode)
         at = {"peer": name, "mode": mode, "off_by": difference}
-        yield taken, [Ratio(words, faster=faster, target=aim, floor="floor", at=at)]
+        yield taken, Ratio(words, faster=faster, target=aim, floor="floor", at=at)
 
 
 def _kernels(bench: Bench) -> Found:
@@ -87,16 +110,12 @@ def _kernels(bench: Bench) -> Found:
         return
     x = bench.input()
     for variant in ("mamba", "diff_mamba", "mamba1"):
-        for mode, call in passes(bench.mixer(variant), x).items():
-            sides = {"ours": partial(_under, "cuda", call), "other": partial(_under, "torch", call)}
-            peer = f"{variant} with PyTorch's operators"
+        peer = f"{variant} with PyTorch's operators"
+        calls = passes(bench.mixer(variant), x)
+        for mode in MODES:
+            sides = {"ours": backend.use("cuda")(calls[mode]), "other": backend.use("torch")(calls[mode])}
             taken = bench.compare(f"mixers: {variant} with and without kernels, {mode}", sides)
-            yield taken, [Ratio(f"{peer}, {mode}", faster=True, at={"peer": peer, "mode": mode})]
-
-
-def _under(name: str, call: Call) -> None:
-    with backend.use(name):
-        call()
+            yield taken, Ratio(f"{peer}, {mode}", faster=True, at={"peer": peer, "mode": mode})
 
 
 def _references(bench: Bench) -> Found:
@@ -108,7 +127,7 @@ def _references(bench: Bench) -> Found:
     shape = {"batch": sizes.batch, "length": sizes.length, "heads": bench.mixer("mamba").heads}
     shape |= {"headdim": mixer.headdim, "d_state": mixer.d_state}
     try:
-        found = memory.in_a_child(references.measure, **shape, patience=sizes.patience)
+        found = in_a_child(references.measure, **shape, patience=sizes.patience)
     except Exception as error:
         yield f"mamba-ssm's references are left out ({in_a_line(error)})"
         return
@@ -119,49 +138,4 @@ def _references(bench: Bench) -> Found:
             continue
         for mode, taken in by_mode.items():
             at = {"peer": peer, "mode": mode, "off_by": difference}
-            yield taken, [Ratio(f"{peer}, {mode}", faster=True, at=at)]
-
-
-# What builds the mixers of other libraries. Each raises ImportError where its library is missing.
-
-
-def _transformers_mamba2(scale: Scale, **settings: int) -> nn.Module:
-    from transformers import Mamba2Config, logging
-    from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
-
-    logging.set_verbosity_error()  # it says once for each kernel that it does without
-    heads = {"num_heads": EXPAND * scale.d_model // scale.headdim, "head_dim": scale.headdim, "n_groups": 1}
-    sizes = _transformers_sizes(scale, scale.d_state) | heads | settings
-    return Mamba2Mixer(Mamba2Config(**sizes, time_step_limit=(0.0, float("inf"))), layer_idx=0)
-
-
-def _transformers_mamba1(scale: Scale) -> nn.Module:
-    from transformers import MambaConfig, logging
-    from transformers.models.mamba.modeling_mamba import MambaMixer
-
-    logging.set_verbosity_error()
-    return MambaMixer(MambaConfig(**_transformers_sizes(scale, D_STATE_1)), layer_idx=0)
-
-
-def _transformers_sizes(scale: Scale, states: int) -> dict[str, Any]:
-    sizes = {"hidden_size": scale.d_model, "state_size": states, "num_hidden_layers": 1, "expand": EXPAND}
-    return sizes | {"conv_kernel": D_CONV, "use_bias": False, "use_conv_bias": True}
-
-
-def _mambapy(scale: Scale) -> nn.Module:
-    from mambapy.mamba import MambaBlock, MambaConfig
-
-    sizes = {"d_state": D_STATE_1, "expand_factor": EXPAND, "d_conv": D_CONV}
-    return MambaBlock(MambaConfig(d_model=scale.d_model, n_layers=1, **sizes))
-
-
-def _mamba_ssm_mamba2(scale: Scale) -> nn.Module:
-    from mamba_ssm.modules.mamba2 import Mamba2
-
-    return Mamba2(scale.d_model, d_state=scale.d_state, d_conv=D_CONV, expand=EXPAND, headdim=scale.headdim)
-
-
-def _mamba_ssm_mamba1(scale: Scale) -> nn.Module:
-    from mamba_ssm.modules.mamba_simple import Mamba
-
-    return Mamba(scale.d_model, d_state=D_STATE_1, d_conv=D_CONV, expand=EXPAND)
+            yield taken, Ratio(f"{peer}, {mode}", faster=True, at=at)
