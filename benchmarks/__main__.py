@@ -35,10 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         facts["sizes"] = "tiny, so the numbers mean nothing"
     name, found = report.stem(device), []
     for section in (section for section in SECTIONS if section in (options.only or SECTIONS)):
-        if options.limit is not None and bench.seconds > options.limit:
-            found.append(sections.left_out(section, f"was not started: the limit of {options.limit} s was over"))
-        else:
-            found.append(sections.run(section, bench))
+        found.append(sections.run(section, bench, options.limit))
         report.write(report.document(found, facts, name), options.out / PARTIAL, name)
     made = report.document(found, facts, name)
     show(made, Console(width=None if sys.stdout.isatty() else WIDTH))

@@ -13,12 +13,11 @@ import torch
 import yaml
 from torch import Tensor
 
-from benchmarks.models import Scale, language_model, mixer
+from benchmarks.models import Scale, mixer
 from benchmarks.passes import JUDGED, draw, in_a_child, peak
 from benchmarks.record import Target
 from benchmarks.timing import Call, Patience, compare
 from diffmamba.mixers import Mixer
-from diffmamba.models import LanguageModel
 
 PARTS = {"mixer": Scale, "training": Scale, "decoding": Scale, "medium": Scale}
 PARTS |= {"patience": Patience, "patience_with_networks": Patience}
@@ -61,10 +60,6 @@ class Bench:
     def mixer(self, name: str) -> Mixer:
         """A variant's mixer on the device, at the size of a single mixer."""
         return mixer(name, self.sizes.mixer, self.device)
-
-    def network(self, name: str, scale: Scale) -> LanguageModel:
-        """A variant's language model on the device."""
-        return language_model(name, scale, self.device)
 
     def input(self, batch: int | None = None, length: int | None = None) -> Tensor:
         """What a single mixer is given, `(batch, length, d_model)`."""

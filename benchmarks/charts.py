@@ -72,8 +72,7 @@ def _bars(title: str, records: Sequence[Record], row: str, x_scale: str = "linea
     series = []
     for label, of in points.items():
         xs, ys, errors = zip(*of, strict=True)
-        marker = "|" if label == "target" else "o"
-        series.append(Series(label, xs, ys, COLOURS[label], line="", marker=marker, error=errors))
+        series.append(Series(label, xs, ys, COLOURS[label], "", marker="|" if label == "target" else "o", error=errors))
     return Panel(title, tuple(series), x_scale=x_scale, y_names=names, x_at=1.0)
 
 
@@ -85,13 +84,12 @@ def _lines(title: str, x_label: str, points: Points, y_scale: str = "linear") ->
     series = []
     for (model, mode), line in lines.items():
         xs, ys = zip(*sorted(line.items()), strict=True)
-        dashes = "dashed" if mode == "forward" else "solid"
-        series.append(Series(model, xs, ys, COLOURS[model], line=dashes, marker="o"))
+        series.append(Series(model, xs, ys, COLOURS[model], "dashed" if mode == "forward" else "solid", marker="o"))
     return Panel(title, tuple(series), x_label, x_scale="log", y_scale=y_scale)
 
 
 def _by_length(records: Sequence[Record]) -> Points:
-    """The first side of each ratio, and the base that all are compared with."""
+    """Both sides of each ratio; the other side is at the base."""
     sides = [(one["at"], one["at"][where], one[side]) for one in records for where, side in SIDES.items()]
     return [(at["variant"], at["mode"], length, value) for at, length, value in sides]
 

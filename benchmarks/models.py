@@ -66,18 +66,6 @@ def _composed(name: str, scale: Scale) -> dict[str, Any]:
     return composed([*VARIANTS[name], *words, "model/embedding=full"])["model"]
 
 
-class Projections(nn.Module):
-    """The projections of a mixer, each of an input of its own: the least that a mixer takes."""
-
-    def __init__(self, mixer: nn.Module):
-        super().__init__()
-        linears = [part for part in mixer.modules() if isinstance(part, nn.Linear)]
-        self.linears = nn.ModuleList(nn.Linear(one.in_features, one.out_features, bias=False) for one in linears)
-
-    def forward(self, *inputs: Tensor) -> list[Tensor]:
-        return [linear(x) for linear, x in zip(self.linears, inputs, strict=True)]
-
-
 class TwoBlocks(nn.Module):
     """The authors' way to Diff-Mamba: `(1 - λ_init) · N[M1(x) - λ M2(x)]`, M1 and M2 computed in turn.
 

@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from benchmarks.models import Projections, Scale, language_model, mixer
+from benchmarks.models import Scale, language_model, mixer
 from benchmarks.timing import Call
 
 MODES = ("forward", "forward+backward")
@@ -61,10 +62,10 @@ def passes(function: Callable[..., Tensor | Sequence[Tensor]], *inputs: Tensor) 
 
 
 def floor(mixer: nn.Module, batch: int, length: int) -> dict[str, Call]:
-    """Both modes of a mixer's projections alone, on as many sequences."""
-    alone = Projections(mixer)
-    device = next(mixer.parameters()).device
-    return passes(alone.to(device), *(draw(batch, length, one.in_features, device=device) for one in alone.linears))
+    """The passes of a mixer's projections alone, each of an input of its own: the least that a mixer takes."""
+    weights = [part.weight.detach().clone().requires_grad_() for part in mixer.modules() if isinstance(part, nn.Linear)]
+    inputs = [draw(batch, length, weight.shape[1], device=weight.device) for weight in weights]
+    return passes(lambda *both: list(map(F.linear, both[: len(inputs)], both[len(inputs) :])), *inputs, *weights)
 
 
 def draw(*shape: int, device: torch.device | str = "cpu") -> Tensor:

@@ -1,6 +1,6 @@
 """What the sections hand over: ratios of what was measured in turns, and the targets they are judged by."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -8,7 +8,7 @@ from benchmarks.timing import Spread
 
 UNITS = {"ms": 1e3, "µs": 1e6, "kB": 1e-3, "MB": 1e-6, "symbols/s": 1}  # per second or byte
 FASTER = "other / ours"
-Taken = Mapping[str, Sequence[float]]
+Taken = Mapping[str | int, Sequence[float]]
 """What the cases of a comparison took, in seconds or bytes (or symbols per second), by case and round."""
 Record = dict[str, Any]
 """A ratio that was measured, as it is in the JSON file (see `Ratio.measured`)."""
@@ -39,8 +39,8 @@ class Ratio:
     """
 
     name: str
-    ours: str = "ours"
-    other: str = "other"
+    ours: str | int = "ours"
+    other: str | int = "other"
     unit: str = "ms"
     faster: bool = False
     target: Target | None = None
@@ -71,6 +71,10 @@ class Ratio:
             "rounds": ratio.rounds,
             "reached": self.target and self.target.reached(ratio.median),
         }
+
+
+Found = Iterator[tuple[Taken, Ratio] | str]
+"""What a section yields: ratios, each with what the cases of its comparison took, and notes."""
 
 
 @dataclass

@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
 from benchmarks.models import D_STATE_1
 from benchmarks.passes import MODES, draw, off_by, passes
-from benchmarks.timing import Patience, compare
+from benchmarks.timing import compare
 from diffmamba.ops import selective_scan, ssd
 
 DIRECTORY = Path(os.environ.get("DIFFMAMBA_REFERENCE", Path(__file__).parents[1] / ".reference"))
@@ -34,13 +35,9 @@ SHORT = 128  # of selective_scan_ref, whose backward takes time with the square 
 def imported(*names: str) -> Iterator[list[ModuleType]]:
     """Modules of mamba-ssm and causal-conv1d by name. Afterwards the modules and paths are as they were before."""
     with _without(*PACKAGES):
-        with _without(*STAND_INS):  # gone before PyTorch looks for them
+        with _without(*STAND_INS), patch("sys.path", [str(DIRECTORY), *sys.path]):  # gone before PyTorch looks for them
             sys.modules.update({module.__name__: module for module in _stand_ins()})
-            sys.path.insert(0, str(DIRECTORY))
-            try:
-                modules = [importlib.import_module(name) for name in names]
-            finally:
-                sys.path.remove(str(DIRECTORY))
+            modules = [importlib.import_module(name) for name in names]
         yield modules
 
 
@@ -82,14 +79,13 @@ def _stand_ins() -> Iterator[ModuleType]:
     )
 
 
-def measure(
-    batch: int, length: int, heads: int, headdim: int, d_state: int, patience: Patience
-) -> dict[str, tuple[float, dict[str, dict[str, list[float]]]]]:
+def measure(sizes: SimpleNamespace, heads: int) -> dict[str, tuple[float, dict[str, dict[str, list[float]]]]]:
     """By reference: how far it is off ours, and the seconds of both by mode and round. In a child process.
 
     Of the references of the scans the faster ones are taken: the sequential one of Mamba-2, and that of the whole block
     which rests on it, would take minutes at these sizes.
     """
+    batch, length, headdim, d_state = sizes.batch, sizes.length, sizes.mixer.headdim, sizes.mixer.d_state
     chunk, short, inner = min(CHUNK, length), min(length, SHORT), heads * headdim
     with imported("mamba_ssm.ops.selective_scan_interface", "mamba_ssm.ops.triton.ssd_combined") as (scan, combined):
         their_ssd, their_scan = combined.ssd_chunk_scan_combined_ref, scan.selective_scan_ref
@@ -113,7 +109,7 @@ def measure(
         found = {}
         for name, (ours, theirs, inputs) in sides.items():
             calls = {"ours": passes(ours, *inputs), "other": passes(theirs, *inputs)}
-            by_mode = {mode: compare({side: calls[side][mode] for side in calls}, patience) for mode in MODES}
+            by_mode = {mode: compare({side: calls[side][mode] for side in calls}, sizes.patience) for mode in MODES}
             found[name] = off_by(ours, theirs, *inputs), by_mode
         return found
 

@@ -30,17 +30,14 @@ def facts(device: torch.device) -> dict[str, str]:
     """Hardware, precision, versions, revision and date, in the order to print them; to be asked before the run."""
     hardware, git, versions = provenance.hardware(device), provenance.git_state(), provenance.versions()
     host = f"{hardware['cpu']}, {hardware['cores']} cores, threads: {hardware['threads']}"
-    found, precision = {"device": host}, "float32"
+    found = {"device": host}
     if device.type == "cuda":
-        found, precision = (
-            {"device": f"{hardware['gpu']}, CUDA {torch.version.cuda}", "host": host},
-            "bfloat16 autocast",
-        )
+        found = {"device": f"{hardware['gpu']}, CUDA {torch.version.cuda}", "host": host}
     versions = {one.metadata["Name"].lower(): one.version for one in metadata.distributions()} | versions
     told = [name for name in ("python", "torch", "diffmamba", *PEERS) if name in versions]
     return found | {
         "load": f"{os.getloadavg()[0]:.2g} processes before the run",
-        "precision": precision,
+        "precision": "bfloat16 autocast" if device.type == "cuda" else "float32",
         "kernels": backend.describe(device),
         "date": provenance.now(),
         "revision": (git["revision"] or "unknown")[:7] + (", with changes" if git["dirty"] else ""),
@@ -50,9 +47,8 @@ def facts(device: torch.device) -> dict[str, str]:
 
 def stem(device: torch.device) -> str:
     """The device's name in file names: `cpu`, or such as `nvidia-h100-80gb-hbm3`."""
-    if device.type == "cpu":
-        return "cpu"
-    return re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name(device).lower()).strip("-")
+    name = "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def document(sections: Sequence[Section], machine: Mapping[str, str], name: str) -> Document:

@@ -68,9 +68,12 @@ def compare(cases: Mapping[str, Call], patience: Patience) -> dict[str, list[flo
 
 
 def rounds(
-    samplers: Mapping[str, Callable[[], T]], patience: Patience, start: float | None = None
+    samplers: Mapping[str, Callable[[], T]], patience: Patience, start: float | None = None, warm_up: bool = False
 ) -> dict[str, list[T]]:
     """Calls every sampler once a round and returns what each gave, round by round; `start` is when patience began."""
+    if warm_up:
+        for sampler in samplers.values():
+            sampler()
     values: dict[str, list[T]] = {name: [] for name in samplers}
     names = list(samplers)
     start = time.perf_counter() if start is None else start

@@ -1,26 +1,27 @@
 """The sections of the report, each a module of its name, and its title and text in `sections.yaml`.
 
-A section's module has a function `measure`, which yields what is to be reported: ratios, each with what the cases of
-its comparison took, and notes. A module is imported when its section is run, so that what one of them needs, such as
-Hydra or transformers, costs only that section where it is missing.
+A section's module has a function `measure`, which yields what is to be reported (`Found`). It is imported when it is
+run, so that what one section needs, such as transformers, costs only that section where it is missing.
 """
 
 import traceback
-from collections.abc import Iterator
 from importlib import import_module
 
 import torch
 
 from benchmarks.bench import Bench, read
-from benchmarks.record import Ratio, Section, Taken
+from benchmarks.record import Section
 
 SECTIONS = ("mixers", "differential", "training", "loop", "length", "decoding", "published")
-Found = Iterator[tuple[Taken, Ratio] | str]
-"""What `measure` yields: ratios with what was measured, and notes."""
 
 
-def run(name: str, bench: Bench) -> Section:
-    """Measures a section. Where it fails, the section has no rows, and a note that says why."""
+def run(name: str, bench: Bench, limit: int | None = None) -> Section:
+    """Measures a section.
+
+    Where it fails, and after `limit` seconds of the run, the section has no rows, and a note that says why.
+    """
+    if limit is not None and bench.seconds > limit:
+        return Section(name, name, notes=[f"The section {name} was not started: the limit of {limit} s was over."])
     try:
         words = read("sections.yaml", name)
         section = Section(name, words["title"], words["text"].format(sizes=bench.sizes))
@@ -34,15 +35,10 @@ def run(name: str, bench: Bench) -> Section:
     except Exception as error:  # whatever is wrong with one section, the others are still worth having
         bench.tell(f"{name} failed")
         traceback.print_exc()
-        return left_out(name, f"failed ({in_a_line(error)})")
+        return Section(name, name, notes=[f"The section {name} failed ({in_a_line(error)})."])
     finally:
         if bench.device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def left_out(name: str, why: str) -> Section:
-    """A section without rows."""
-    return Section(name, name, notes=[f"The section {name} {why}."])
 
 
 def in_a_line(error: Exception) -> str:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.bench import Bench
+from benchmarks.models import language_model
 from benchmarks.passes import precision
-from benchmarks.record import Ratio, Target
-from benchmarks.sections import Found
+from benchmarks.record import Found, Ratio, Target
 from benchmarks.timing import Spread, now, rounds
 from diffmamba.mixers.attention import Cache
 from diffmamba.models import LanguageModel, generate
@@ -20,7 +20,8 @@ TOLERANCE = 0.03  # however quiet the machine was
 
 def measure(bench: Bench) -> Found:
     """Throughput by batch, then steps by position."""
-    networks = {name: bench.network(name, bench.sizes.decoding).eval() for name in (BASE, EQUAL, OURS, ATTENTION)}
+    scale, device = bench.sizes.decoding, bench.device
+    networks = {name: language_model(name, scale, device).eval() for name in (BASE, EQUAL, OURS, ATTENTION)}
     for batch in bench.sizes.batches:
         yield from _throughput(bench, networks, batch)
     for name in (BASE, OURS, ATTENTION):
@@ -32,10 +33,8 @@ def _throughput(bench: Bench, networks: dict[str, LanguageModel], batch: int) ->
     bench.tell(f"decoding: batch {batch}")
     prompt = torch.randint(sizes.decoding.vocabulary, (batch, sizes.prompt), device=bench.device)
     samplers = {name: partial(_generation, bench, network, prompt) for name, network in networks.items()}
-    if batch == sizes.batches[0]:  # warm; the rounds of larger batches take long enough
-        for sampler in samplers.values():
-            sampler()
-    taken = rounds(samplers, sizes.patience_with_networks)
+    first = batch == sizes.batches[0]  # the rounds of larger batches take long enough without a warm-up
+    taken = rounds(samplers, sizes.patience_with_networks, warm_up=first)
     whole = {name: [batch * new / (first + rest) for first, rest in each] for name, each in taken.items()}
     steps = {name: [batch * (new - 1) / rest for _, rest in each] for name, each in taken.items()}
     for what, speeds in ((INCLUDED, whole), (ALONE, steps)):
@@ -62,12 +61,9 @@ def _by_position(bench: Bench, name: str, network: LanguageModel) -> Found:
     base, *later = bench.sizes.positions
     bench.tell(f"decoding: {name} by position")
     states = {str(position): _states_after(network, position) for position in (base, *later)}
-    samplers = {
-        key: partial(_step, bench, network, state) for key, state in {"again": states[str(base)], **states}.items()
-    }
-    for sampler in samplers.values():
-        sampler()
-    taken = rounds(samplers, bench.sizes.patience)
+    states = {"again": states[str(base)], **states}
+    samplers = {key: partial(_step, bench, network, state) for key, state in states.items()}
+    taken = rounds(samplers, bench.sizes.patience, warm_up=True)
     noise = Spread.of_ratios(taken["again"], taken[str(base)])
     width = max(abs(noise.low - 1), abs(noise.high - 1), TOLERANCE)
     flat = None if name == ATTENTION else Target(least=1 - width, most=1 + width)
@@ -93,15 +89,13 @@ def _states_after(network: LanguageModel, position: int) -> list[object]:
     """States after so many symbols: read where that is linear; where it is not, a cache of random keys and values."""
     states = network.allocate_state(1)
     device = network.embedding.weight.device
-    if any(isinstance(state, Cache) for state in states):
-        return [_filled(state, position) if isinstance(state, Cache) else state for state in states]
-    symbols = torch.randint(network.embedding.num_embeddings, (1, position), device=device)
-    with precision(device):
-        return network.extend(symbols, states)[1]
-
-
-def _filled(cache: Cache, position: int) -> Cache:
-    """In the type that keys and values have."""
-    buffer = cache.buffer
-    dtype = torch.bfloat16 if buffer.is_cuda else buffer.dtype
-    return cache.append(torch.randn(len(buffer), position, *buffer.shape[2:], device=buffer.device, dtype=dtype))
+    if not any(isinstance(state, Cache) for state in states):
+        symbols = torch.randint(network.embedding.num_embeddings, (1, position), device=device)
+        with precision(device):
+            return network.extend(symbols, states)[1]
+    for at, state in enumerate(states):
+        if isinstance(state, Cache):  # filled in the type that keys and values have
+            dtype = torch.bfloat16 if device.type == "cuda" else state.buffer.dtype
+            shape = (len(state.buffer), position, *state.buffer.shape[2:])
+            states[at] = state.append(torch.randn(shape, device=device, dtype=dtype))
+    return states

@@ -3,8 +3,7 @@
 from benchmarks.bench import Bench
 from benchmarks.models import TwoBlocks, parameters
 from benchmarks.passes import MODES, floor, off_by, passes
-from benchmarks.record import Ratio
-from benchmarks.sections import Found
+from benchmarks.record import Found, Ratio
 
 OURS, EQUAL, PLAIN, SEQUENCE = "diff_mamba", "mamba_grouped", "mamba", "two blocks in sequence"
 RATIOS = (  # what it is called, the other side, its target
@@ -16,14 +15,13 @@ RATIOS = (  # what it is called, the other side, its target
 
 def measure(bench: Bench) -> Found:
     """All four in turns, in both modes."""
-    sizes, x = bench.sizes, bench.input()
-    modules = {name: bench.mixer(name) for name in (OURS, EQUAL, PLAIN)}
-    sequence = TwoBlocks(modules[OURS], sizes.mixer.d_model).to(bench.device)
+    x, modules = bench.input(), {name: bench.mixer(name) for name in (OURS, EQUAL, PLAIN)}
+    sequence = TwoBlocks(modules[OURS], x.shape[-1]).to(bench.device)
     counts = ", ".join(f"{name} {parameters(module):,}" for name, module in modules.items())
     yield f"Parameters: {counts}."
     yield f"The two blocks' output is that of the one pass to {off_by(modules[OURS], sequence, x):.0e}."
     calls = {name: passes(module, x) for name, module in {**modules, SEQUENCE: sequence}.items()}
-    calls["floor"] = floor(modules[OURS], sizes.batch, sizes.length)
+    calls["floor"] = floor(modules[OURS], *x.shape[:2])
     for mode in MODES:
         taken = bench.compare(f"differential: {mode}", {name: call[mode] for name, call in calls.items()})
         for words, other, aim in RATIOS:

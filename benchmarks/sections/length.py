@@ -4,8 +4,7 @@ import torch
 
 from benchmarks.bench import Bench
 from benchmarks.passes import MODES, passes
-from benchmarks.record import Ratio
-from benchmarks.sections import Found
+from benchmarks.record import Found, Ratio
 
 LINEAR, ATTENTION = ("mamba", "diff_mamba"), "transformer"
 
@@ -33,23 +32,20 @@ def _time(bench: Bench, variant: str, mode: str, batches: dict[int, int], aside:
     module, aim = bench.mixer(variant), bench.target("time per token")
     cases = {str(length): passes(module, bench.input(batch, length))[mode] for length, batch in batches.items()}
     taken = bench.compare(f"length: {variant}, {mode} {aside}".rstrip(), cases)
-    per_token = {
-        str(length): [one / (length * batch) for one in taken[str(length)]] for length, batch in batches.items()
-    }
+    per_token = {length: [one / (length * batch) for one in taken[str(length)]] for length, batch in batches.items()}
     for length in (length for length in batches if length != base):
         name = f"{variant}, {mode}, {length:,} ÷ {base:,} {aside}".rstrip()
         judged = {"unit": "µs", "target": aim if variant != ATTENTION and length > base else None}
         at = {"variant": variant, "mode": mode, "length": length, "base": base, "batch": batches[length]}
-        yield per_token, Ratio(name, str(length), str(base), **judged, at=at | {"aside": aside})
+        yield per_token, Ratio(name, length, base, **judged, at=at | {"aside": aside})
 
 
 def _memory(bench: Bench, variant: str, mode: str) -> Found:
     """Bytes per position at each length; one measurement each, since peaks repeat to a page."""
-    mixer, (base, *longer), aim = bench.sizes.mixer, bench.sizes.memory_lengths, bench.target("memory per token")
-    per_token = {
-        str(length): [bench.peak(variant, mixer, 1, length, mode) / length] for length in bench.sizes.memory_lengths
-    }
+    mixer, lengths, aim = bench.sizes.mixer, bench.sizes.memory_lengths, bench.target("memory per token")
+    per_token = {length: [bench.peak(variant, mixer, 1, length, mode) / length] for length in lengths}
+    base, *longer = lengths
     for length in longer:
         name = f"{variant}, memory of {mode}, {length:,} ÷ {base:,}"
         at = {"variant": variant, "mode": mode, "length": length, "base": base}
-        yield per_token, Ratio(name, str(length), str(base), "kB", target=aim, at=at)
+        yield per_token, Ratio(name, length, base, "kB", target=aim, at=at)

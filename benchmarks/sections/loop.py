@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.bench import Bench
-from benchmarks.record import Ratio
-from benchmarks.sections import Found
+from benchmarks.record import Found, Ratio
 from benchmarks.timing import now
 from diffmamba.configuration import composed
 from diffmamba.data.streams import TrainStreams
@@ -41,6 +40,7 @@ def measure(bench: Bench) -> Found:
 
 
 def _loop(bench: Bench, folder: Path, name: str, settings: list[str]) -> Found:
+    """Trains as `diffmamba.train` does, with steps of a bare loop in turns with its own."""
     steps = bench.sizes.loop_steps + WARM_UP
     bench.tell(f"loop, {name}: {steps} steps of a run and of a bare loop in turns")
     folder.mkdir()
@@ -53,22 +53,16 @@ def _loop(bench: Bench, folder: Path, name: str, settings: list[str]) -> Found:
         *(() if find_spec("wandb") else ("logger=csv",)),
         *settings,
     ]
-    ours, other = _train(words, folder, bench.device)
-    taken = {"ours": ours[WARM_UP:], "other": other[WARM_UP : len(ours)]}
-    yield taken, Ratio(f"a run ÷ a bare loop, {name}", target=bench.target("bare loop"), at={"settings": settings})
-
-
-def _train(words: list[str], folder: Path, device: torch.device) -> tuple[list[float], list[float]]:
-    """Trains as `diffmamba.train` does, with steps of a bare loop in turns with its own; the seconds of both."""
     work = Training.of(composed(words))
     work.check()
-    turns = _Turns(work.data.train_dataloader(), _bare_steps(work, device))
+    turns = _Turns(work.data.train_dataloader(), _bare_steps(work, bench.device))
     work.data.train_dataloader = lambda: turns
     found = RunStore(folder).run("loop")
     found.directory.mkdir(parents=True)
     found.write(new_record(work, found, None))
     train(work, found, progress_bar=False)
-    return turns.ours, turns.bare
+    taken = {"ours": turns.ours[WARM_UP:], "other": turns.bare[WARM_UP : len(turns.ours)]}
+    yield taken, Ratio(f"a run ÷ a bare loop, {name}", target=bench.target("bare loop"), at={"settings": settings})
 
 
 def _bare_steps(work: Training, device: torch.device) -> Iterator[Tensor]:
@@ -94,8 +88,7 @@ class _Turns:
 
     def __init__(self, streams: TrainStreams, bare_steps: Iterator[Tensor]):
         self.streams, self.bare_steps = streams, bare_steps
-        self.ours: list[float] = []
-        self.bare: list[float] = []
+        self.ours, self.bare = [], []
 
     def __len__(self) -> int:
         return len(self.streams)
@@ -115,9 +108,7 @@ class _Turns:
 
 
 def _loader(bench: Bench, path: Path, name: str, dtype: Any, types: int, count: int, batch: int) -> Found:
-    array = np.memmap(path, dtype, "w+", shape=(count // bench.sizes.loader_share,))
-    array[:] = np.random.default_rng(0).integers(0, types, len(array), dtype)
-    array.flush()
+    np.random.default_rng(0).integers(0, types, count // bench.sizes.loader_share, dtype).tofile(path)
     length = 512 if bench.sizes.loader_share == 1 else 32
     batches = chain.from_iterable(repeat(TrainStreams(np.memmap(path, dtype, "r"), batch, length)))
     taken = bench.compare(f"loader: {name}", {"ours": lambda: next(batches)})

@@ -3,9 +3,9 @@
 import torch
 
 from benchmarks.bench import Bench
+from benchmarks.models import language_model
 from benchmarks.passes import GRAPH, passes
-from benchmarks.record import Ratio, Taken
-from benchmarks.sections import Found
+from benchmarks.record import Found, Ratio, Taken
 from diffmamba.paper.published import numbers
 
 BASE, DIFFERENTIAL = "mamba", ("diff_mamba_hybrid", "diff_mamba")
@@ -14,7 +14,7 @@ BASE, DIFFERENTIAL = "mamba", ("diff_mamba_hybrid", "diff_mamba")
 def measure(bench: Bench) -> Found:
     """Both tables, the hybrid and the wholly differential network."""
     sizes = bench.sizes
-    networks = {name: bench.network(name, sizes.medium) for name in (BASE, *DIFFERENTIAL)}
+    networks = {name: language_model(name, sizes.medium, bench.device) for name in (BASE, *DIFFERENTIAL)}
     for length in sizes.latency_lengths:
         symbols = torch.zeros(1, length, dtype=torch.long, device=bench.device)
         cases = {name: passes(network, symbols)["forward"] for name, network in networks.items()}
@@ -31,16 +31,9 @@ def measure(bench: Bench) -> Found:
 
 
 def _ratios(taken: Taken, what: str, unit: str, table: int, **column: int) -> Found:
-    published = _published(f"table{table}", **column)
+    """Both networks over the base; with the paper's ratio of Diff-Mamba to Mamba where its table has this column."""
+    columns, ((key, value),) = numbers()[f"table{table}"], column.items()
+    printed = dict(zip(columns[key], zip(columns["diff_mamba"], columns["mamba"], strict=True), strict=True)).get(value)
     for name in DIFFERENTIAL:
-        at = {"variant": name, "table": table, **column}
+        published, at = printed and printed[0] / printed[1], {"variant": name, "table": table, **column}
         yield taken, Ratio(f"{name} ÷ {BASE}, {what}", name, BASE, unit, published=published, at=at)
-
-
-def _published(table: str, **column: int) -> float | None:
-    """The paper's ratio of Diff-Mamba to Mamba in a column of a table, None where it has no such column."""
-    columns, ((key, value),) = numbers()[table], column.items()
-    if value not in columns[key]:
-        return None
-    at = columns[key].index(value)
-    return columns["diff_mamba"][at] / columns["mamba"][at]

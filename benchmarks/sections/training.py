@@ -4,10 +4,9 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.bench import Bench
-from benchmarks.models import VARIANTS, parameters
+from benchmarks.models import VARIANTS, language_model, parameters
 from benchmarks.passes import precision
-from benchmarks.record import Ratio
-from benchmarks.sections import Found
+from benchmarks.record import Found, Ratio
 from benchmarks.timing import Call
 from diffmamba.models import LanguageModel
 
@@ -17,7 +16,7 @@ BASE = "mamba"
 def measure(bench: Bench) -> Found:
     """All variants relative to the vanilla one, and the differential one to its equal in parameters."""
     sizes = bench.sizes
-    networks = {name: bench.network(name, sizes.training) for name in VARIANTS}
+    networks = {name: language_model(name, sizes.training, bench.device) for name in VARIANTS}
     shape = (sizes.training_batch, sizes.training_length + 1)
     symbols = torch.randint(sizes.training.vocabulary, shape, device=bench.device)
     cases = {name: _step(network, symbols) for name, network in networks.items()}

@@ -14,8 +14,8 @@ from benchmarks import report
 from benchmarks.bench import Bench, sizes_of
 from benchmarks.models import Scale
 from benchmarks.passes import PAGE, in_a_child, peak, peak_bytes
-from benchmarks.record import Ratio, Section, Target
-from benchmarks.sections import Found, training
+from benchmarks.record import Found, Ratio, Section, Target
+from benchmarks.sections import training
 from diffmamba.reports import show
 
 KEYS = {"section", "name", "ours", "other", "unit", "ratio", "ratio_is", "spread", "rounds", "target", "reached"}

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.models import VARIANTS, Projections, Scale, TwoBlocks, language_model, mixer
-from benchmarks.passes import JUDGED, draw, off_by, passes
+from benchmarks.models import VARIANTS, Scale, TwoBlocks, language_model, mixer
+from benchmarks.passes import floor, off_by
 from diffmamba.configuration import composed
 from diffmamba.runs.work import shapes_of
 
@@ -43,10 +44,10 @@ def test_two_blocks_in_sequence_are_the_differential_mixer() -> None:
 
 @pytest.mark.parametrize("variant", ["diff_mamba", "mamba1", "diff_transformer"])
 def test_the_floor_has_every_projection_of_the_mixer(variant: str) -> None:
+    """Two operations for each weight and position, and in backward as many for the input and for the weight."""
     module = mixer(variant, SCALE)
-    alone = Projections(module)
-    assert sum(weight.numel() for weight in alone.parameters()) == sum(
-        part.weight.numel() for part in module.modules() if isinstance(part, torch.nn.Linear)
-    )
-    passes(alone, *(draw(2, 5, linear.in_features) for linear in alone.linears))[JUDGED]()
-    assert all(weight.grad is not None for weight in alone.parameters())
+    weights = sum(part.weight.numel() for part in module.modules() if isinstance(part, torch.nn.Linear))
+    for mode, times in (("forward", 1), ("forward+backward", 3)):
+        with FlopCounterMode(display=False) as counter:
+            floor(module, 2, 5)[mode]()
+        assert counter.get_total_flops() == times * 2 * weights * 2 * 5
