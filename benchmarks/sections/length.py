@@ -44,8 +44,7 @@ def _memory(bench: Bench, variant: str, mode: str) -> Found:
     """Bytes per position at each length; one measurement each, since peaks repeat to a page."""
     mixer, lengths, aim = bench.sizes.mixer, bench.sizes.memory_lengths, bench.target("memory per token")
     per_token = {length: [bench.peak(variant, mixer, 1, length, mode) / length] for length in lengths}
-    base, *longer = lengths
-    for length in longer:
-        name = f"{variant}, memory of {mode}, {length:,} ÷ {base:,}"
-        at = {"variant": variant, "mode": mode, "length": length, "base": base}
-        yield per_token, Ratio(name, length, base, "kB", target=aim, at=at)
+    for length in lengths[1:]:
+        name = f"{variant}, memory of {mode}, {length:,} ÷ {lengths[0]:,}"
+        at = {"variant": variant, "mode": mode, "length": length, "base": lengths[0]}
+        yield per_token, Ratio(name, length, lengths[0], "kB", target=aim, at=at)
