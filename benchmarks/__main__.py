@@ -7,15 +7,14 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from benchmarks import machine, report, sections
-from benchmarks.bench import Bench
-from benchmarks.child import ROOT
+from benchmarks import report, sections
+from benchmarks.bench import Bench, sizes_of
 from benchmarks.sections import SECTIONS
-from benchmarks.sizes import CPU, CUDA, QUICK
 from diffmamba.allocator import keep_freed_memory
 from diffmamba.ops import backend
 from diffmamba.reports import show
 
+RESULTS = Path(__file__).parent / "results"
 PARTIAL = "partial"  # the folder of what is not a whole run
 WIDTH = 140  # columns of what is printed into a file
 
@@ -31,26 +30,21 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     keep_freed_memory()  # as in training; both sides of every ratio profit
-    sizes = QUICK if options.quick else CUDA if device.type == "cuda" else CPU
-    bench, facts = Bench(device, sizes), machine.describe(device, machine.load())
+    bench, facts = Bench(device, sizes_of("quick" if options.quick else device.type)), report.facts(device)
     if options.quick:
         facts["sizes"] = "tiny, so the numbers mean nothing"
-    name, found = machine.slug(device), []
+    name, found = report.stem(device), []
     for section in (section for section in SECTIONS if section in (options.only or SECTIONS)):
-        if options.limit is not None and bench.seconds > options.limit:
-            found.append(sections.left_out(section, f"was not started: the limit of {options.limit} s was over"))
-        else:
-            found.append(sections.run(section, bench))
+        found.append(sections.run(section, bench, options.limit))
         report.write(report.document(found, facts, name), options.out / PARTIAL, name)
     made = report.document(found, facts, name)
     show(made, Console(width=None if sys.stdout.isatty() else WIDTH))
-    whole = not options.quick and options.only is None and all(section.records for section in found)
-    place = options.out if whole else options.out / PARTIAL
-    for path in [*report.write(made, place, name), *report.write_pictures(made, place)]:
-        print(path)
+    all_measured = all(section.records for section in found)
+    whole = all_measured and not options.quick and options.only is None
+    print(*report.write(made, options.out if whole else options.out / PARTIAL, name, with_pictures=True), sep="\n")
     if device.type == "cuda" and (reason := backend.missing()):
         print(f"mamba-ssm's kernels were neither checked nor measured here: {reason}", file=sys.stderr)
-    return int(not all(section.records for section in found))
+    return int(not all_measured)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,13 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is one, else cpu")
     parser.add_argument("--only", type=_names, metavar="A,B,...", help=f"some sections of: {', '.join(SECTIONS)}")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs; numbers mean nothing")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=ROOT / "benchmarks" / "results",
-        metavar="DIR",
-        help=f"where results go, as DEVICE.md and .json; a run that is quick or not whole writes into DIR/{PARTIAL}",
-    )
+    out = f"where results go, as DEVICE.md and .json; a run that is quick or not whole writes into DIR/{PARTIAL}"
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help=out)
     parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads; default: as many as PyTorch takes")
     parser.add_argument("--limit", type=_positive, metavar="SECONDS", help="after these, start no further section")
     return parser

@@ -1,15 +1,31 @@
-"""The two things that are timed of any function: forward, without a graph, and forward with backward to every leaf."""
+"""What is measured of a function: its two passes, forward without a graph and forward with backward; its peak memory.
 
+On a GPU PyTorch counts the memory. On a CPU it is the peak of the resident memory of a process that was started for
+this one call, less what was resident just before. Linux tells the peak of a process as VmHWM, which can be set back;
+the `ru_maxrss` of `getrusage` cannot, and a child inherits it from the parent that started it.
+"""
+
+import multiprocessing
+import resource
+import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from benchmarks.models import Scale, language_model, mixer
 from benchmarks.timing import Call
 
 MODES = ("forward", "forward+backward")
 JUDGED = "forward+backward"  # the mode that targets are for
+GRAPH = "network"  # the pass of a whole network whose memory is measured, as in the paper's table 7
+PAGE = resource.getpagesize()  # the least memory that can be told from nothing
+WARM_UP_LENGTH = 64
 
 
 def precision(device: torch.device) -> AbstractContextManager[object]:
@@ -18,10 +34,10 @@ def precision(device: torch.device) -> AbstractContextManager[object]:
 
 
 def passes(function: Callable[..., Tensor | Sequence[Tensor]], *inputs: Tensor) -> dict[str, Call]:
-    """Both modes of a function (or module) of some inputs, as calls without arguments.
+    """All passes of a function (or module) of some inputs, as calls without arguments.
 
     Backward starts from fixed gradients of the outputs and reaches every input that requires one and, of a module,
-    every parameter.
+    every parameter. GRAPH is the forward pass that keeps what backward needs.
     """
     device = inputs[0].device
     leaves = [tensor for tensor in inputs if tensor.requires_grad]
@@ -29,38 +45,27 @@ def passes(function: Callable[..., Tensor | Sequence[Tensor]], *inputs: Tensor) 
         leaves += function.parameters()
     gradients: list[Tensor] = []
 
-    def forward() -> None:
-        with torch.no_grad(), precision(device):
-            function(*inputs)
+    def with_graph() -> Tensor | Sequence[Tensor]:
+        with precision(device):
+            return function(*inputs)
 
     def forward_backward() -> None:
         for leaf in leaves:
             leaf.grad = None
-        with precision(device):
-            outputs = function(*inputs)
+        outputs = with_graph()
         outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
         if not gradients:
             gradients.extend(torch.randn_like(output) for output in outputs)
         torch.autograd.backward(outputs, gradients)
 
-    return dict(zip(MODES, (forward, forward_backward), strict=True))
+    return dict(zip((*MODES, GRAPH), (torch.no_grad()(with_graph), forward_backward, with_graph), strict=True))
 
 
-class Projections(nn.Module):
-    """The projections of a mixer, each of an input of its own: the least that a mixer takes."""
-
-    def __init__(self, mixer: nn.Module):
-        super().__init__()
-        linears = [part for part in mixer.modules() if isinstance(part, nn.Linear)]
-        self.linears = nn.ModuleList(nn.Linear(one.in_features, one.out_features, bias=False) for one in linears)
-
-    def forward(self, *inputs: Tensor) -> list[Tensor]:
-        return [linear(x) for linear, x in zip(self.linears, inputs, strict=True)]
-
-    def passes(self, batch: int, length: int, device: torch.device) -> dict[str, Call]:
-        """Both modes on `batch` sequences."""
-        inputs = [draw(batch, length, linear.in_features, device=device) for linear in self.linears]
-        return passes(self.to(device), *inputs)
+def floor(mixer: nn.Module, batch: int, length: int) -> dict[str, Call]:
+    """The passes of a mixer's projections alone, each of an input of its own: the least that a mixer takes."""
+    weights = [part.weight.detach().clone().requires_grad_() for part in mixer.modules() if isinstance(part, nn.Linear)]
+    inputs = [draw(batch, length, weight.shape[1], device=weight.device) for weight in weights]
+    return passes(lambda *both: list(map(F.linear, both[: len(inputs)], both[len(inputs) :])), *inputs, *weights)
 
 
 def draw(*shape: int, device: torch.device | str = "cpu") -> Tensor:
@@ -68,6 +73,56 @@ def draw(*shape: int, device: torch.device | str = "cpu") -> Tensor:
     return torch.randn(*shape, device=device).requires_grad_()
 
 
-def off_by(one: Tensor, other: Tensor) -> float:
-    """The largest difference between two tensors, relative to the largest entry."""
+def off_by(ours: Callable[..., Tensor], theirs: Callable[..., Tensor], *inputs: Tensor) -> float:
+    """The largest difference between the outputs of two functions, relative to the largest entry of the second's."""
+    with torch.no_grad(), precision(inputs[0].device):
+        one, other = ours(*inputs), theirs(*inputs)
     return ((one - other).abs().max() / other.abs().max()).item()
+
+
+def in_a_child(function: Callable[..., Any], **arguments: Any) -> Any:
+    """What a function returns, or raises, in a fresh process with as many threads as this one has."""
+    fresh, threads = multiprocessing.get_context("spawn"), (torch.get_num_threads(),)
+    with ProcessPoolExecutor(1, fresh, torch.set_num_threads, threads) as executor:
+        return executor.submit(function, **arguments).result()
+
+
+def peak(device: torch.device, variant: str, scale: Scale, batch: int, length: int, mode: str) -> int:
+    """Bytes at the peak of a variant's pass over what its weights and input take, in the process that calls it.
+
+    `mode` is one of a mixer's passes, or GRAPH, which is that of a language model.
+    """
+    module = (language_model if mode == GRAPH else mixer)(variant, scale, device)
+
+    def pass_over(positions: int) -> Call:
+        if mode == GRAPH:
+            return passes(module, torch.zeros(batch, positions, dtype=torch.long, device=device))[mode]
+        return passes(module, draw(batch, positions, module.in_proj.in_features, device=device))[mode]
+
+    return peak_bytes(device, pass_over(length), pass_over(min(length, WARM_UP_LENGTH)))
+
+
+def peak_bytes(device: torch.device, call: Call, warm_up: Call) -> int:
+    """Bytes at the peak of a call over those before it; `warm_up` is a small call of the same kind, to load code."""
+    warm_up()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with suppress(OSError):  # where the system can, the peak becomes the present size
+        Path("/proc/self/clear_refs").write_text("5")
+    before = _peak_resident()
+    call()
+    return max(_peak_resident() - before, PAGE)
+
+
+def _peak_resident() -> int:
+    try:
+        status = Path("/proc/self/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

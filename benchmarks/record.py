@@ -1,12 +1,17 @@
-"""What the sections hand over: ratios with what they were made of, and the targets they are judged by."""
+"""What the sections hand over: ratios of what was measured in turns, and the targets they are judged by."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks.timing import Spread
 
 UNITS = {"ms": 1e3, "µs": 1e6, "kB": 1e-3, "MB": 1e-6, "symbols/s": 1}  # per second or byte
+FASTER = "other / ours"
+Taken = Mapping[str | int, Sequence[float]]
+"""What the cases of a comparison took, in seconds or bytes (or symbols per second), by case and round."""
+Record = dict[str, Any]
+"""A ratio that was measured, as it is in the JSON file (see `Ratio.measured`)."""
 
 
 @dataclass(frozen=True)
@@ -22,56 +27,54 @@ class Target:
     def __str__(self) -> str:
         if self.least is None:
             return f"≤ {self.most:.3g}"
-        if self.most is None:
-            return f"≥ {self.least:.3g}"
-        return f"{self.least:.3g} to {self.most:.3g}"
+        return f"≥ {self.least:.3g}" if self.most is None else f"{self.least:.3g} to {self.most:.3g}"
 
 
 @dataclass(frozen=True)
-class Record:
-    """One ratio.
+class Ratio:
+    """Which ratio of a comparison to report: ours / other, or where `faster` other / ours.
 
-    `ours` and `other` are medians in `unit`, `floor` the best that ours could be. `ratio` is ours / other, or where
-    `faster` other / ours: the median of the ratios of the single rounds, which need not be the ratio of the medians.
-    `at` are the coordinates of the case, for the pictures and for programs.
+    `ours`, `other` and `floor` name cases. The fastest round of the floor is the least that ours could take.
+    `published` is the same ratio in the paper. `at` are the coordinates, for the pictures and for programs.
     """
 
-    section: str
     name: str
-    ours: float
-    other: float
-    unit: str
-    ratio: Spread
-    faster: bool
-    target: Target | None
-    floor: float | None
-    published: float | None  # the same ratio in the paper
-    at: dict[str, Any]
+    ours: str | int = "ours"
+    other: str | int = "other"
+    unit: str = "ms"
+    faster: bool = False
+    target: Target | None = None
+    floor: str | None = None
+    published: float | None = None
+    at: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def reached(self) -> bool | None:
-        """Whether the target is reached; None where there is none."""
-        return None if self.target is None else self.target.reached(self.ratio.median)
+    def measured(self, section: str, taken: Taken) -> Record:
+        """The record of this ratio.
 
-    @property
-    def at_floor(self) -> float | None:
-        """What the ratio would be with our side at its floor."""
-        if self.floor is None:
-            return None
-        return self.other / self.floor if self.faster else self.floor / self.other
-
-    def as_dict(self) -> dict[str, Any]:
-        """The record in the JSON file."""
+        `ours` and `other` are medians in `unit`. `ratio` is the median of the ratios of the single rounds, which need
+        not be the ratio of the medians, and `spread` their quartiles. `floor` holds the least that ours could take, and
+        the ratio with our side there.
+        """
+        ours, other = taken[self.ours], taken[self.other]
+        ratio = Spread.of_ratios(other, ours) if self.faster else Spread.of_ratios(ours, other)
+        least, middle, to_unit = self.floor and min(taken[self.floor]), Spread.of(other).median, UNITS[self.unit]
         return {
-            **{key: value for key, value in vars(self).items() if key not in ("ratio", "faster")},
-            "ratio": self.ratio.median,
-            "ratio_is": "other / ours" if self.faster else "ours / other",
-            "spread": [self.ratio.low, self.ratio.high],
-            "rounds": self.ratio.rounds,
+            **{"section": section, "name": self.name, "unit": self.unit},
+            **{"ours": Spread.of(ours).median * to_unit, "other": middle * to_unit},
             "target": self.target and asdict(self.target),
-            "reached": self.reached,
-            "floor": self.floor and {"ours": self.floor, "ratio": self.at_floor},
+            "floor": least and {"ours": least * to_unit, "ratio": middle / least if self.faster else least / middle},
+            "published": self.published,
+            "at": dict(self.at),
+            "ratio": ratio.median,
+            "ratio_is": FASTER if self.faster else "ours / other",
+            "spread": [ratio.low, ratio.high],
+            "rounds": ratio.rounds,
+            "reached": self.target and self.target.reached(ratio.median),
         }
+
+
+Found = Iterator[tuple[Taken, Ratio] | str]
+"""What a section yields: ratios, each with what the cases of its comparison took, and notes."""
 
 
 @dataclass
@@ -80,26 +83,6 @@ class Section:
 
     name: str
     title: str
-    text: str
+    text: str = ""
     records: list[Record] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-
-    def add(
-        self,
-        name: str,
-        ours: Iterable[float],
-        other: Iterable[float],
-        *,
-        unit: str = "ms",
-        faster: bool = False,
-        target: Target | None = None,
-        floor: float | None = None,
-        published: float | None = None,
-        **at: Any,
-    ) -> None:
-        """Appends the record of a comparison: what both sides took, and the floor, in seconds or bytes."""
-        ours, other = ([value * UNITS[unit] for value in side] for side in (ours, other))
-        middles = (Spread.of(side).median for side in (ours, other))
-        ratio = Spread.of_ratios(other, ours) if faster else Spread.of_ratios(ours, other)
-        least = None if floor is None else floor * UNITS[unit]
-        self.records.append(Record(self.name, name, *middles, unit, ratio, faster, target, least, published, at))

@@ -1,14 +1,21 @@
-"""The sections as one document: what was reached, a table for each section, and the ratios as a picture."""
+"""The sections as one document: what it was measured on, what was reached, a table for each section, and a picture."""
 
+import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 
+import torch
+
 from benchmarks.charts import chart
-from benchmarks.record import Record, Section
+from benchmarks.record import FASTER, Record, Section, Target
 from diffmamba import atomic
 from diffmamba.document import Block, Bullets, Chart, Document, Grid, Paragraph
 from diffmamba.document import Section as Part
+from diffmamba.ops import backend
 from diffmamba.reports import pictures, render
+from diffmamba.runs import provenance
 
 LEGEND = (
     "ours and the other side are medians over the rounds. ratio is the median of the ratios of the rounds, with their "
@@ -16,6 +23,32 @@ LEGEND = (
     "take, and in brackets what the ratio would then be."
 )
 MISSED = "MISSED"
+PEERS = ("transformers", "mambapy", "mamba-ssm", "causal-conv1d", "triton")
+
+
+def facts(device: torch.device) -> dict[str, str]:
+    """Hardware, precision, versions, revision and date, in the order to print them; to be asked before the run."""
+    hardware, git, versions = provenance.hardware(device), provenance.git_state(), provenance.versions()
+    host = f"{hardware['cpu']}, {hardware['cores']} cores, threads: {hardware['threads']}"
+    found = {"device": host}
+    if device.type == "cuda":
+        found = {"device": f"{hardware['gpu']}, CUDA {torch.version.cuda}", "host": host}
+    versions = {one.metadata["Name"].lower(): one.version for one in metadata.distributions()} | versions
+    told = [name for name in ("python", "torch", "diffmamba", *PEERS) if name in versions]
+    return found | {
+        "load": f"{os.getloadavg()[0]:.2g} processes before the run",
+        "precision": "bfloat16 autocast" if device.type == "cuda" else "float32",
+        "kernels": backend.describe(device),
+        "date": provenance.now(),
+        "revision": (git["revision"] or "unknown")[:7] + (", with changes" if git["dirty"] else ""),
+        "versions": ", ".join(f"{name} {versions[name]}" for name in told),
+    }
+
+
+def stem(device: torch.device) -> str:
+    """The device's name in file names: `cpu`, or such as `nvidia-h100-80gb-hbm3`."""
+    name = "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def document(sections: Sequence[Section], machine: Mapping[str, str], name: str) -> Document:
@@ -34,37 +67,31 @@ def document(sections: Sequence[Section], machine: Mapping[str, str], name: str)
         "machine": dict(machine),
         "verdict": [summary, *missed],
         "sections": [{key: vars(one)[key] for key in ("name", "title", "text", "notes")} for one in sections],
-        "records": [record.as_dict() for section in sections for record in section.records],
+        "records": [record for section in sections for record in section.records],
     }
     return Document(f"Benchmarks: {machine['device']}", tuple(blocks), data)
 
 
-def write(made: Document, directory: Path, name: str) -> list[Path]:
-    """Writes NAME.json and NAME.md; returns their paths."""
-    data, text = directory / f"{name}.json", directory / f"{name}.md"
+def write(made: Document, directory: Path, name: str, with_pictures: bool = False) -> list[Path]:
+    """Writes NAME.json and NAME.md, and each chart into a PNG of its name if wanted; returns their paths."""
+    charts = [block for block in made.blocks if isinstance(block, Chart)] if with_pictures else []
     directory.mkdir(parents=True, exist_ok=True)
-    atomic.write_json(data, made.data)
-    atomic.write(text, render.markdown(made))
-    return [data, text]
-
-
-def write_pictures(made: Document, directory: Path) -> list[Path]:
-    """Draws the charts of a document, each into a PNG of its name; returns their paths."""
-    charts = [block for block in made.blocks if isinstance(block, Chart)]
+    atomic.write_json(directory / f"{name}.json", made.data)
+    atomic.write(directory / f"{name}.md", render.markdown(made))
     for one in charts:
         atomic.write(directory / f"{one.name}.png", pictures.drawn(one, "png"))
-    return [directory / f"{one.name}.png" for one in charts]
+    return [directory / file for file in (f"{name}.json", f"{name}.md", *(f"{one.name}.png" for one in charts))]
 
 
 def verdict(sections: Sequence[Section]) -> list[str]:
     """How many targets are reached, then which are missed, one a line."""
-    judged = [record for section in sections for record in section.records if record.target is not None]
-    missed = [record for record in judged if not record.reached]
+    judged = [record for section in sections for record in section.records if record["target"]]
+    missed = [record for record in judged if not record["reached"]]
     if not judged:
         return ["No targets in these sections."]
     return [
         f"{len(judged) - len(missed)} of {len(judged)} targets reached." + (" Missed:" if missed else ""),
-        *(f"{record.name}: {number(record.ratio.median)}, should be {record.target}" for record in missed),
+        *(f"{one['name']}: {number(one['ratio'])}, should be {Target(**one['target'])}" for one in missed),
     ]
 
 
@@ -91,14 +118,14 @@ def _blocks(section: Section) -> Iterable[Block]:
 
 def _cells(record: Record) -> dict[str, str]:
     """A record's row, by column."""
-    times = "×" if record.faster else ""
-    spread = f" [{number(record.ratio.low)} {number(record.ratio.high)}]" if record.ratio.rounds > 1 else ""
+    times, floor, target = "×" if record["ratio_is"] == FASTER else "", record["floor"], record["target"]
+    spread = " [{} {}]".format(*map(number, record["spread"])) if record["rounds"] > 1 else ""
     return {
-        "": record.name,
-        "ours": f"{number(record.ours)} {record.unit}",
-        "other": number(record.other),
-        "ratio": f"{number(record.ratio.median)}{times}{spread}",
-        "published": number(record.published),
-        "floor": "" if record.floor is None else f"{number(record.floor)} ({number(record.at_floor)}{times})",
-        "target": "" if record.target is None else f"{record.target} {'reached' if record.reached else MISSED}",
+        "": record["name"],
+        "ours": f"{number(record['ours'])} {record['unit']}",
+        "other": number(record["other"]),
+        "ratio": f"{number(record['ratio'])}{times}{spread}",
+        "published": number(record["published"]),
+        "floor": f"{number(floor['ours'])} ({number(floor['ratio'])}{times})" if floor else "",
+        "target": f"{Target(**target)} {'reached' if record['reached'] else MISSED}" if target else "",
     }

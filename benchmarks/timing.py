@@ -1,8 +1,8 @@
 """Time, measured so that a ratio survives a busy machine.
 
 What is compared runs in turns, round by round, each round in the opposite order of the one before. A ratio is taken
-within a round, where both sides met the same machine, and the median over the rounds is reported with its quartiles.
-What slows the whole machine for a while slows both sides, and a round that was disturbed on one side only is outvoted.
+within a round, where both sides met the same machine. The median over the rounds is reported with its quartiles. What
+slows the whole machine for a while slows both sides, and a round that was disturbed on one side only is outvoted.
 """
 
 import math
@@ -54,43 +54,26 @@ class Spread:
         return cls.of([one / other for one, other in zip(numerators, denominators, strict=True)])
 
 
-@dataclass(frozen=True)
-class Clock:
-    """Seconds on a device; on a GPU only after all that was started there is done."""
+def now() -> float:
+    """Seconds; on a GPU after all that was started there is done."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
-    device: torch.device
 
-    def now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-    def seconds(self, call: Call, calls: int = 1) -> float:
-        """Seconds for each of some calls in a row."""
-        start = self.now()
-        for _ in range(calls):
-            call()
-        return (self.now() - start) / calls
-
-    def compare(self, cases: Mapping[str, Call], patience: Patience) -> dict[str, list[float]]:
-        """Seconds per call of each case, one number per round."""
-        start = time.perf_counter()
-        return rounds({name: self._sampler(call, patience) for name, call in cases.items()}, patience, start)
-
-    def _sampler(self, call: Call, patience: Patience) -> Callable[[], float]:
-        """What measures a call. The first run loads libraries and kernels and fills caches; a long one counts."""
-        first = self.seconds(call)
-        if first > patience.long:
-            earlier = [first]
-            return lambda: earlier.pop() if earlier else self.seconds(call)
-        once = first if first > patience.sample else self.seconds(call)
-        return partial(self.seconds, call, max(1, math.ceil(patience.sample / max(once, 1e-7))))
+def compare(cases: Mapping[str, Call], patience: Patience) -> dict[str, list[float]]:
+    """Seconds per call of each case, one number per round."""
+    start = time.perf_counter()
+    return rounds({name: _sampler(call, patience) for name, call in cases.items()}, patience, start)
 
 
 def rounds(
-    samplers: Mapping[str, Callable[[], T]], patience: Patience, start: float | None = None
+    samplers: Mapping[str, Callable[[], T]], patience: Patience, start: float | None = None, warm_up: bool = False
 ) -> dict[str, list[T]]:
     """Calls every sampler once a round and returns what each gave, round by round; `start` is when patience began."""
+    if warm_up:
+        for sampler in samplers.values():
+            sampler()
     values: dict[str, list[T]] = {name: [] for name in samplers}
     names = list(samplers)
     start = time.perf_counter() if start is None else start
@@ -102,3 +85,21 @@ def rounds(
         if with_another > (patience.seconds if done >= patience.least else patience.ceiling):
             break
     return values
+
+
+def _sampler(call: Call, patience: Patience) -> Callable[[], float]:
+    """What measures a call. The first run loads libraries and kernels and fills caches; a long one counts."""
+    first = _seconds(call)
+    if first > patience.long:
+        earlier = [first]
+        return lambda: earlier.pop() if earlier else _seconds(call)
+    once = first if first > patience.sample else _seconds(call)
+    return partial(_seconds, call, max(1, math.ceil(patience.sample / max(once, 1e-7))))
+
+
+def _seconds(call: Call, calls: int = 1) -> float:
+    """Seconds for each of some calls in a row."""
+    start = now()
+    for _ in range(calls):
+        call()
+    return (now() - start) / calls

@@ -1,7 +1,7 @@
-"""The sections of the report, each a module of its name with a function `run` from a `Bench` to a table.
+"""The sections of the report, each a module of its name, and its title and text in `sections.yaml`.
 
-A module is imported when its section is run, so that what one of them needs, such as Hydra or transformers, costs only
-that section where it is missing.
+A section's module has a function `measure`, which yields what is to be reported (`Found`). It is imported when it is
+run, so that what one section needs, such as transformers, costs only that section where it is missing.
 """
 
 import traceback
@@ -9,26 +9,38 @@ from importlib import import_module
 
 import torch
 
-from benchmarks.bench import Bench
+from benchmarks.bench import Bench, read
 from benchmarks.record import Section
 
 SECTIONS = ("mixers", "differential", "training", "loop", "length", "decoding", "published")
 
 
-def run(name: str, bench: Bench) -> Section:
-    """Measures a section. Where it fails, the section has no rows, and a note that says why."""
+def run(name: str, bench: Bench, limit: int | None = None) -> Section:
+    """Measures a section.
+
+    Where it fails, and after `limit` seconds of the run, the section has no rows, and a note that says why.
+    """
+    if limit is not None and bench.seconds > limit:
+        return Section(name, name, notes=[f"The section {name} was not started: the limit of {limit} s was over."])
     try:
-        return import_module(f"{__name__}.{name}").run(bench)
+        words = read("sections.yaml", name)
+        section = Section(name, words["title"], words["text"].format(sizes=bench.sizes))
+        for found in import_module(f"{__name__}.{name}").measure(bench):
+            if isinstance(found, str):
+                section.notes.append(found)
+            else:
+                taken, ratio = found
+                section.records.append(ratio.measured(name, taken))
+        return section
     except Exception as error:  # whatever is wrong with one section, the others are still worth having
-        first = (str(error).splitlines() or [""])[0]
         bench.tell(f"{name} failed")
         traceback.print_exc()
-        return left_out(name, f"failed ({type(error).__name__}: {first})")
+        return Section(name, name, notes=[f"The section {name} failed ({in_a_line(error)})."])
     finally:
         if bench.device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-def left_out(name: str, why: str) -> Section:
-    """A section without rows."""
-    return Section(name, name, "", [], [f"The section {name} {why}."])
+def in_a_line(error: Exception) -> str:
+    """The kind of an error and the first line of what it says."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

@@ -1,9 +1,7 @@
 """The training loop around the model, against a bare one, and the data that it is fed, against what it is asked for."""
 
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from importlib.util import find_spec
 from itertools import chain, repeat
 from pathlib import Path
@@ -14,15 +12,15 @@ import torch
 from torch import Tensor
 
 from benchmarks.bench import Bench
-from benchmarks.record import Section
+from benchmarks.record import Found, Ratio
+from benchmarks.timing import now
+from diffmamba.configuration import composed
 from diffmamba.data.streams import TrainStreams
+from diffmamba.runs import RunStore
+from diffmamba.runs.execution import new_record
+from diffmamba.runs.training import train
+from diffmamba.runs.work import Training, build_network
 
-TEXT = (
-    "A run as `diffmamba.train` makes it (Lightning's loop, record, checkpoints, CSV and W&B offline, metrics) against "
-    "the least that trains the same network on the same batches: next batch, loss, backward, AdamW, schedule. Steps of "
-    "the two take turns, so that both meet the same machine. Then the loader alone, against the 20M tokens/s asked "
-    "for; its floor is each byte read and written once at 8 GB/s."
-)
 WARM_UP = 20  # steps left out of the measurement
 ASKED = 20e6  # tokens per second
 COPY_RATE = 8e9  # bytes per second
@@ -30,73 +28,49 @@ CORPORA = {  # training splits and batches of the published settings
     "Text8, 170 × 512": (np.uint8, 27, 90_000_000, 170),
     "WikiText-103, 100 × 512": (np.uint32, 267_735, 103_227_021, 100),
 }
-Batches = Iterable[tuple[Tensor, Tensor]]
 
 
-def run(bench: Bench) -> Section:
+def measure(bench: Bench) -> Found:
     """The loop's cost at a step of about 20 ms, and the loader's speed."""
-    section = Section("loop", "The training loop and the loader", TEXT)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         for name, settings in bench.sizes.loops.items():
-            _loop(bench, section, Path(folder) / name.replace(" ", "-"), name, settings)
-        _loader(bench, section, Path(folder))
-    return section
+            yield from _loop(bench, Path(folder) / name.replace(" ", "-"), name, settings)
+        for name, corpus in CORPORA.items():
+            yield from _loader(bench, Path(folder) / "symbols.bin", name, *corpus)
 
 
-def _loop(bench: Bench, section: Section, folder: Path, name: str, settings: tuple[str, ...]) -> None:
+def _loop(bench: Bench, folder: Path, name: str, settings: list[str]) -> Found:
+    """Trains as `diffmamba.train` does, with steps of a bare loop in turns with its own."""
     steps = bench.sizes.loop_steps + WARM_UP
     bench.tell(f"loop, {name}: {steps} steps of a run and of a bare loop in turns")
     folder.mkdir()
-    taken = _train(_words(bench, folder, steps, settings), folder, bench.device)
-    sides = (taken["ours"][WARM_UP:], taken["other"][WARM_UP : len(taken["ours"])])
-    section.add(f"a run ÷ a bare loop, {name}", *sides, target=bench.target("bare loop"), settings=list(settings))
-
-
-def _words(bench: Bench, folder: Path, steps: int, settings: tuple[str, ...]) -> list[str]:
-    """The command line of the run."""
     text = folder / "text.txt"
     text.write_bytes(np.random.default_rng(0).integers(97, 123, 2_000_000, np.uint8).tobytes())
-    return [
+    words = [
         *("model=mamba", "data=text", f"data.path={text}", f"data.directory={folder / 'data'}", f"runs={folder}"),
         *(f"trainer={'gpu' if bench.device.type == 'cuda' else 'cpu'}", f"scale.steps={steps}"),
         *(f"scale.evaluate_every={steps}", "scale.eval_windows=1"),
         *(() if find_spec("wandb") else ("logger=csv",)),
         *settings,
     ]
-
-
-def _train(words: list[str], folder: Path, device: torch.device) -> dict[str, list[float]]:
-    """Trains as `diffmamba.train` does, with steps of a bare loop in turns with its own; the seconds of both.
-
-    The only function here that knows how the package builds and runs a training.
-    """
-    from diffmamba.configuration import composed
-    from diffmamba.runs import RunStore
-    from diffmamba.runs.execution import new_record
-    from diffmamba.runs.training import train
-    from diffmamba.runs.work import Training, build_network
-
     work = Training.of(composed(words))
     work.check()
-    data = work.data
-    network = build_network(work.network, data.vocabulary_size).to(device)
-    optimizer = work.optimizer.over(work.length.steps).build(network)
-    bare_steps = _bare_steps(network, optimizer, data.train_streams(0, 1), device)
-    served, seconds = data.train_dataloader, {"ours": [], "other": []}
-    data.train_dataloader = lambda: _Turns(served(), bare_steps, seconds)
+    turns = _Turns(work.data.train_dataloader(), _bare_steps(work, bench.device))
+    work.data.train_dataloader = lambda: turns
     found = RunStore(folder).run("loop")
     found.directory.mkdir(parents=True)
     found.write(new_record(work, found, None))
     train(work, found, progress_bar=False)
-    return seconds
+    taken = {"ours": turns.ours[WARM_UP:], "other": turns.bare[WARM_UP : len(turns.ours)]}
+    yield taken, Ratio(f"a run ÷ a bare loop, {name}", target=bench.target("bare loop"), at={"settings": settings})
 
 
-def _bare_steps(
-    network: Callable[..., Tensor], built: dict[str, Any], batches: Batches, device: torch.device
-) -> Iterator[Tensor]:
+def _bare_steps(work: Training, device: torch.device) -> Iterator[Tensor]:
     """Trains a network of its own, one step each time it is asked."""
+    network = build_network(work.network, work.data.vocabulary_size).to(device)
+    built = work.optimizer.over(work.length.steps).build(network)
     optimizer, schedule = built["optimizer"], built["lr_scheduler"]["scheduler"]
-    for inputs, targets in chain.from_iterable(repeat(batches)):
+    for inputs, targets in chain.from_iterable(repeat(work.data.train_streams(0, 1))):
         optimizer.zero_grad()
         loss = network(inputs.to(device), targets.to(device)).mean()
         loss.backward()
@@ -105,16 +79,16 @@ def _bare_steps(
         yield loss
 
 
-@dataclass
 class _Turns:
     """Stands where the loop asks for a batch: what passes between two such moments is the loop's own step.
 
-    Between two batches a step of the bare loop is taken, outside the time of the loop's own.
+    Between two batches a step of the bare loop is taken, outside the time of the loop's own. `ours` and `bare` are the
+    seconds of both.
     """
 
-    streams: TrainStreams
-    bare_steps: Iterator[Tensor]
-    seconds: dict[str, list[float]]
+    def __init__(self, streams: TrainStreams, bare_steps: Iterator[Tensor]):
+        self.streams, self.bare_steps = streams, bare_steps
+        self.ours, self.bare = [], []
 
     def __len__(self) -> int:
         return len(self.streams)
@@ -122,33 +96,24 @@ class _Turns:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         batches = iter(self.streams)
         while True:
-            start = _now()
+            start = now()
             next(self.bare_steps)
-            handed = _now()
-            self.seconds["other"].append(handed - start)
+            handed = now()
+            self.bare.append(handed - start)
             batch = next(batches, None)
             if batch is None:
                 return
             yield batch
-            self.seconds["ours"].append(_now() - handed)
+            self.ours.append(now() - handed)
 
 
-def _now() -> float:
-    """Seconds, after all that was started on a GPU is done."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def _loader(bench: Bench, section: Section, folder: Path) -> None:
-    for name, (dtype, types, count, batch) in CORPORA.items():
-        array = np.memmap(folder / "symbols.bin", dtype, "w+", shape=(count // bench.sizes.loader_share,))
-        array[:] = np.random.default_rng(0).integers(0, types, len(array), dtype)
-        array.flush()
-        symbols = np.memmap(folder / "symbols.bin", dtype, "r")
-        length = 512 if bench.sizes.loader_share == 1 else 32
-        batches = chain.from_iterable(repeat(TrainStreams(symbols, batch, length)))
-        taken = bench.compare(f"loader: {name}", {"loader": lambda: next(batches)})["loader"]  # noqa: B023
-        tokens, aim = batch * length, bench.target("loader")
-        asked, least = [tokens / ASKED] * len(taken), tokens * (2 * np.dtype(dtype).itemsize + 16) / COPY_RATE
-        section.add(f"loader, {name}: against 20M tokens/s", taken, asked, faster=True, target=aim, floor=least)
+def _loader(bench: Bench, path: Path, name: str, dtype: Any, types: int, count: int, batch: int) -> Found:
+    np.random.default_rng(0).integers(0, types, count // bench.sizes.loader_share, dtype).tofile(path)
+    length = 512 if bench.sizes.loader_share == 1 else 32
+    batches = chain.from_iterable(repeat(TrainStreams(np.memmap(path, dtype, "r"), batch, length)))
+    taken = bench.compare(f"loader: {name}", {"ours": lambda: next(batches)})
+    tokens = batch * length
+    taken["other"] = [tokens / ASKED] * len(taken["ours"])
+    taken["floor"] = [tokens * (2 * np.dtype(dtype).itemsize + 16) / COPY_RATE]
+    aim = bench.target("loader")
+    yield taken, Ratio(f"loader, {name}: against 20M tokens/s", faster=True, target=aim, floor="floor")

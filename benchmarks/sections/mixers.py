@@ -1,110 +1,133 @@
-"""Our mixers against other people's, with the same weights and the same output."""
+"""Our mixers against other people's, with the same weights and the same output.
 
+Parameter names are the same everywhere, mamba-ssm's, so weights move by `state_dict`.
+"""
+
+from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
+from typing import Any
 
-import torch
+from torch import nn
 
-from benchmarks import child, references
+from benchmarks import references
 from benchmarks.bench import Bench
-from benchmarks.passes import JUDGED, MODES, Projections, off_by, passes, precision
-from benchmarks.peers import Peer, peers
-from benchmarks.record import Section
-from benchmarks.timing import Call
+from benchmarks.models import D_STATE_1, Scale
+from benchmarks.passes import JUDGED, MODES, floor, in_a_child, off_by, passes
+from benchmarks.record import Found, Ratio
+from benchmarks.sections import in_a_line
 from diffmamba.ops import backend
 
-TEXT = (
-    "How many times faster our mixer is than the same mixer of another library: same weights, same input, outputs "
-    "compared before anything is timed. forward has no graph; forward+backward reaches the input and every weight. "
-    "floor is the mixer's projections alone."
-)
 TOLERANCE = {"cpu": 1e-3, "cuda": 5e-2}  # of float32, and of bfloat16
+D_CONV, EXPAND = 4, 2
+FAST_CHUNK = 64  # instead of transformers' 256: its fastest of 32, 64 and 256 on a CPU, in half the time
+PROJECTIONS = "its two projections alone"
 
 
-class DifferentFunctionError(RuntimeError):
-    """A peer does not give our output; the comparison would be void."""
-
-
-def run(bench: Bench) -> Section:
+def measure(bench: Bench) -> Found:
     """Peers, the two projections alone, and mamba-ssm: on a CPU its references, on a GPU its kernels in our mixers."""
-    section = Section("mixers", "One mixer against other libraries", f"{TEXT} {bench.sizes.of_a_mixer}")
-    for peer in peers(bench.device):
+    on_cpu = bench.device.type == "cpu"
+    for name, variant, build in _peers(bench.sizes.mixer, on_cpu):
         try:
-            _against(bench, section, peer)
+            yield from _against(bench, name, variant, build)
         except Exception as error:  # whatever is wrong with a peer, the rest is still worth having
-            first = (str(error).splitlines() or [""])[0]
-            section.notes.append(f"{peer.name} is left out: it does not run here ({type(error).__name__}: {first})")
-    _projections(bench, section)
-    if bench.device.type == "cpu":
-        _references(bench, section)
-    else:
-        _kernels(bench, section)
-    return section
+            yield f"{name} is left out: it does not run here ({in_a_line(error)})"
+    ours, x, at = bench.mixer("mamba"), bench.input(), {"peer": PROJECTIONS, "mode": JUDGED}
+    sides = {"ours": passes(ours, x)[JUDGED], "other": floor(ours, *x.shape[:2])[JUDGED]}
+    taken = bench.compare("mixers: the two projections", sides)
+    yield taken, Ratio(f"ours ÷ {PROJECTIONS}, {JUDGED}", target=bench.target("two projections"), at=at)
+    yield from (_references if on_cpu else _kernels)(bench)
 
 
-def _against(bench: Bench, section: Section, peer: Peer) -> None:
-    theirs = peer.build(bench.sizes.mixer).to(bench.device)
-    ours, x = bench.mixer(peer.variant), bench.input()
+def _peers(scale: Scale, on_cpu: bool) -> Iterator[tuple[str, str, Callable[[], nn.Module]]]:
+    """Mixers of other libraries that run on a device: name, our variant of the same function, and what builds it.
+
+    That raises ImportError where the library is missing.
+    """
+    yield "transformers Mamba2Mixer", "mamba", partial(_of_transformers, "Mamba2", scale)
+    if on_cpu:
+        build = partial(_of_transformers, "Mamba2", scale, chunk_size=FAST_CHUNK)
+        yield f"transformers Mamba2Mixer, chunk_size {FAST_CHUNK}", "mamba", build
+    yield "transformers MambaMixer", "mamba1", partial(_of_transformers, "Mamba", scale)
+    yield "mambapy MambaBlock", "mamba1", partial(_of_mambapy, scale)
+    if not on_cpu:
+        heads = {"d_state": scale.d_state, "headdim": scale.headdim}
+        yield "mamba-ssm Mamba2", "mamba", partial(_of_mamba_ssm, "mamba2", "Mamba2", scale, **heads)
+        yield "mamba-ssm Mamba", "mamba1", partial(_of_mamba_ssm, "mamba_simple", "Mamba", scale, d_state=D_STATE_1)
+
+
+def _of_transformers(kind: str, scale: Scale, **settings: Any) -> nn.Module:
+    import transformers
+
+    transformers.logging.set_verbosity_error()  # it says once for each kernel that it does without
+    settings |= {"hidden_size": scale.d_model, "state_size": D_STATE_1, "num_hidden_layers": 1, "expand": EXPAND}
+    settings |= {"conv_kernel": D_CONV, "use_bias": False, "use_conv_bias": True}
+    if kind == "Mamba2":
+        heads = {"num_heads": EXPAND * scale.d_model // scale.headdim, "head_dim": scale.headdim, "n_groups": 1}
+        settings |= {"state_size": scale.d_state, "time_step_limit": (0.0, float("inf")), **heads}
+    modeling = import_module(f"transformers.models.{kind.lower()}.modeling_{kind.lower()}")
+    return getattr(modeling, f"{kind}Mixer")(getattr(transformers, f"{kind}Config")(**settings), layer_idx=0)
+
+
+def _of_mambapy(scale: Scale) -> nn.Module:
+    from mambapy.mamba import MambaBlock, MambaConfig
+
+    return MambaBlock(MambaConfig(scale.d_model, 1, d_state=D_STATE_1, expand_factor=EXPAND, d_conv=D_CONV))
+
+
+def _of_mamba_ssm(module: str, name: str, scale: Scale, **sizes: int) -> nn.Module:
+    built = getattr(import_module(f"mamba_ssm.modules.{module}"), name)
+    return built(scale.d_model, d_conv=D_CONV, expand=EXPAND, **sizes)
+
+
+def _against(bench: Bench, name: str, variant: str, build: Callable[[], nn.Module]) -> Found:
+    theirs = build().to(bench.device)
+    ours, x = bench.mixer(variant), bench.input()
     theirs.load_state_dict(ours.state_dict())
-    with torch.no_grad(), precision(bench.device):
-        difference = off_by(ours(x), theirs(x))
+    difference = off_by(ours, theirs, x)
     if not difference <= TOLERANCE[bench.device.type]:
-        raise DifferentFunctionError(f"its output is off ours by {difference:.1e} of the largest entry")
-    aim = bench.target(peer.name)
+        yield f"{name} is left out: its output is off ours by {difference:.1e} of the largest entry"
+        return
+    aim = bench.target(name)
     faster = aim is None or aim.least is not None
-    alone = Projections(ours).passes(bench.sizes.batch, bench.sizes.length, bench.device)
+    sides = {"ours": passes(ours, x), "other": passes(theirs, x), "floor": floor(ours, *x.shape[:2])}
     for mode in MODES:
-        sides = {"ours": passes(ours, x)[mode], "other": passes(theirs, x)[mode], "floor": alone[mode]}
-        taken = bench.compare(f"mixers: {peer.name}, {mode}", sides)
-        name = f"{peer.name}, {mode}" if faster else f"ours ÷ {peer.name}, {mode}"
-        judged = {"target": aim if mode == JUDGED else None, "floor": min(taken.pop("floor"))}
-        section.add(name, **taken, faster=faster, **judged, peer=peer.name, mode=mode, off_by=difference)
+        taken = bench.compare(f"mixers: {name}, {mode}", {side: calls[mode] for side, calls in sides.items()})
+        words, aim = f"{name}, {mode}" if faster else f"ours ÷ {name}, {mode}", bench.target(name, mode)
+        at = {"peer": name, "mode": mode, "off_by": difference}
+        yield taken, Ratio(words, faster=faster, target=aim, floor="floor", at=at)
 
 
-def _projections(bench: Bench, section: Section) -> None:
-    ours = bench.mixer("mamba")
-    alone = Projections(ours).passes(bench.sizes.batch, bench.sizes.length, bench.device)
-    sides = {"ours": passes(ours, bench.input())[JUDGED], "other": alone[JUDGED]}
-    taken, aim = bench.compare("mixers: the two projections", sides), bench.target("two projections")
-    name = "its two projections alone"
-    section.add(f"ours ÷ {name}, {JUDGED}", **taken, target=aim, peer=name, mode=JUDGED)
-
-
-def _kernels(bench: Bench, section: Section) -> None:
+def _kernels(bench: Bench) -> Found:
     """Our mixers with mamba-ssm's kernels against the same with PyTorch's operators."""
     if reason := backend.missing():
-        section.notes.append(f"Our mixers ran with PyTorch's operators: {reason}")
+        yield f"Our mixers ran with PyTorch's operators: {reason}"
         return
     x = bench.input()
     for variant in ("mamba", "diff_mamba", "mamba1"):
-        for mode, call in passes(bench.mixer(variant), x).items():
-            sides = {"ours": partial(_under, "cuda", call), "other": partial(_under, "torch", call)}
-            peer = f"{variant} with PyTorch's operators"
+        peer = f"{variant} with PyTorch's operators"
+        calls = passes(bench.mixer(variant), x)
+        for mode in MODES:
+            sides = {"ours": backend.use("cuda")(calls[mode]), "other": backend.use("torch")(calls[mode])}
             taken = bench.compare(f"mixers: {variant} with and without kernels, {mode}", sides)
-            section.add(f"{peer}, {mode}", **taken, faster=True, peer=peer, mode=mode)
+            yield taken, Ratio(f"{peer}, {mode}", faster=True, at={"peer": peer, "mode": mode})
 
 
-def _under(name: str, call: Call) -> None:
-    with backend.use(name):
-        call()
-
-
-def _references(bench: Bench, section: Section) -> None:
+def _references(bench: Bench) -> Found:
     if not references.DIRECTORY.is_dir():
-        section.notes.append("mamba-ssm's references are left out: they are not in .reference")
+        yield "mamba-ssm's references are left out: they are not in .reference"
         return
     bench.tell("mixers: mamba-ssm's references")
-    sizes = bench.sizes
-    shape = {"batch": sizes.batch, "length": sizes.length, "heads": bench.mixer("mamba").heads}
-    states = {"headdim": sizes.mixer.headdim, "d_state": sizes.mixer.d_state}
     try:
-        found = child.call(references.measure, **shape, **states, patience=sizes.patience)
+        found = in_a_child(references.measure, sizes=bench.sizes, heads=bench.mixer("mamba").heads)
     except Exception as error:
-        section.notes.append(f"mamba-ssm's references are left out ({type(error).__name__}: {error})")
+        yield f"mamba-ssm's references are left out ({in_a_line(error)})"
         return
     for name, (difference, by_mode) in found.items():
         peer = f"mamba-ssm {name}"
         if not difference <= TOLERANCE["cpu"]:
-            section.notes.append(f"{peer} is left out: it is off ours by {difference:.1e}")
+            yield f"{peer} is left out: it is off ours by {difference:.1e}"
             continue
         for mode, taken in by_mode.items():
-            section.add(f"{peer}, {mode}", **taken, faster=True, peer=peer, mode=mode, off_by=difference)
+            at = {"peer": peer, "mode": mode, "off_by": difference}
+            yield taken, Ratio(f"{peer}, {mode}", faster=True, at=at)

@@ -2,67 +2,38 @@
 
 import torch
 
-from benchmarks import memory
 from benchmarks.bench import Bench
-from benchmarks.passes import passes
-from benchmarks.record import Section
-from diffmamba.models import LanguageModel
+from benchmarks.models import language_model
+from benchmarks.passes import GRAPH, passes
+from benchmarks.record import Found, Ratio, Taken
+from diffmamba.paper.published import numbers
 
 BASE, DIFFERENTIAL = "mamba", ("diff_mamba_hybrid", "diff_mamba")
-TEXT = (
-    "Networks of {layers} pre-norm mixers without feed-forward, d_model {d_model}, {d_state} states; the paper's have "
-    "48, 1024 and 128. Forward latency of one sequence; peak memory of a forward pass that keeps what backward needs, "
-    "over the weights, on sequences of {length:,}. published is the same ratio in the paper's tables 8 and 7, whose "
-    "memory includes the weights; its differential network in table 8 is the hybrid."
-)
 
 
-def run(bench: Bench) -> Section:
+def measure(bench: Bench) -> Found:
     """Both tables, the hybrid and the wholly differential network."""
     sizes = bench.sizes
-    scale = sizes.medium
-    text = TEXT.format(layers=scale.n_layers, d_model=scale.d_model, d_state=scale.d_state, length=sizes.memory_length)
-    section = Section("published", "The paper's efficiency tables", text)
-    networks = {name: bench.network(name, scale) for name in (BASE, *DIFFERENTIAL)}
+    networks = {name: language_model(name, sizes.medium, bench.device) for name in (BASE, *DIFFERENTIAL)}
     for length in sizes.latency_lengths:
-        _latency(bench, section, networks, length)
-    del networks
+        symbols = torch.zeros(1, length, dtype=torch.long, device=bench.device)
+        cases = {name: passes(network, symbols)["forward"] for name, network in networks.items()}
+        taken = bench.compare(f"published: latency at length {length}", cases)
+        yield from _ratios(taken, f"latency at {length:,}", "ms", 8, length=length)
+    del networks, cases
     for batch in sizes.memory_batches:
+        case = (sizes.medium, batch, sizes.memory_length, GRAPH)
         try:
-            _memory(bench, section, batch)
+            peaks = {name: [bench.peak(name, *case)] for name in (BASE, *DIFFERENTIAL)}
+            yield from _ratios(peaks, f"memory at batch {batch}", "MB", 7, batch=batch)
         except torch.OutOfMemoryError:
-            section.notes.append(f"memory at batch {batch}: more than this device has")
-    return section
+            yield f"memory at batch {batch}: more than this device has"
 
 
-def _latency(bench: Bench, section: Section, networks: dict[str, LanguageModel], length: int) -> None:
-    symbols = torch.zeros(1, length, dtype=torch.long, device=bench.device)
-    cases = {name: passes(network, symbols)["forward"] for name, network in networks.items()}
-    taken = bench.compare(f"published: latency at length {length}", cases)
+def _ratios(taken: Taken, what: str, unit: str, table: int, **column: int) -> Found:
+    """Both networks over the base; with the paper's ratio of Diff-Mamba to Mamba where its table has this column."""
+    columns, ((key, value),) = numbers()[f"table{table}"], column.items()
+    printed = dict(zip(columns[key], zip(columns["diff_mamba"], columns["mamba"], strict=True), strict=True)).get(value)
     for name in DIFFERENTIAL:
-        published = _published("table8", "length", length)
-        at = {"variant": name, "table": 8, "length": length}
-        section.add(f"{name} ÷ {BASE}, latency at {length:,}", taken[name], taken[BASE], published=published, **at)
-
-
-def _memory(bench: Bench, section: Section, batch: int) -> None:
-    sizes = bench.sizes
-    peaks = {
-        name: memory.peak(bench, name, sizes.medium, batch, sizes.memory_length, memory.NETWORK)
-        for name in (BASE, *DIFFERENTIAL)
-    }
-    for name in DIFFERENTIAL:
-        sides, published = ([peaks[name]], [peaks[BASE]]), _published("table7", "batch", batch)
-        at = {"variant": name, "table": 7, "batch": batch}
-        section.add(f"{name} ÷ {BASE}, memory at batch {batch}", *sides, unit="MB", published=published, **at)
-
-
-def _published(table: str, key: str, value: int) -> float | None:
-    """The paper's ratio of Diff-Mamba to Mamba in a column of a table, None where it has no such column."""
-    from diffmamba.paper.published import numbers
-
-    columns = numbers()[table]
-    if value not in columns[key]:
-        return None
-    at = columns[key].index(value)
-    return columns["diff_mamba"][at] / columns["mamba"][at]
+        published, at = printed and printed[0] / printed[1], {"variant": name, "table": table, **column}
+        yield taken, Ratio(f"{name} ÷ {BASE}, {what}", name, BASE, unit, published=published, at=at)

@@ -4,36 +4,28 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.bench import Bench
+from benchmarks.models import VARIANTS, language_model, parameters
 from benchmarks.passes import precision
-from benchmarks.record import Section
+from benchmarks.record import Found, Ratio
 from benchmarks.timing import Call
-from benchmarks.variants import VARIANTS, parameters
 from diffmamba.models import LanguageModel
 
-TEXT = (
-    "One optimiser step of every variant's language model, without dropout: embedding, blocks, head, cross-entropy, "
-    "backward, fused AdamW. Milliseconds per step, relative to mamba; all variants in turns in every round. {layers} × "
-    "[mixer, mixer, ffn], d_model {d_model}, batch {batch}, length {length}."
-)
 BASE = "mamba"
 
 
-def run(bench: Bench) -> Section:
+def measure(bench: Bench) -> Found:
     """All variants relative to the vanilla one, and the differential one to its equal in parameters."""
     sizes = bench.sizes
-    scale, batch, length = sizes.training, sizes.training_batch, sizes.training_length
-    text = TEXT.format(layers=scale.n_layers, d_model=scale.d_model, batch=batch, length=length)
-    section = Section("training", "A training step", text)
-    networks = {name: bench.network(name, scale) for name in VARIANTS}
-    symbols = torch.randint(scale.vocabulary, (batch, length + 1), device=bench.device)
+    networks = {name: language_model(name, sizes.training, bench.device) for name in VARIANTS}
+    shape = (sizes.training_batch, sizes.training_length + 1)
+    symbols = torch.randint(sizes.training.vocabulary, shape, device=bench.device)
     cases = {name: _step(network, symbols) for name, network in networks.items()}
     taken = bench.compare("training: a step of every variant", cases, sizes.patience_with_networks)
     for name, base in [*((name, BASE) for name in VARIANTS if name != BASE), ("diff_mamba", "mamba_grouped")]:
         aim = bench.target("training step") if name == "diff_mamba" else None
-        section.add(f"{name} ÷ {base}", taken[name], taken[base], target=aim, variant=name, base=base)
+        yield taken, Ratio(f"{name} ÷ {base}", name, base, target=aim, at={"variant": name, "base": base})
     counts = ", ".join(f"{name} {parameters(network) / 1e6:.3g}" for name, network in networks.items())
-    section.notes.append(f"Parameters in millions: {counts}.")
-    return section
+    yield f"Parameters in millions: {counts}."
 
 
 def _step(network: LanguageModel, symbols: torch.Tensor) -> Call:

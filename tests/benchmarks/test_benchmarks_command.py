@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,12 @@ import torch
 from rich.console import Console
 
 from benchmarks import __main__ as command
-from benchmarks import child, memory, report
-from benchmarks.bench import Bench
-from benchmarks.memory import PAGE, peak_bytes
-from benchmarks.record import Record, Section, Target
+from benchmarks import report
+from benchmarks.bench import Bench, sizes_of
+from benchmarks.models import Scale
+from benchmarks.passes import PAGE, in_a_child, peak, peak_bytes
+from benchmarks.record import Found, Ratio, Section, Target
 from benchmarks.sections import training
-from benchmarks.sizes import QUICK
-from benchmarks.timing import Spread
-from benchmarks.variants import Scale
 from diffmamba.reports import show
 
 KEYS = {"section", "name", "ours", "other", "unit", "ratio", "ratio_is", "spread", "rounds", "target", "reached"}
@@ -43,10 +42,9 @@ def test_a_quick_run_of_some_sections(tmp_path: Path, capsys: pytest.CaptureFixt
     assert judged["two blocks in sequence ÷ diff_mamba, forward+backward"] == {"least": 1.15, "most": None}
 
 
-def measured(name: str) -> Section:
-    section = Section(name, name, "text")
-    section.add("a ÷ b", [2.0], [1.0], base="", table=7, variant="mamba", peer="a", mode="forward")
-    return section
+def measured(bench: Bench) -> Found:
+    at = {"base": "", "table": 7, "variant": "mamba", "peer": "a", "mode": "forward"}
+    yield {"ours": [2.0], "other": [1.0]}, Ratio("a ÷ b", at=at)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("no\nmemory")])
@@ -55,12 +53,13 @@ def test_what_was_measured_stays_when_a_section_fails(
 ) -> None:
     """An interrupted run keeps the sections before; a failed section does not keep those after from being measured."""
 
-    def fails(bench: Bench) -> Section:
+    def fails(bench: Bench) -> Found:
+        yield from measured(bench)
         raise error
 
     for name in ("differential", "published"):
-        monkeypatch.setattr(f"benchmarks.sections.{name}.run", lambda bench, name=name: measured(name))
-    monkeypatch.setattr(training, "run", fails)
+        monkeypatch.setattr(f"benchmarks.sections.{name}.measure", measured)
+    monkeypatch.setattr(training, "measure", fails)
     arguments = [*QUICKLY, str(tmp_path), "--only", "differential,training,published"]
     if error is KeyboardInterrupt:
         with pytest.raises(KeyboardInterrupt):
@@ -77,7 +76,7 @@ def test_no_section_starts_after_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Bench, "seconds", 1.5)
-    monkeypatch.setattr(training, "run", lambda bench: pytest.fail("it was started"))
+    monkeypatch.setattr(training, "measure", lambda bench: pytest.fail("it was started"))
     assert command.main([*QUICKLY, str(tmp_path), "--only", "training", "--limit", "1"]) == 1
     assert "training was not started: the limit of 1 s was over" in capsys.readouterr().out
 
@@ -103,9 +102,7 @@ def test_bad_options_are_named_in_one_line(
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
-def record(target: Target | None = None, floor: float | None = None, faster: bool = True) -> Record:
-    spread = Spread(4.5, 4.0, 5.0, 7)
-    return Record("mixers", "peer, forward", 2.0, 9.0, "ms", spread, faster, target, floor, None, {"peer": "a"})
+TAKEN = {"ours": [0.002], "other": [0.009], "floor": [0.003, 0.0015]}
 
 
 @pytest.mark.parametrize(
@@ -121,8 +118,8 @@ def record(target: Target | None = None, floor: float | None = None, faster: boo
 def test_targets_are_judged_and_misses_shown(
     target: Target | None, reached: bool | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    judged = record(target)
-    assert judged.reached is reached
+    judged = Ratio("peer, forward", faster=True, target=target, at={"peer": "a"}).measured("mixers", TAKEN)
+    assert judged["reached"] is reached
     made = report.document([Section("mixers", "Mixers", "text", [judged], ["a note"])], {"device": "cpu"}, "cpu")
     show(made, Console(width=120))
     printed = capsys.readouterr().out
@@ -131,9 +128,10 @@ def test_targets_are_judged_and_misses_shown(
     assert (f"peer, forward: 4.50, should be {target}" in printed) == (reached is False)
 
 
-def test_the_ratio_at_the_floor_goes_the_way_of_the_ratio() -> None:
-    assert record(floor=1.5).at_floor == 6.0
-    assert record(floor=1.5, faster=False).at_floor == 1.5 / 9
+@pytest.mark.parametrize(("faster", "at_floor"), [(True, 6.0), (False, 1 / 6)])
+def test_the_ratio_at_the_floor_goes_the_way_of_the_ratio(faster: bool, at_floor: float) -> None:
+    record = Ratio("peer", faster=faster, floor="floor").measured("mixers", TAKEN)
+    assert record["floor"] == pytest.approx({"ours": 1.5, "ratio": at_floor})
 
 
 def test_peak_memory_is_that_of_the_call() -> None:
@@ -149,15 +147,16 @@ def test_peak_memory_is_that_of_the_call() -> None:
 
 
 def test_a_child_measures_and_raises() -> None:
-    scale = Scale(d_model=64, headdim=32, d_state=8, layer=("mixer",))
-    case = {"device": torch.device("cpu"), "scale": scale, "batch": 1, "length": 512, "mode": "forward"}
-    assert child.call(memory.of_case, variant="transformer", **case) >= 512 * 64 * 4
-    assert child.call(os.getpid) != os.getpid()
-    with pytest.raises(KeyError, match="unheard"):
-        child.call(memory.of_case, variant="unheard", **case)
+    scale = Scale(d_model=64, headdim=32, d_state=8, layer="mixer")
+    case = {"device": torch.device("cpu"), "variant": "transformer", "scale": scale}
+    assert in_a_child(peak, **case, batch=1, length=512, mode="forward") >= 512 * 64 * 4
+    assert in_a_child(os.getpid) != os.getpid()
+    with pytest.raises(ValueError, match="unheard"):
+        in_a_child(partial(int, "unheard"))
 
 
 def test_quick_sizes_cover_every_case() -> None:
-    assert len(QUICK.lengths) > 2
-    assert len(QUICK.memory_lengths) > 1
-    assert len(QUICK.positions) > 1
+    quick = sizes_of("quick")
+    assert len(quick.lengths) > 2
+    assert len(quick.memory_lengths) > 1
+    assert len(quick.positions) > 1

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.passes import JUDGED, Projections, off_by
-from benchmarks.two_blocks import TwoBlocks
-from benchmarks.variants import VARIANTS, Scale, language_model, mixer
+from benchmarks.models import VARIANTS, Scale, TwoBlocks, language_model, mixer
+from benchmarks.passes import floor, off_by
 from diffmamba.configuration import composed
 from diffmamba.runs.work import shapes_of
 
@@ -23,7 +23,7 @@ def test_a_variant_is_what_conf_composes_at_the_asked_sizes(variant: str) -> Non
 
 
 def test_sizes_are_those_of_the_scale() -> None:
-    scale = Scale(d_model=32, headdim=16, d_state=4, n_layers=2, layer=("mixer",), residual="pre_norm", vocabulary=50)
+    scale = Scale(d_model=32, headdim=16, d_state=4, n_layers=2, layer="mixer", residual="pre_norm", vocabulary=50)
     network = language_model("mamba", scale)
     layers = [block.layer for block in network.backbone.blocks]
     assert [(layer.headdim, layer.d_state, layer.d_inner) for layer in layers] == [(16, 4, 64)] * 2
@@ -39,15 +39,15 @@ def test_two_blocks_in_sequence_are_the_differential_mixer() -> None:
             parameter.add_(0.2 * torch.randn_like(parameter))
     two_blocks = TwoBlocks(one_pass, scale.d_model)
     x = torch.randn(2, 37, 32, dtype=torch.float64)
-    assert off_by(one_pass(x), two_blocks(x)) < 1e-12
+    assert off_by(one_pass, two_blocks, x) < 1e-12
 
 
 @pytest.mark.parametrize("variant", ["diff_mamba", "mamba1", "diff_transformer"])
 def test_the_floor_has_every_projection_of_the_mixer(variant: str) -> None:
+    """Two operations for each weight and position, and in backward as many for the input and for the weight."""
     module = mixer(variant, SCALE)
-    alone = Projections(module)
-    assert sum(weight.numel() for weight in alone.parameters()) == sum(
-        part.weight.numel() for part in module.modules() if isinstance(part, torch.nn.Linear)
-    )
-    alone.passes(2, 5, torch.device("cpu"))[JUDGED]()
-    assert all(weight.grad is not None for weight in alone.parameters())
+    weights = sum(part.weight.numel() for part in module.modules() if isinstance(part, torch.nn.Linear))
+    for mode, times in (("forward", 1), ("forward+backward", 3)):
+        with FlopCounterMode(display=False) as counter:
+            floor(module, 2, 5)[mode]()
+        assert counter.get_total_flops() == times * 2 * weights * 2 * 5

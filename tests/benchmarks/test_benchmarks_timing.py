@@ -3,9 +3,8 @@
 import time
 
 import pytest
-import torch
 
-from benchmarks.timing import Clock, Patience, Spread, rounds
+from benchmarks.timing import Patience, Spread, compare, rounds
 
 
 def patience(**changes: float) -> Patience:
@@ -50,7 +49,7 @@ def test_rounds_end(changes: dict[str, float], expected: int) -> None:
 
 def test_short_calls_are_repeated_and_warmed_up() -> None:
     calls = []
-    Clock(torch.device("cpu")).compare({"short": lambda: calls.append(0)}, patience(sample=0.02, most=3, least=1))
+    compare({"short": lambda: calls.append(0)}, patience(sample=0.02, most=3, least=1))
     assert len(calls) > 100
 
 
@@ -61,6 +60,6 @@ def test_a_very_long_call_counts_at_once() -> None:
         calls.append(0)
         time.sleep(0.02)
 
-    taken = Clock(torch.device("cpu")).compare({"slow": slow}, patience(ceiling=0.03, long=0.01))
+    taken = compare({"slow": slow}, patience(ceiling=0.03, long=0.01))
     assert len(calls) == len(taken["slow"]) == 1
     assert taken["slow"][0] > 0.02

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.variants import VARIANTS, Scale, mixer
+from benchmarks.models import VARIANTS, Scale, mixer
 from diffmamba.mixers import Difference, Mamba1, Mixer
 from diffmamba.ops import backend
 
