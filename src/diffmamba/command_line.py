@@ -57,7 +57,7 @@ def application(
 
     def run() -> int:
         if not any(word.startswith(FLAGS) for word in words[1:]):  # Hydra would say in ten lines what is wrong
-            _check(root, [word for word in words[1:] if not word.startswith("-")], typed)
+            _check(root, words[1:], typed)
         sys.argv = words
         hydra.main(version_base="1.3", config_path=CONF, config_name=root)(entry)()
         return statuses[0] if len(statuses) == 1 else int(any(statuses))
@@ -115,9 +115,12 @@ def refuse_ignored(settings: Mapping[str, Any], words: Sequence[str]) -> None:
 def _check(root: str, words: Sequence[str], typed: bool) -> None:
     """Says in one line what Hydra would say in ten."""
     with _one_line(), initialize_config_dir(CONF, version_base="1.3", job_name=root):
-        overrides = OverridesParser.create().parse_overrides(list(words))
-        fixed = [word for word, one in zip(words, overrides, strict=True) if not one.is_sweep_override()]
-        settings = compose(root, overrides=fixed)
+        given = [word for word in words if not word.startswith("-")]
+        overrides = OverridesParser.create().parse_overrides(given)
+        swept = [word for word, one in zip(given, overrides, strict=True) if one.is_sweep_override()]
+        settings = compose(root, overrides=[word for word in given if word not in swept], return_hydra_config=True)
+        if swept and len(given) == len(words) and settings.hydra.mode is None:
+            raise SettingError(f"{swept[0]} has several values; add -m for a grid, or put the value in quotes")
         if typed:
             check_types(settings, compose(root))
 

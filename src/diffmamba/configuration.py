@@ -111,7 +111,8 @@ def one_line(error: Exception) -> str:
     if isinstance(error, OverrideParseException) and "=" not in error.override:
         return f"{error.override!r} is not a setting; write name=value"
     lines = [line.strip() for line in str(error).split("Config search path")[0].splitlines()]
-    text = " ".join(line for line in lines if line and not line.startswith("Set the environment variable"))
+    told = (line for line in lines if line and not line.startswith(("Set the environment", "To append to your config")))
+    text = " ".join(told).replace("Could not override", "there is no setting")
     return text.replace("Available options in", "; available options in")
 
 

@@ -26,8 +26,9 @@ class Block:
 
     @property
     def file(self) -> str:
-        """The path that its first line names, as in `# conf/model/retention.yaml`; empty if it names none."""
-        found = FILE.match(self.text.partition("\n")[0])
+        """The path in the first line, or in the one after Hydra's `@package`; empty if there is none."""
+        lines = self.text.removeprefix("# @package _global_\n").splitlines()
+        found = FILE.match(lines[0]) if lines else None
         return found[1] if found else ""
 
     @property

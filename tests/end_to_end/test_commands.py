@@ -54,7 +54,7 @@ measure  | measure=perplexety | measure/perplexety, perplexity
 measure  | measure.split=dev | split=dev, test, val, train
 measure  | measure.stride=17 | stride=17, window=16
 measure  | weights=run | weights.run is not set
-measure  | weights=run weights.run=RUN weights.checkpoint=first | checkpoint=first, last, best
+train    | weights=run weights.run=RUN weights.checkpoint=first | checkpoint=first, last, best
 measure  | weights=file weights.path=nowhere.ckpt | no checkpoint nowhere.ckpt
 measure  | weights=file weights.path=EMPTY | empty.txt, not a readable checkpoint
 measure  | weights=file weights.path=CHECKPOINT scale.d_model=64 | last.ckpt, another architecture

@@ -8,7 +8,7 @@ import torch
 from diffmamba.errors import SettingError
 from diffmamba.models import LanguageModel
 from diffmamba.ops import backend
-from diffmamba.runs.weights import fitting
+from diffmamba.runs.weights import fitting, read_checkpoint
 
 SSM_MODELS = ["diff_mamba", "diff_mamba_additive", "diff_mamba_hybrid", "diff_s6", "mamba", "naive_diff"]
 SHORT = ("scale.steps=2", "scale.evaluate_every=2", "scale.warmup_steps=0")
@@ -44,7 +44,8 @@ def test_a_compiled_run_has_the_losses_of_the_other(world, monkeypatch):
     assert (compiled["id"], compiled["status"]) == (eager["id"], eager["status"]) == (eager["id"], "finished")
     for mine, its in zip(compiled["evaluations"], eager["evaluations"], strict=True):
         assert mine == pytest.approx(its, rel=1e-5)
-    mine, its = (fitting(asked[0], world.run(record).last_checkpoint) for record in (eager, compiled))
+    paths = [world.run(record).last_checkpoint for record in (eager, compiled)]
+    mine, its = (fitting(asked[0], path, read_checkpoint(path)) for path in paths)
     torch.testing.assert_close(its, mine, rtol=1e-4, atol=1e-5)  # which fit an ordinary network
 
 

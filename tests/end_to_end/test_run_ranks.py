@@ -131,7 +131,7 @@ def test_ctrl_c_ends_all_ranks_which_drew_different_dropout(world, command, unti
     outcome = command("train", world.words(*TWO, "scale.steps=100000", "scale.dropout=0.5"))
     striker.join()
     assert outcome.status == 130, outcome
-    assert "resumes from the last checkpoint" in outcome.err
+    assert "a training from its last checkpoint" in outcome.err
     assert multiprocessing.active_children() == []
     (record,) = world.store.records().values()
     assert record["status"] == "interrupted"

@@ -32,7 +32,7 @@ def test_ctrl_c_says_how_to_go_on(world, command, monkeypatch):
         patched.setattr(LanguageModelling, "training_step", struck)
         outcome = command("train", world.words())
     assert (outcome.status, outcome.quiet) == (130, True)
-    assert outcome.err.splitlines()[-1] == "interrupted; the same command resumes from the last checkpoint"
+    assert outcome.err.splitlines()[-1] == "interrupted; the same command goes on, a training from its last checkpoint"
     (record,) = world.store.records().values()
     assert record["status"] == "interrupted"
     assert command("train", world.words()).status == 0

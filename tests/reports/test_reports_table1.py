@@ -68,7 +68,7 @@ def test_corpora_and_seeds_are_compared_within_a_row_only(sweep):
     sweep.lose("01-42")
     corpora, seeds = warnings(sweep.results())
     assert corpora.startswith("text8, 6 layers (here pydoc8, 1 layer): runs were made on different corpora")
-    told = "Δ is taken over other seeds than the baseline has in: wikitext103, 6 layers (here pydoc_words, 1 layer), "
+    told = "Δ compares different seeds in: wikitext103, 6 layers (here pydoc_words, 1 layer), "
     assert seeds == f"{told}diff_mamba."
 
 

@@ -35,8 +35,9 @@ def measure(work: Measurement, run: Run, progress_bar: bool) -> None:
     fabric = Fabric(accelerator=accelerator, devices=1, precision=work.execution.precision)  # type: ignore[arg-type]
     network = work.network()
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    with _shown(work.measure.described()["name"], progress_bar) as progress:
-        subject = Subject(fabric.setup_module(network.eval()), work.data, fabric.to_device, progress)
+    fabric.setup_module(network.eval())  # moves and converts it; measures are handed the network itself, not a wrapper
+    with _shown(work.measure.described()["name"], progress_bar) as progress, fabric.autocast():
+        subject = Subject(network, work.data, fabric.to_device, progress)
         rows = list(work.measure.rows(subject))
     _check_finite(work, rows)
     atomic.write(run.directory / ROWS, table(rows).to_csv(index=False))

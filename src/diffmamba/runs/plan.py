@@ -66,6 +66,11 @@ def configurations(sweep: str, overrides: Sequence[str] = ()) -> list[dict[str, 
             fixed = [word for word in words if not parser.parse_override(word).is_sweep_override()]
             master = compose("train", overrides=fixed, return_hydra_config=True)
             grid = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
+            if not grid and fixed == words:
+                raise SettingError(
+                    f"sweeps={sweep} has no grid: its file must begin with `# @package _global_` and set "
+                    "hydra.sweeper.params, or a setting must have several values"
+                )
             cells = BasicSweeper.split_arguments(parser.parse_overrides([*grid, *words]), max_batch_size=None)[0]
             return [resolved(compose("train", overrides=cell)) for cell in cells]
     except HydraException as error:

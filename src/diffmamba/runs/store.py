@@ -107,6 +107,8 @@ class RunStore:
     """All runs below one directory."""
 
     def __init__(self, directory: str | Path):
+        if not str(directory):
+            raise SettingError("runs= is empty; name the directory of the run store")
         self.directory = Path(directory)
 
     def run(self, run_id: str) -> Run:

@@ -71,7 +71,8 @@ def work_off(sweep: str, planned: Sequence[Planned], engine: Engine, words: Sequ
     """Does the works of a sweep that the store lacks, and shows how far it is.
 
     `words` are the settings of the grid. Ctrl-C stops all processes and is raised again. A process passes on from a
-    work that needs one which another process is doing, so the processes are started again for what is left of these.
+    work that somebody else is doing, or that needs such a one. So as long as works get done, the processes are started
+    again for those that are left.
     """
     store = store_of(planned)
     pending = _pending(planned)
@@ -84,8 +85,7 @@ def work_off(sweep: str, planned: Sequence[Planned], engine: Engine, words: Sequ
     while pending:
         _do(sweep, planned, pending, engine, words, console)
         left = _pending(planned)
-        again = engine.local and len(left) < len(pending) and any(item.work.needs for item in left)
-        pending = left if again else []
+        pending = left if engine.local and len(left) < len(pending) else []
 
 
 def _do(
