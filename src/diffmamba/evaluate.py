@@ -29,9 +29,8 @@ def run(settings: dict[str, Any]) -> int:
     from diffmamba.reports import show
     from diffmamba.runs import RunStore
     from diffmamba.runs.execution import execute
-    from diffmamba.runs.measurement import read_rows
+    from diffmamba.runs.measurement import Measurement, read_rows
     from diffmamba.runs.weights import OfRun
-    from diffmamba.runs.work import Measurement
 
     out = _writable(settings["out"])
     store = OfRun(settings["run"], store=settings["runs"]).found.directory.parent  # of a run given by its directory

@@ -22,9 +22,8 @@ def run(settings: dict[str, Any]) -> int:
         RunTakenError,
         processes,
     )
-    from diffmamba.runs.execution import execute
+    from diffmamba.runs.execution import execute, work_of
     from diffmamba.runs.summary import summary
-    from diffmamba.runs.work import work_of
 
     single = HydraConfig.get().mode == RunMode.RUN
     try:

@@ -14,8 +14,7 @@ from tiny import TINY
 from diffmamba import configuration
 from diffmamba.data import sources
 from diffmamba.runs import plan, worker
-from diffmamba.runs.execution import execute
-from diffmamba.runs.work import work_of
+from diffmamba.runs.execution import execute, work_of
 
 TEXT = "the quick brown fox jumps over a lazy dog and runs away from a wolf "
 LINKED = ("sweeps/", "experiments/")  # in a checkout these folders are linked into conf/

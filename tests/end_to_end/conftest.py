@@ -19,8 +19,8 @@ from diffmamba.configuration import composed
 from diffmamba.data import CorpusChoice
 from diffmamba.ops import backend
 from diffmamba.runs import Record, Run, RunStore
-from diffmamba.runs.execution import execute
-from diffmamba.runs.work import Work, work_of
+from diffmamba.runs.execution import execute, work_of
+from diffmamba.runs.work import Work
 from diffmamba.tasks import LanguageModelling
 
 WORDS = "the quick brown fox jumps over a lazy dog and runs away from a wolf"

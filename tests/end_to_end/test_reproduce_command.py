@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from diffmamba.runs import RunTakenError
-from diffmamba.runs.execution import execute
+from diffmamba.runs.execution import execute, work_of
 from diffmamba.runs.plan import expand
-from diffmamba.runs.work import work_of
 from diffmamba.tasks import LanguageModelling
 
 CELLS, SEEDS = 4, (0, 7)

@@ -17,8 +17,9 @@ from diffmamba.data import CorpusChoice
 from diffmamba.errors import SettingError
 from diffmamba.mixers import Mamba2
 from diffmamba.runs import identity
+from diffmamba.runs.execution import work_of
 from diffmamba.runs.plan import configurations, expand
-from diffmamba.runs.work import Training, Work, build_network, work_of
+from diffmamba.runs.work import Training, Work, build_network
 
 GROUPS = ("model=", "model/embedding=", "data=", "data@measured=", "trainer=", "logger=", "measure=", "weights=")
 TEXT = "the quick brown fox jumps over a lazy dog " * 20

@@ -11,10 +11,10 @@ import torch
 
 from diffmamba.configuration import composed
 from diffmamba.runs import Record, RunStore
-from diffmamba.runs.execution import execute
+from diffmamba.runs.execution import execute, work_of
 from diffmamba.runs.measurement import read_rows
 from diffmamba.runs.summary import figures, summary
-from diffmamba.runs.work import Training, work_of
+from diffmamba.runs.work import Training
 
 TASK = '''
 """A toy: which symbol came first? The answer is read at the last position."""

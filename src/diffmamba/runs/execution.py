@@ -15,16 +15,22 @@ from torch.multiprocessing.spawn import ProcessException
 
 from diffmamba.errors import SettingError
 from diffmamba.runs import processes
-from diffmamba.runs.measurement import measure
+from diffmamba.runs.measurement import Measurement, measure
+from diffmamba.runs.parts import Settings
 from diffmamba.runs.provenance import git_state, now, versions
 from diffmamba.runs.store import Record, Run, RunStore, RunTakenError
 from diffmamba.runs.training import admit, train
-from diffmamba.runs.work import Measurement, Training, Work, work_of
+from diffmamba.runs.work import Training, Work
 
 SCHEMA = 2
 WAIT_SECONDS = 1.0  # between looks at a work that another process is doing
 
 log = logging.getLogger(__name__)
+
+
+def work_of(settings: Settings) -> Work:
+    """The work that a resolved configuration describes: a measurement if it names a measure."""
+    return Measurement.of(settings) if settings.get("measure") else Training.of(settings)
 
 
 def execute(work: Work, progress_bar: bool = True, wait: bool = True) -> Record:

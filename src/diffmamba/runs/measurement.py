@@ -1,10 +1,16 @@
-"""What a measurement does: opens the network with its weights, takes the measure, and writes rows and record."""
+"""A measurement: a measure, taken of given weights on data.
+
+What it is: its parts and its identity. What it does: opens the network with its weights, takes the measure, and writes
+rows and record.
+"""
 
 import math
 import sys
 import time
 from collections.abc import Iterable
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import pandas as pd
@@ -12,17 +18,148 @@ import torch
 from lightning.fabric import Fabric
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
 
 from diffmamba import atomic
 from diffmamba.allocator import keep_freed_memory
+from diffmamba.data import Data
 from diffmamba.errors import SettingError
-from diffmamba.measures import Row, Subject
+from diffmamba.measures import Measure, Row, Subject
 from diffmamba.ops import backend
+from diffmamba.runs.identity import canonical
+from diffmamba.runs.parts import Execution, Settings, built
 from diffmamba.runs.provenance import hardware, now
-from diffmamba.runs.store import Run
-from diffmamba.runs.work import Measurement
+from diffmamba.runs.store import Facts, Run
+from diffmamba.runs.weights import Fresh, OfRun, Trained, Weights
+from diffmamba.runs.work import FactsOf, Training, Work, build_network, check_symbols, of_content, shapes_of
 
 ROWS = "rows.csv"
+MEASURED = ("measure", "measured")
+"""Settings of a measurement that a training does not have."""
+ASKED = ("weights", "runs", "retry_failed", "threads", "group", "published")
+"""Settings that a measurement takes from its own command. All others say what the weights were trained with."""
+_FRESH = {"_target_": "diffmamba.runs.weights.Fresh"}
+
+
+@dataclass(frozen=True)
+class Measurement(Work):
+    """A measure, taken of given weights on data.
+
+    `trained` is the training that has the weights, or that describes the network which they are of. `module` is what
+    it measures on.
+    """
+
+    settings: Settings
+    measure: Measure
+    weights: Weights
+    trained: Training
+    module: partial[Data]
+    execution: Execution
+
+    kind = "measurement"
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Measurement":
+        """The measurement that a resolved configuration describes."""
+        weights, measured = built(settings["weights"]), settings.get("measured")
+        described = weights.settings(settings)
+        start = settings["weights"].get("start", _FRESH)
+        own = described if described is not settings else {**settings, "weights": start}
+        own = {key: value for key, value in own.items() if key not in MEASURED}
+        trained = Training.of(own)
+        return cls(
+            settings={**own, **{key: settings[key] for key in (*MEASURED, *ASKED) if key in settings}},
+            measure=built(settings["measure"]).completed(own),
+            weights=weights,
+            trained=trained,
+            module=built(measured["module"]) if measured else trained.module,
+            execution=_as_trained(Execution.of(settings), trained.execution),
+        )
+
+    @property
+    def needs(self) -> tuple[Work, ...]:
+        return (self.trained,) if isinstance(self.weights, Trained) else ()
+
+    @property
+    def on_own_data(self) -> bool:
+        """Whether it measures on the data that the weights were trained on."""
+        return self.module is self.trained.module
+
+    @cached_property
+    def data(self) -> Data:
+        """What it measures on."""
+        return self.trained.data if self.on_own_data else self.module()
+
+    @property
+    def data_settings(self) -> Settings:
+        return self.trained.data_settings if self.on_own_data else self.settings["measured"]
+
+    @property
+    def facts(self) -> Facts:
+        return self.data.facts
+
+    @property
+    def trained_facts(self) -> Facts:
+        """What is known of the data that the weights were trained on."""
+        return self.weights.record["corpus"] if isinstance(self.weights, OfRun) else self.trained.facts
+
+    def network(self) -> nn.Module:
+        """The network with the weights, on the CPU. Weights of a training must be in the store."""
+        torch.manual_seed(self.trained.seed)
+        network = build_network(self.trained.network, self.trained_facts["vocabulary"])
+        self._given().load(network)
+        return network
+
+    def weights_described(self) -> dict[str, Any]:
+        """What a record says of the weights."""
+        return self._given().described()
+
+    def _given(self) -> Weights:
+        """The weights, those of a needed training as those of its run."""
+        if not isinstance(self.weights, Trained):
+            return self.weights
+        return OfRun(self.trained.identity(), self.weights.checkpoint, self.settings["runs"])
+
+    def content(self, facts_of: FactsOf) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "measure": canonical(self.measure) | {"version": self.measure.version},
+            "weights": self._weights_content(facts_of),
+            "data": self._data_content(facts_of(self)),
+            "precision": self.execution.precision,
+        }
+
+    def _data_content(self, facts: Facts) -> Any:
+        alone = self.measure.reads_corpus_alone and facts["fingerprint"]
+        return facts["fingerprint"] if alone else of_content(self.module, facts)
+
+    def _weights_content(self, facts_of: FactsOf) -> Any:
+        """Those of a training that may not have run yet are those that its run will have."""
+        if isinstance(self.weights, OfRun):
+            return self.weights.content()
+        if isinstance(self.weights, Trained):
+            return {"run": self.trained.identity(facts_of), "checkpoint": self.weights.checkpoint}
+        of_network = {"network": canonical(self.trained.network), "vocabulary": facts_of(self.trained)["vocabulary"]}
+        drawn = {"seed": self.trained.seed} if isinstance(self.weights, Fresh) else {}
+        return {"are": self.weights.content(), **of_network, **drawn}
+
+    def check(self, here: bool = True) -> None:
+        if self.needs:
+            self.trained.check(here)
+        self.execution.check(here)
+        if isinstance(self.weights, OfRun):
+            if self.on_own_data:
+                self.data.require(self.trained_facts, str(self.weights.found.directory))
+            check_symbols(self.data, self.weights, self.trained)
+        elif not self.on_own_data:
+            self.data.require_symbols_of(self.trained.data, "the network")
+        self.weights.check(shapes_of(self.trained.network, self.trained_facts["vocabulary"]))
+        self.measure.check(self.data)
+
+
+def _as_trained(asked: Execution, trained: Execution) -> Execution:
+    """As it is asked for, but in the precision of the training, and not compiled."""
+    return replace(asked, compiled=False, precision=trained.precision)
 
 
 def measure(work: Measurement, run: Run, progress_bar: bool) -> None:

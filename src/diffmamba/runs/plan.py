@@ -13,8 +13,9 @@ from hydra.errors import HydraException
 
 from diffmamba.configuration import CONF, one_line, resolved
 from diffmamba.errors import SettingError
+from diffmamba.runs.execution import work_of
 from diffmamba.runs.store import Facts, RunStore
-from diffmamba.runs.work import Work, work_of
+from diffmamba.runs.work import Work
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """How a work ended, in one line for people. Which figures there are, the record says."""
 
 from pathlib import Path
+from typing import Any
 
 from diffmamba.runs.store import Record
 
@@ -24,13 +25,14 @@ def summary(record: Record, store: Path) -> str:
 def ending(record: Record) -> str:
     """The line of a sweep: which of its runs, and how it ended."""
     config = record["config"]
-    model, layers = config["model"], config["model"].get("n_layers")
+    model: dict[str, Any] = {"mixers": []} | config["model"]
+    layers = model.get("n_layers")
     parts = [
         config["data"]["name"],
         f"{layers} layer{'s' * (layers != 1)}" * (layers is not None),
         model["name"],
         "outer norm" * bool(model.get("outer_norm")),
-        f"λ {model['lambda_form']}" * bool(model.get("lambda_form")),
+        f"λ {model.get('lambda_form')}" * any("lambda_form" in mixer.get("combine", {}) for mixer in model["mixers"]),
         f"seed {config['seed']}",
     ]
     name = ", ".join(filter(None, parts))

@@ -1,4 +1,4 @@
-"""A work: what a configuration asks for, as typed parts. It is a training, or a measurement of given weights.
+"""A work: what a configuration asks for, as typed parts. Here is what all works share, and the training.
 
 A configuration becomes a work once, at the entrance (`work_of`), and each part goes one way from there. Parts are
 `functools.partial`s of constructors, or small dataclasses. What is handed to the constructors is the identity.
@@ -6,7 +6,7 @@ A configuration becomes a work once, at the entrance (`work_of`), and each part 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, ClassVar, cast
 
@@ -15,11 +15,10 @@ from torch import nn
 
 from diffmamba.data import Data
 from diffmamba.errors import SettingError
-from diffmamba.measures import Measure
 from diffmamba.runs.identity import canonical, name_of
 from diffmamba.runs.parts import Budget, Execution, Settings, built
 from diffmamba.runs.store import Facts
-from diffmamba.runs.weights import Fresh, OfRun, Trained, Weights
+from diffmamba.runs.weights import OfRun, Trained, Weights
 from diffmamba.tasks import AdamW, Task
 
 
@@ -179,148 +178,15 @@ class Training(Work):
         self.data.check(self.execution.devices.world_size() if here else 1)
         self.weights.check(self.shapes)  # building the shapes refuses settings of the network
         if isinstance(self.weights, OfRun):
-            _check_symbols(self.data, self.weights, Training.of(self.weights.record["config"]))
+            check_symbols(self.data, self.weights, Training.of(self.weights.record["config"]))
 
 
-@dataclass(frozen=True)
-class Measurement(Work):
-    """A measure, taken of given weights on data.
-
-    `trained` is the training that has the weights, or that describes the network which they are of. `module` is what
-    it measures on.
-    """
-
-    settings: Settings
-    measure: Measure
-    weights: Weights
-    trained: Training
-    module: partial[Data]
-    execution: Execution
-
-    kind = "measurement"
-
-    @classmethod
-    def of(cls, settings: Settings) -> "Measurement":
-        """The measurement that a resolved configuration describes."""
-        weights, measured = built(settings["weights"]), settings.get("measured")
-        described = weights.settings(settings)
-        start = settings["weights"].get("start", _FRESH)
-        own = described if described is not settings else {**settings, "weights": start}
-        own = {key: value for key, value in own.items() if key not in MEASURED}
-        trained = Training.of(own)
-        return cls(
-            settings={**own, **{key: settings[key] for key in (*MEASURED, *ASKED) if key in settings}},
-            measure=built(settings["measure"]).completed(own),
-            weights=weights,
-            trained=trained,
-            module=built(measured["module"]) if measured else trained.module,
-            execution=_as_trained(Execution.of(settings), trained.execution),
-        )
-
-    @property
-    def needs(self) -> tuple[Work, ...]:
-        return (self.trained,) if isinstance(self.weights, Trained) else ()
-
-    @property
-    def on_own_data(self) -> bool:
-        """Whether it measures on the data that the weights were trained on."""
-        return self.module is self.trained.module
-
-    @cached_property
-    def data(self) -> Data:
-        """What it measures on."""
-        return self.trained.data if self.on_own_data else self.module()
-
-    @property
-    def data_settings(self) -> Settings:
-        return self.trained.data_settings if self.on_own_data else self.settings["measured"]
-
-    @property
-    def facts(self) -> Facts:
-        return self.data.facts
-
-    @property
-    def trained_facts(self) -> Facts:
-        """What is known of the data that the weights were trained on."""
-        return self.weights.record["corpus"] if isinstance(self.weights, OfRun) else self.trained.facts
-
-    def network(self) -> nn.Module:
-        """The network with the weights, on the CPU. Weights of a training must be in the store."""
-        torch.manual_seed(self.trained.seed)
-        network = build_network(self.trained.network, self.trained_facts["vocabulary"])
-        self._given().load(network)
-        return network
-
-    def weights_described(self) -> dict[str, Any]:
-        """What a record says of the weights."""
-        return self._given().described()
-
-    def _given(self) -> Weights:
-        """The weights, those of a needed training as those of its run."""
-        if not isinstance(self.weights, Trained):
-            return self.weights
-        return OfRun(self.trained.identity(), self.weights.checkpoint, self.settings["runs"])
-
-    def content(self, facts_of: FactsOf) -> dict[str, Any]:
-        return {
-            "kind": self.kind,
-            "measure": canonical(self.measure) | {"version": self.measure.version},
-            "weights": self._weights_content(facts_of),
-            "data": self._data_content(facts_of(self)),
-            "precision": self.execution.precision,
-        }
-
-    def _data_content(self, facts: Facts) -> Any:
-        alone = self.measure.reads_corpus_alone and facts["fingerprint"]
-        return facts["fingerprint"] if alone else of_content(self.module, facts)
-
-    def _weights_content(self, facts_of: FactsOf) -> Any:
-        """Those of a training that may not have run yet are those that its run will have."""
-        if isinstance(self.weights, OfRun):
-            return self.weights.content()
-        if isinstance(self.weights, Trained):
-            return {"run": self.trained.identity(facts_of), "checkpoint": self.weights.checkpoint}
-        of_network = {"network": canonical(self.trained.network), "vocabulary": facts_of(self.trained)["vocabulary"]}
-        drawn = {"seed": self.trained.seed} if isinstance(self.weights, Fresh) else {}
-        return {"are": self.weights.content(), **of_network, **drawn}
-
-    def check(self, here: bool = True) -> None:
-        if self.needs:
-            self.trained.check(here)
-        self.execution.check(here)
-        if isinstance(self.weights, OfRun):
-            if self.on_own_data:
-                self.data.require(self.trained_facts, str(self.weights.found.directory))
-            _check_symbols(self.data, self.weights, self.trained)
-        elif not self.on_own_data:
-            self.data.require_symbols_of(self.trained.data, "the network")
-        self.weights.check(shapes_of(self.trained.network, self.trained_facts["vocabulary"]))
-        self.measure.check(self.data)
-
-
-MEASURED = ("measure", "measured")
-"""Settings of a measurement that a training does not have."""
-ASKED = ("weights", "runs", "retry_failed", "threads", "group", "published")
-"""Settings that a measurement takes from its own command. All others say what the weights were trained with."""
-_FRESH = {"_target_": "diffmamba.runs.weights.Fresh"}
-
-
-def _check_symbols(data: Data, weights: OfRun, trained: Training) -> None:
+def check_symbols(data: Data, weights: OfRun, trained: Training) -> None:
     """Raises SettingError where integers mean other symbols in these data than in those of the run."""
     known, whose = weights.record["corpus"], str(weights.found.directory)
     if data.facts["fingerprint"] != known["fingerprint"] or known["fingerprint"] is None:
         trained.data.require(known, whose)
         data.require_symbols_of(trained.data, whose)
-
-
-def _as_trained(asked: Execution, trained: Execution) -> Execution:
-    """As it is asked for, but in the precision of the training, and not compiled."""
-    return replace(asked, compiled=False, precision=trained.precision)
-
-
-def work_of(settings: Settings) -> Work:
-    """The work that a resolved configuration describes: a measurement if it names a measure."""
-    return Measurement.of(settings) if settings.get("measure") else Training.of(settings)
 
 
 def of_content(module: partial[Data], facts: Facts) -> Any:
