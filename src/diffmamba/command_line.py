@@ -158,6 +158,10 @@ def guarded(function: Callable[[], int]) -> int:
     except BrokenPipeError:  # whoever read the output has had enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a full disk, or one that cannot be written: what was not recorded is done again
+        where = f": {error.filename}" if error.filename else ""
+        tell(f"error: {error.strerror or error}{where}; mend that and run it again")
+        return 1
 
 
 def tell(line: str) -> None:

@@ -1,6 +1,8 @@
 """What all commands share: one line for a wrong word, help that names every setting, and words that arrive unharmed."""
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from diffmamba import command_line
 from diffmamba.__main__ import COMMANDS
 from diffmamba.configuration import CONF
 
@@ -201,3 +204,13 @@ def test_the_module_and_the_command_are_one():
 def test_a_device_that_is_not_there_is_named(story, command):
     line = command("evaluate", [f"run={story[0].directory(story[1])}", "device=cuda"]).refusal()
     assert "finds no CUDA device here; use" in line
+
+
+def test_a_disk_that_takes_no_more_is_one_line(capsys):
+    def full():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/t1/result.json")
+
+    assert command_line.guarded(full) == 1
+    assert (
+        capsys.readouterr().err == "error: No space left on device: runs/t1/result.json; mend that and run it again\n"
+    )
