@@ -7,6 +7,7 @@ configuration. Commands for a whole sweep (`sweep`, `reproduce`, `report`) keep 
 words on to the grid: `own_settings`.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -29,6 +30,8 @@ FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--versi
 OF_A_TRAINING = ("model", "model/embedding", "data", "task", "optimizer", "budget", "scale", "experiments", "seed")
 TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 INTERRUPTED = 130
+OF_A_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""Errors of a disk that is full or cannot be written. What was not recorded is done again by the same command."""
 PATHS = ("runs", "data.path", "data.directory", "weights.run", "weights.path", "measured.path")
 
 
@@ -158,7 +161,9 @@ def guarded(function: Callable[[], int]) -> int:
     except BrokenPipeError:  # whoever read the output has had enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:  # a full disk, or one that cannot be written: what was not recorded is done again
+    except OSError as error:
+        if error.errno not in OF_A_DISK:
+            raise
         where = f": {error.filename}" if error.filename else ""
         tell(f"error: {error.strerror or error}{where}; mend that and run it again")
         return 1

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from safetensors.torch import save_file
 
 from diffmamba import evaluate
 from diffmamba.data import CorpusChoice
-from diffmamba.runs import Record
+from diffmamba.runs import Record, worker
 from diffmamba.runs.measurement import read_rows
 from diffmamba.runs.plan import expand
 from diffmamba.runs.weights import OfRun
@@ -324,3 +325,16 @@ def test_weights_that_are_opened_stay_those_of_one_step(world):
     world.train()  # goes on and replaces the checkpoint
     assert weights.opened[1]["global_step"] == weights.step == 4
     assert OfRun(record["id"], store=str(world.store.directory)).step == 12
+
+
+def test_a_finished_measurement_does_not_train_again_what_was_removed(world):
+    measured = world.measure("weights=trained")
+    trained = measured["weights"]["run"]
+    shutil.rmtree(world.store.run(trained).directory)
+    assert world.measure("weights=trained")["finished"] == measured["finished"]
+    assert set(world.store.records()) == {measured["id"]}
+    words = world.words("measure=perplexity", "weights=trained", "model=diff_mamba", "model.outer_norm=true")
+    plan = expand("table2", [*words, "model.lambda_form=scalar", "seed=0"])
+    assert [(item.id, item.needs) for item in plan] == [(trained, ()), (measured["id"], (trained,))]
+    assert worker._pending(plan) == []
+    assert worker.finished(plan) == len(plan)

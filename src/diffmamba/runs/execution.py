@@ -43,11 +43,11 @@ def execute(work: Work, progress_bar: bool = True, wait: bool = True) -> Record:
     With several devices a training starts a process for each. Under torchrun or srun, every process calls this.
     """
     work.check()
-    for needed in work.needs:
+    run = RunStore(work.settings["runs"]).run(work.identity())
+    for needed in () if has_ended(work, run.read()) else work.needs:
         record = _done(needed, progress_bar, wait)
         if record["status"] != "finished":
             raise SettingError(f"the training {record['id']} that this needs is {record['status']}")
-    run = RunStore(work.settings["runs"]).run(work.identity())
     with ExitStack() as claim:
         ended = processes.agree(lambda: _admit(work, run, claim))
         if ended is not None:
@@ -124,12 +124,17 @@ def _train_as_rank(settings: Mapping[str, Any], run: Run, progress_bar: bool) ->
     train_recorded(work, run, progress_bar)
 
 
+def has_ended(work: Work, record: Record | None) -> bool:
+    """Whether a work is not to be done (again): it is finished, or failed and not to be tried again."""
+    ended = ("finished",) if work.settings["retry_failed"] else ("finished", "failed")
+    return record is not None and record["status"] in ended
+
+
 def _admit(work: Work, run: Run, claim: ExitStack) -> Record | None:
     """Claims the run and records that it is running. Returns the record of a work that is not to be done."""
     claim.enter_context(run.claim())
     record = run.read()
-    retried = work.settings["retry_failed"]
-    if record and (record["status"] == "finished" or (record["status"] == "failed" and not retried)):
+    if has_ended(work, record):
         return record
     if isinstance(work, Training):
         admit(work, run)

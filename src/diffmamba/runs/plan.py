@@ -20,11 +20,15 @@ from diffmamba.runs.work import Work
 
 @dataclass(frozen=True)
 class Planned:
-    """One work of a sweep and its identity. `asked` is False where it is only needed by another work."""
+    """One work of a sweep, its identity, and the ids of the works it needs.
+
+    `asked` is False where it is only needed by another work.
+    """
 
     id: str
     work: Work
     asked: bool = True
+    needs: tuple[str, ...] = ()
 
     @property
     def config(self) -> dict[str, Any]:
@@ -42,16 +46,17 @@ def expand(sweep: str, overrides: Sequence[str] = (), prepare: bool = True) -> l
     Raises SettingError in one line for an unknown sweep, group or setting.
     """
     planned: dict[tuple[str, str], Planned] = {}
+    ids: set[str] = set()
     known = _stored()
     for config in configurations(sweep, overrides):
         work = work_of(config)
         named = (lambda work: work.identity()) if prepare else (lambda work: _identity(work, known))
-        for needed in work.needs:
-            run_id = named(needed)
-            if not any(run_id == there.id for there in planned.values()):
-                planned[run_id, "needed"] = Planned(run_id, needed, asked=False)
+        needs = {named(needed): needed for needed in work.needs}
+        for run_id in needs.keys() - ids:
+            planned[run_id, "needed"] = Planned(run_id, needs[run_id], asked=False)
         run_id, stands_for = named(work), json.dumps(config["published"], sort_keys=True)
-        planned.setdefault((run_id, stands_for), Planned(run_id, work))
+        planned.setdefault((run_id, stands_for), Planned(run_id, work, needs=tuple(needs)))
+        ids |= {run_id, *needs}
     return list(planned.values())
 
 

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from diffmamba.errors import SettingError
+from diffmamba.runs.execution import has_ended
 from diffmamba.runs.plan import Planned, check_launcher
 from diffmamba.runs.processes import Devices
 from diffmamba.runs.store import Record, RunStore
@@ -63,8 +64,10 @@ def store_of(planned: Sequence[Planned]) -> RunStore:
 
 
 def finished(planned: Sequence[Planned]) -> int:
-    """How many works of a sweep are finished."""
-    return sum(record is not None and record["status"] == "finished" for record in _records(planned))
+    """How many works of a sweep are finished, or no longer needed."""
+    pending = {item.id for item in _pending(planned)}
+    both = zip(planned, _records(planned), strict=True)
+    return sum(r["status"] == "finished" if r else not item.asked and item.id not in pending for item, r in both)
 
 
 def work_off(sweep: str, planned: Sequence[Planned], engine: Engine, words: Sequence[str], console: Console) -> None:
@@ -167,13 +170,13 @@ def _records(planned: Sequence[Planned]) -> list[Record | None]:
 
 
 def _pending(planned: Sequence[Planned]) -> list[Planned]:
-    """The works that are not done: those not started or interrupted, and failed ones if they are to be tried again."""
-    return [item for item, record in zip(planned, _records(planned), strict=True) if _is_pending(item, record)]
+    """The works that are not done: not started, interrupted, or failed and to be tried again.
 
-
-def _is_pending(item: Planned, record: Record | None) -> bool:
-    ended = ("finished",) if item.work.settings["retry_failed"] else ("finished", "failed")
-    return record is None or record["status"] not in ended
+    One that is only needed by others is not pending where all of these have ended.
+    """
+    left = [i for i, r in zip(planned, _records(planned), strict=True) if not has_ended(i.work, r)]
+    needed = {run_id for item in left for run_id in item.needs}
+    return [item for item in left if item.asked or item.id in needed]
 
 
 def _trouble(status: int, log: Path) -> str:
