@@ -11,19 +11,15 @@ from diffmamba import atomic, command_line
 from diffmamba.errors import SettingError
 
 MOST_STRETCHES = 12  # of a table that is read at a glance
-TEXTS = ("run", "out", *command_line.PATHS)
-DEVICES = ("auto", "cpu", "cuda")
 
 
 def main() -> None:
     """The entry point."""
-    sys.exit(command_line.application("evaluate", run, texts=TEXTS, typed=True))
+    sys.exit(command_line.application("evaluate", run))
 
 
 def run(settings: dict[str, Any]) -> int:
     """Measures unless that has been done, prints two tables, and writes the figures where `out` says."""
-    if settings["device"] not in DEVICES:
-        raise SettingError(f"device={settings['device']} is not known; use one of {', '.join(DEVICES)}")
     from rich.console import Console  # here: --help and a wrong setting need none of it
 
     from diffmamba.reports import show

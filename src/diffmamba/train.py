@@ -13,7 +13,7 @@ from diffmamba.errors import SettingError
 
 def main() -> None:
     """The entry point."""
-    sys.exit(command_line.application("train", run, texts=command_line.PATHS))
+    sys.exit(command_line.application("train", run))
 
 
 def run(settings: dict[str, Any]) -> int:
