@@ -14,6 +14,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -102,8 +103,8 @@ def composing(root: str, words: Sequence[str] = ()) -> Iterator[None]:
         except ValueError as error:
             if "Config group override" not in str(error):
                 raise
-            given = ", ".join(word for word in words if word.endswith("=null")) or "null"
-            raise SettingError(f"{given}: a group needs a choice; name one of its files") from error
+            chosen = ", ".join(word for word in words if word.lstrip("+").partition("=")[0] in _groups(root))
+            raise SettingError(f"{chosen}: a group needs a choice; name one of its files") from error
 
 
 def resolved(config: DictConfig, root: str = "train", words: Sequence[str] = ()) -> dict[str, Any]:
@@ -119,12 +120,13 @@ def resolved(config: DictConfig, root: str = "train", words: Sequence[str] = ())
     except OmegaConfBaseException as error:
         raise SettingError(one_line(error, root)) from error
     assert isinstance(plain, dict)
+    named = {str(key): value for key, value in plain.items()}
     for word in words:
         name = word.lstrip("+").partition("=")[0]
-        if word.startswith("+") and not _is_used(name, plain, config):
-            raise SettingError(f"{word}: nothing uses {name}{did_you_mean(name, set(names_in(plain)) - {name})}")
-    validate(plain, settings.OF.get(root), config)
-    return {str(key): value for key, value in plain.items()}
+        if word.startswith("+") and not _is_used(name, named, config):
+            raise SettingError(f"{word}: nothing uses {name}{did_you_mean(name, set(names_in(named)) - {name})}")
+    validate(named, settings.OF.get(root), config)
+    return named
 
 
 REMOVABLE = ("~logger.", "~callbacks.")
@@ -195,10 +197,21 @@ def _unreadable(word: str) -> str:
 
 def _known(root: str) -> list[str]:
     """The names of all settings and groups of a root configuration at its defaults."""
-    config = compose(root, return_hydra_config=True)
-    groups = [name.partition("@")[0] for name in config.hydra.runtime.choices]
-    plain = {key: value for key, value in config.items_ex(resolve=False) if key != "hydra"}
-    return [*groups, *names_in(OmegaConf.to_container(OmegaConf.create(plain), resolve=False))]
+    plain = OmegaConf.to_container(_default(root), resolve=False)
+    assert isinstance(plain, dict)
+    return [*_groups(root), *names_in({key: value for key, value in plain.items() if key != "hydra"})]
+
+
+def _groups(root: str) -> list[str]:
+    return [name.partition("@")[0] for name in _default(root).hydra.runtime.choices]
+
+
+def _default(root: str) -> DictConfig:
+    """The configuration without a word, with Hydra's own part."""
+    if GlobalHydra.instance().is_initialized():
+        return compose(root, return_hydra_config=True)
+    with initialize_config_dir(CONF, version_base="1.3", job_name=root):
+        return compose(root, return_hydra_config=True)
 
 
 OmegaConf.register_new_resolver("fraction", fraction, replace=True)

@@ -55,13 +55,17 @@ def origin(config: DictConfig, path: str) -> str:
     for end, key in enumerate(keys, start=1):
         if not isinstance(node, DictConfig | ListConfig):
             break
-        inner = node._get_node(int(key) if isinstance(node, ListConfig) else key, validate_access=False)
+        inner: Any = node._get_node(_index(node, key), validate_access=False)
         found = OTHER_SETTING.fullmatch(str(inner._value())) if isinstance(inner, Node) else None
         if found:
             base = keys[: end - len(found[1])] if found[1] else []
             return origin(config, ".".join([*base, found[2], *keys[end:]]))
         node = inner
     return path
+
+
+def _index(node: Any, key: str) -> Any:
+    return int(key) if isinstance(node, ListConfig) else key
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -179,14 +183,18 @@ def _accepted(annotation: Any, value: Any, path: str, name_of: NameOf) -> Any:
 
 
 def _refusal(annotation: Any, value: Any, name: str) -> str:
-    choices = [part for part in (get_args(annotation) or ()) if get_origin(part) is Literal] or [annotation]
-    if get_origin(choices[0]) is Literal and isinstance(value, str) and len(get_args(annotation)) <= 2:
-        known = [shown(one) for one in get_args(choices[0])]
-        return f"{name}={value} is not known; use one of {', '.join(known)}"
+    choices = [part for part in _parts(annotation) if part is not NoneType]
+    if isinstance(value, str) and len(choices) == 1 and get_origin(choices[0]) is Literal:
+        return f"{name}={value} is not known; use one of {', '.join(map(shown, get_args(choices[0])))}"
     text = described(annotation)
     if "text" in text and isinstance(value, bool | float | NoneType):
         return f"{name}={shown(value)} must be {text}; if it is meant as text, quote it twice: '{name}=\"...\"'"
     return f"{name}={shown(value)} must be {text}"
+
+
+def _parts(annotation: Any) -> tuple[Any, ...]:
+    """What an annotation allows one or the other of."""
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
 
 
 def _fits(adapter: TypeAdapter[Any], value: Any) -> bool:
@@ -222,7 +230,7 @@ def target(name: str, setting: str) -> Callable[..., Any]:
 
 def text_settings(schema: type) -> list[str]:
     """The settings of a schema that are text."""
-    return [name for name, hint in _hints(schema).items() if str in (hint, *get_args(hint))]
+    return [name for name, hint in _hints(schema).items() if str in _parts(hint)]
 
 
 @cache
@@ -230,7 +238,7 @@ def _hints(constructor: Any) -> dict[str, Any]:
     """The annotations of a constructor's arguments, or of a schema's settings."""
     inner = constructor.func if isinstance(constructor, partial) else constructor
     if isinstance(inner, type) and not is_typeddict(inner) and not is_dataclass(inner):
-        inner = inner.__init__
+        inner = inner.__init__  # type: ignore[misc]
     try:
         return get_type_hints(inner, include_extras=True)
     except (NameError, TypeError, AttributeError):  # annotations of another package that only its type checker reads
