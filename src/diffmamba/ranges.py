@@ -6,6 +6,8 @@ from annotated_types import Ge, Gt, Le, Lt
 
 Size = Annotated[int, Ge(1), Le(2**31 - 1)]
 """How large or how many: a whole number of at least 1, small enough for an index of 32 bits."""
+Repeats = Annotated[int, Ge(1), Le(10_000)]
+"""How often a part is built."""
 Count = Annotated[int, Ge(0), Le(2**63 - 1)]
 """How many, perhaps none."""
 Seed = Annotated[int, Ge(0), Lt(2**32)]

@@ -127,7 +127,7 @@ def _check_below(value: Any, path: str, name_of: NameOf) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise SettingError(f"{name_of(path)}={value} must be a finite number")
     if isinstance(value, MutableMapping):
-        if isinstance(value.get("_target_"), str):
+        if "_target_" in value:
             _check_node(value, path, name_of)
         for key, inner in value.items():
             _check_below(inner, _join(path, key), name_of)
@@ -137,7 +137,10 @@ def _check_below(value: Any, path: str, name_of: NameOf) -> None:
 
 
 def _check_node(node: Values, path: str, name_of: NameOf) -> None:
-    constructor = target(node["_target_"], name_of(_join(path, "_target_")))
+    named_by = name_of(_join(path, "_target_"))
+    if not isinstance(node["_target_"], str) or not node["_target_"]:
+        raise SettingError(f"{named_by}={shown(node['_target_'])} must name a class or function, as module.Name")
+    constructor = target(node["_target_"], named_by)
     given = {key: value for key, value in node.items() if not (key.startswith("_") and key.endswith("_"))}
     named = inspect.signature(constructor).parameters
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in named.values())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from diffmamba.errors import SettingError
 from diffmamba.mixers import Mixer
 from diffmamba.mixers.mixer import State
-from diffmamba.ranges import Dropout, Size
+from diffmamba.ranges import Dropout, Repeats, Size
 
 Residual = Literal["post_norm", "pre_norm"]
 LambdaIndex = Literal["blocks", "mixers"]
@@ -82,7 +82,7 @@ class Backbone(nn.Module):
     def __init__(
         self,
         d_model: Size,
-        n_layers: Size,
+        n_layers: Repeats,
         mixers: Sequence[Callable[..., Mixer]],
         layer: Sequence[Layer] = ("mixer", "mixer", "ffn"),
         residual: Residual = "post_norm",

@@ -79,7 +79,7 @@ def compare_norms(model: dict[str, Any], depth: int) -> dict[str, Any]:
 
 def sign_of_lambda_init(cases: Sequence[Case]) -> dict[str, Any]:
     d_state = find(cases, DIFF_MAMBA).config["model"]["d_state"]
-    forms = ("exp", "exp_printed")
+    forms: tuple[LambdaForm, ...] = ("exp", "exp_printed")
     return {
         str(depth): {"lambda_init": lambda_init(depth)} | {form: draws(form, depth, d_state) for form in forms}
         for depth in _depths(cases)

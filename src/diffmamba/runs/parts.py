@@ -84,6 +84,15 @@ class Execution:
             self._check_operators()
             backend.select(self.backend)
 
+    def check_memory(self, parameters: int) -> None:
+        """Raises SettingError where a CPU's machine cannot hold a network with its gradients and AdamW's two moments."""
+        needed, there = 4 * 4 * parameters, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if not self.devices.on_gpu and needed > there:
+            raise SettingError(
+                f"scale.d_model, scale.n_layers: training {parameters:,} parameters takes at least {needed / 1e9:,.0f} GB, "
+                f"and this machine has {there / 1e9:,.0f} GB; lower the sizes of the network"
+            )
+
     def _check_operators(self) -> None:
         on_gpu = self.devices.on_gpu
         if self.backend == "cuda" and not on_gpu:

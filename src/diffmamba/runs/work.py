@@ -64,6 +64,7 @@ class Work(ABC):
         """
 
 
+TOO_LARGE = "scale.d_model, scale.n_layers: a network of this size does not fit into any memory; lower its sizes"
 FactsOf = Callable[[Work], Facts]
 SET_BY_A_RUN = {
     "max_steps": "use scale.steps",
@@ -134,8 +135,15 @@ class Training(Work):
 
     @cached_property
     def shapes(self) -> nn.Module:
-        """The network on the meta device: shapes without numbers."""
-        return shapes_of(self.network, self.data.vocabulary_size)
+        """The network on the meta device: shapes without numbers. Raises SettingError where it is too large for any."""
+        try:
+            return shapes_of(self.network, self.data.vocabulary_size)
+        except (MemoryError, OverflowError) as error:
+            raise SettingError(TOO_LARGE) from error
+        except RuntimeError as error:
+            if "overflow" not in str(error):
+                raise
+            raise SettingError(TOO_LARGE) from error
 
     @property
     def data_settings(self) -> Settings:
@@ -175,6 +183,8 @@ class Training(Work):
         self.execution.check(here)
         self.data.check(self.execution.devices.world_size() if here else 1)
         self.weights.check(self.shapes)  # building the shapes refuses settings of the network
+        if here:
+            self.execution.check_memory(sum(parameter.numel() for parameter in self.shapes.parameters()))
         if isinstance(self.weights, OfRun):
             check_symbols(self.data, self.weights, Training.of(self.weights.record["config"]))
 
