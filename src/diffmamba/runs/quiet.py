@@ -1,0 +1,20 @@
+"""What libraries say in a training that says nothing to a user. Everything else that they say is shown."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+EXPECTED: dict[str, str] = {}
+"""The start of each warning, a regular expression; and why it says nothing."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Leaves out the expected warnings, and what Lightning tells of devices and tips."""
+    for library in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in EXPECTED:
+            warnings.filterwarnings("ignore", message)
+        yield
