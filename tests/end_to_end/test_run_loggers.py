@@ -97,7 +97,7 @@ def test_wandb_run_says_what_it_is(logged):
 def test_wandb_and_csv_hold_the_figures_of_the_record(logged):
     world, record = logged
     found = wandb_run(world.run(record).directory)
-    (file,) = world.run(record).directory.glob("csv/*/metrics.csv")
+    (file,) = world.run(record).directory.glob("csv/metrics.csv")
     rows = [{key: float(text) for key, text in row.items() if text} for row in csv.DictReader(file.open())]
     for history in (found.history, rows):
         evaluations = [entry for entry in history if "test/ppl" in entry]
@@ -118,7 +118,7 @@ def test_resumed_run_logs_every_evaluation(world):
     record = world.train("logger=default")
     directory = world.run(record).directory
     steps = {entry["step"] - 1 for entry in record["evaluations"]}  # loggers count from 0
-    rows = [row for file in directory.glob("csv/*/metrics.csv") for row in csv.DictReader(file.open())]
+    rows = [row for file in directory.glob("csv/metrics.csv") for row in csv.DictReader(file.open())]
     assert {int(row["step"]) for row in rows if row["test/ppl"]} == steps
     found = wandb_run(directory)
     assert {entry["trainer/global_step"] for entry in found.history if "test/ppl" in entry} == steps

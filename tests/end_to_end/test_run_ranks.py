@@ -24,7 +24,7 @@ LOGGED = "trainer.log_every_n_steps=1"
 
 def losses(world, record):
     """The training loss of every step, as the run has logged it, in one session or more."""
-    logs = sorted(world.run(record).directory.glob("csv/*/metrics.csv"))
+    logs = sorted(world.run(record).directory.glob("csv/metrics.csv"))
     rows = [row for log in logs for row in csv.DictReader(log.read_text().splitlines()) if row["train/loss"]]
     return list({int(row["step"]): float(row["train/loss"]) for row in rows}.values())
 

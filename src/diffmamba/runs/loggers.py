@@ -6,6 +6,7 @@ Logs are beside the work: an error of a logger is told in one line, and the run 
 import logging
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -40,7 +41,7 @@ class Logs(Logger):
         shown = _shown(settings) | {"run": run.id, "parameters": parameters}
         wanted = settings["logger"] if rank_zero_only.rank == 0 else {}  # type: ignore[attr-defined]
         for name, node in wanted.items():
-            started = self._beside(name, lambda node=node: _started(node, run, settings, shown))
+            started = self._beside(name, partial(_started, node, run, settings, shown))
             if started is not None:
                 self._loggers[name] = started
 
@@ -84,7 +85,7 @@ class Logs(Logger):
 
     def _each(self, act: Callable[[Logger], None]) -> None:
         for name, logger in list(self._loggers.items()):
-            self._beside(name, lambda logger=logger: act(logger))
+            self._beside(name, partial(act, logger))
 
     def _beside(self, name: str, act: Callable[[], Any]) -> Any:
         """What `act` returns. A logger whose act fails is left out from then on, which is told in one line."""

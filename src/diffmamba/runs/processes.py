@@ -172,8 +172,9 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], processes:
     """
     with suppress(ValueError):  # outside the main thread
         signal.signal(signal.SIGTERM, _interrupt)  # a run that is told to end takes its ranks with it
+    level = logging.getLogger().getEffectiveLevel()
     context = multiprocessing.start_processes(
-        _rank, (free_port(), processes, function, arguments), processes, join=False, start_method="spawn"
+        _rank, (free_port(), processes, level, function, arguments), processes, join=False, start_method="spawn"
     )
     try:
         while not context.join(grace_period=PATIENCE_SECONDS):  # one that fails may leave the others waiting for it
@@ -184,9 +185,10 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], processes:
 
 
 def _rank(
-    local_rank: int, port: int, processes: int, function: Callable[..., None], arguments: tuple[Any, ...]
+    local_rank: int, port: int, processes: int, level: int, function: Callable[..., None], arguments: tuple[Any, ...]
 ) -> None:
     """A rank's process. It has a process group of its own, so that Ctrl-C reaches it once, from `launch`."""
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
     with suppress(OSError):
         os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -54,8 +55,10 @@ class Lines(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         task: Any = pl_module
-        found = {name: float(trainer.callback_metrics[name]) for name in dict.fromkeys((task.headline, task.monitor))}
-        values = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
+        name = task.headline.partition("/")[2]
+        metric, found = task.metrics[name], trainer.callback_metrics
+        splits = [split for split in ("test", "val") if f"{split}/{name}" in found]
+        values = ", ".join(f"{split} {metric.label} {found[f'{split}/{name}']:.{metric.digits}f}" for split in splits)
         self._say(trainer, f"step {trainer.global_step:,} of {trainer.max_steps:,}: {values}")
 
     def _say(self, trainer: L.Trainer, said: str) -> None:
@@ -71,7 +74,7 @@ class Lines(L.Callback):
 
 def duration(seconds: float) -> str:
     """A time in the two units that matter: 45 s, 3 min 20 s, 2 h 15 min."""
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, rest = divmod(math.ceil(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
         return f"{hours} h {minutes} min"
