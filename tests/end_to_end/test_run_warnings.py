@@ -4,8 +4,6 @@ import warnings
 
 import pytest
 
-from diffmamba.runs.quiet import EXPECTED
-
 TWO = ("trainer.devices=2",)
 
 

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from diffmamba import atomic
 from diffmamba.tasks import Task
 
-PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks")
+PARTS = ("loops", "lr_schedulers", "callbacks")  # Lightning insists on weights and optimisers itself
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
