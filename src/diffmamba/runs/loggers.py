@@ -5,7 +5,7 @@ Logs are beside the work: an error of a logger is told in one line, and the run 
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from diffmamba.runs.rows import Kind, Rows, kind
+from diffmamba.runs.rows import Kind, Row, Rows, kind
 from diffmamba.runs.store import Record, Run
 
 PARTS = ("network", "module")  # of `model` and `data`: what the settings beside them are made into
@@ -30,7 +30,11 @@ log = logging.getLogger(__name__)
 
 
 class Logs(Logger):
-    """All loggers of a run as one. Every row also goes to `csv/metrics.csv`, and no logger gets a row twice."""
+    """All loggers of a run as one. Every row also goes to `csv/metrics.csv`, and no logger gets a row twice.
+
+    W&B writes late where it is offline, and a killed process takes rows with it. So there each session of a run begins
+    with all rows of the earlier ones, and replaces them.
+    """
 
     def __init__(self, run: Run, settings: Mapping[str, Any], parameters: int):
         super().__init__()
@@ -38,12 +42,15 @@ class Logs(Logger):
         self._rows_work = True
         self._logged: set[Kind] = set()
         self._loggers: dict[str, Logger] = {}
+        self._from_start: set[str] = set()  # those that get all rows of a run that goes on
         shown = _shown(settings) | {"run": run.id, "parameters": parameters}
         wanted = settings["logger"] if rank_zero_only.rank == 0 else {}  # type: ignore[attr-defined]
         for name, node in wanted.items():
             started = self._beside(name, partial(_started, node, run, settings, shown))
             if started is not None:
                 self._loggers[name] = started
+                if self._beside(name, partial(_replaces_earlier, started, run)):
+                    self._from_start.add(name)
 
     @property
     def name(self) -> str:
@@ -57,6 +64,9 @@ class Logs(Logger):
     def go_on(self, step: int) -> None:
         """The rows of the steps after the first `step` ones are logged again. The loggers have them already."""
         self._logged = self._beside(ROWS, lambda: self._rows.go_on(step)) or set()
+        if self._from_start:
+            rows = self._beside(ROWS, self._rows.read) or []
+            self._each(lambda logger: _log_all(logger, rows), self._from_start)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
@@ -64,8 +74,8 @@ class Logs(Logger):
         if self._rows_work:
             lasting = any(name.startswith("val/") for name in row)  # a checkpoint follows
             self._beside(ROWS, lambda: self._rows.add(row, lasting))
-        if kind(row) not in self._logged:
-            self._each(lambda logger: logger.log_metrics(dict(metrics), step))
+        lacking = self._from_start if kind(row) in self._logged else None
+        self._each(lambda logger: logger.log_metrics(dict(metrics), step), lacking)
 
     def log_hyperparams(self, *arguments: Any, **named: Any) -> None:
         """Nothing: each logger was told the settings when it started."""
@@ -83,9 +93,11 @@ class Logs(Logger):
         """Ends the W&B run, with the figures of the run's record as its summary."""
         self._each(lambda logger: _close(logger, record()))
 
-    def _each(self, act: Callable[[Logger], None]) -> None:
+    def _each(self, act: Callable[[Logger], None], names: Collection[str] | None = None) -> None:
+        """Lets every logger act, or those of these names."""
         for name, logger in list(self._loggers.items()):
-            self._beside(name, partial(act, logger))
+            if names is None or name in names:
+                self._beside(name, partial(act, logger))
 
     def _beside(self, name: str, act: Callable[[], Any]) -> Any:
         """What `act` returns. A logger whose act fails is left out from then on, which is told in one line."""
@@ -127,6 +139,23 @@ def _wandb(given: Mapping[str, Any], shown: Mapping[str, Any]) -> Logger:
     logger._wandb_init.pop("anonymous", None)  # Lightning's default, which W&B warns about
     logger.log_hyperparams(dict(shown))
     return logger
+
+
+def _log_all(logger: Logger, rows: Iterable[Row]) -> None:
+    for row in rows:
+        logger.log_metrics({name: value for name, value in row.items() if name != "step"}, row["step"])
+
+
+def _replaces_earlier(logger: Logger, run: Run) -> bool:
+    """Whether a session of W&B stands for all earlier ones, which are then put aside: none of them was uploaded."""
+    sessions = sorted((run.directory / "wandb").glob("offline-run-*"))
+    if not isinstance(logger, WandbLogger) or not sessions or any(run.directory.glob("wandb/*/*.synced")):
+        return False
+    *earlier, _ = sessions
+    for session in earlier:
+        (session.parent / "replaced").mkdir(exist_ok=True)
+        session.rename(session.parent / "replaced" / session.name)
+    return True
 
 
 def _told(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Rows:
 
     def go_on(self, step: int) -> set[Kind]:
         """Keeps the rows of the first `step` steps, and returns which others there were."""
-        rows = self._read()
+        rows = self.read()
         kept = [row for row in rows if row["step"] < step]
         self._columns = sorted({name for row in kept for name in row})
         if len(kept) < len(rows):
@@ -36,19 +36,19 @@ class Rows:
     def add(self, row: Row, lasting: bool) -> None:
         """Adds a row, which has a step. `lasting`: all rows so far are forced to the disk."""
         if new := row.keys() - set(self._columns):
-            rows = self._read()
+            rows = self.read()
             self._columns = sorted({*self._columns, *new})
             self._write([*rows, row])
         else:
             atomic.append(self.path, self._text([row]), lasting)
 
-    def _read(self) -> list[Row]:
+    def read(self) -> list[Row]:
         """The rows in the file, up to its last complete line."""
         if not self.path.exists():
             return []
         text = self.path.read_text(encoding="utf-8")
         lines = csv.DictReader(StringIO(text[: text.rfind("\n") + 1]))
-        return [{name: _value(name, text) for name, text in line.items() if text} for line in lines]
+        return [{name: _value(text) for name, text in line.items() if text} for line in lines]
 
     def _write(self, rows: Iterable[Row]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,5 +65,8 @@ def kind(row: Mapping[str, Any]) -> Kind:
     return row["step"], frozenset(row)
 
 
-def _value(name: str, text: str) -> Any:
-    return int(text) if name == "step" else text
+def _value(text: str) -> float | str:
+    try:
+        return int(text) if text.isdigit() else float(text)
+    except ValueError:
+        return text
