@@ -6,8 +6,11 @@ Logs are beside the work: an error of a logger is told in one line, and the run 
 import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -21,8 +24,8 @@ from diffmamba.runs.store import Record, Run
 PARTS = ("network", "module")  # of `model` and `data`: what the settings beside them are made into
 LONGEST = {"name": 128, "group": 128, "project": 128, "tags": 64}
 """Characters that W&B allows in its labels."""
-START_SECONDS, END_SECONDS = 15, 60
-"""How long a run waits for W&B's server at its start and at its end."""
+ANSWER_SECONDS, START_SECONDS, END_SECONDS = 5, 20, 60
+"""How long a run waits for W&B: for an answer of its server, for its start, and for its last upload."""
 
 ROWS = "csv/metrics.csv"
 
@@ -118,15 +121,25 @@ def _started(node: Mapping[str, Any], run: Run, settings: Mapping[str, Any], sho
         logger.log_hyperparams(dict(shown))
         return logger
     given |= _labels({"project": "diffmamba"} | _told(settings) | dict(node)) | {"id": run.id}
+    if given.get("offline") or os.environ.get("WANDB_MODE", "online") != "online":
+        return _wandb(given, shown)
+    import wandb  # here: it takes half a second
+
     try:
+        _reach_wandb()
         return _wandb(given, shown)
     except Exception as error:
-        if given.get("offline"):
-            raise
-        where = run.directory / "wandb"
-        log.warning("W&B cannot be reached, so it is offline; later: wandb sync %s/*: %s", where, _one_line(error))
+        where = run.directory / "wandb" / "offline-run-*"
+        log.warning("W&B cannot be reached, so it is offline (later: wandb sync %s): %s", where, _one_line(error))
         os.environ["WANDB_MODE"] = "offline"  # also for the next runs of a sweep, which need not wait again
+        wandb.teardown()  # which still holds the run that it could not start
         return _wandb(given | {"offline": True}, shown)
+
+
+def _reach_wandb() -> None:
+    """Raises OSError where W&B's server does not answer at all, in the place of W&B's own minutes of trying."""
+    with suppress(HTTPError):  # an answer
+        urlopen(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"), timeout=ANSWER_SECONDS).close()
 
 
 def _wandb(given: Mapping[str, Any], shown: Mapping[str, Any]) -> Logger:
