@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
 import pytest
+import wandb
 from lightning.pytorch.loggers import Logger
 from wandb.proto.wandb_internal_pb2 import Record as WandbRecord
 
@@ -238,6 +239,7 @@ def online(monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_MODE", "online")
+    wandb.teardown()  # it keeps the settings of the runs before
 
 
 @pytest.mark.parametrize("answers", [False, True])
