@@ -98,6 +98,39 @@ def test_two_ranks_of_torchrun_go_on_with_a_run_of_one_process(alone, masked):
     assert moved["id"] == masked["id"]
 
 
+def test_two_tasks_of_srun_are_the_ranks_of_a_run(alone):
+    """As srun starts them: each says in its environment which one it is, and nobody says where to meet."""
+    world, record = alone
+    settings = (LOGGED, "scale.eval_windows=5", f"runs={world.folder / 'srun'}", *TWO)
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_ID": "0", "SLURM_STEP_NODELIST": "localhost"}
+    job |= {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2", "SLURM_NODEID": "0"}
+    tasks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "diffmamba.train", *world.words(*settings)],
+            env=os.environ | job | {"SLURM_PROCID": str(task), "SLURM_LOCALID": str(task)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for task in (0, 1)
+    ]
+    said = [task.communicate(timeout=300)[0] for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], said
+    assert [text.count(" after 12 steps") for text in said] == [1, 0]
+    (found,) = RunStore(world.folder / "srun").records().values()
+    assert_same_run(world, record, found)
+
+
+def test_a_script_in_an_allocation_of_several_tasks_is_one_process(world, command, monkeypatch):
+    job = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "LOCAL_RANK": "0"}
+    for name, value in job.items():
+        monkeypatch.setenv(name, value)
+    outcome = command("train", world.words("trainer.strategy=ddp"))
+    assert outcome.status == 0, outcome
+    (record,) = world.store.records().values()
+    assert (record["status"], record["hardware"]["devices"]) == ("finished", 1)
+
+
 def test_a_rank_that_torchrun_starts_waits_for_the_first_one(world, monkeypatch):
     """What the first rank decides, without a second process: that it is asked, and that its answer is taken."""
     asked = []

@@ -82,6 +82,13 @@ def test_what_lightning_refuses_or_replaces_is_one_line_that_names_the_setting(w
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("variable", ["PL_TRAINER_LIMIT_TRAIN_BATCHES", "PL_TRAINER_MAX_TIME"])
+def test_what_lightning_would_take_from_the_environment_is_refused(monkeypatch, variable):
+    monkeypatch.setenv(variable, "3")
+    with pytest.raises(SettingError, match=f"^the environment variable {variable} would change the training"):
+        checked()
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -3,6 +3,7 @@
 Lightning replaces some settings that a machine cannot do by others, and goes on. Here that is an error.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,8 @@ Callbacks = Mapping[str, partial[Callback]]
 def check_trainer(trainer: partial[L.Trainer], devices: Devices, callbacks: Callbacks, task: type[Task]) -> None:
     """Builds a trainer that is thrown away. Raises SettingError for what it refuses, and for what it replaces."""
     users = build_callbacks(callbacks)
+    for variable in sorted(name for name in os.environ if name.startswith("PL_TRAINER_")):
+        raise SettingError(f"the environment variable {variable} would change the training; unset it, and use settings")
     try:
         found = _built(trainer, devices, [*users, *best_and_last(Path(), task)])
     except SettingError:
