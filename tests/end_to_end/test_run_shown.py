@@ -96,6 +96,13 @@ class Gone(io.StringIO):
     flush = close = lambda self: self.write("")
 
 
+def test_without_any_output_there_are_lines_for_nobody(world, monkeypatch):
+    work = world.work()
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", None)
+        assert execute(work, progress_bar=True)["status"] == "finished"
+
+
 def test_a_closed_terminal_does_not_end_a_run(world, monkeypatch):
     work = world.work()
     with monkeypatch.context() as patched:

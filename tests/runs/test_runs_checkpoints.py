@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from diffmamba import atomic
-from diffmamba.runs.checkpoints import AtomicCheckpoints
+from diffmamba.runs.checkpoints import AtomicCheckpoints, CompleteState, IncompleteCheckpointError
 
 KILLED = """
 import os, sys, torch
@@ -65,3 +66,18 @@ def test_an_error_while_writing_leaves_the_old_checkpoint_and_nothing_else(last)
         AtomicCheckpoints().save_checkpoint({"step": lambda: 2}, last)
     assert torch.load(last, weights_only=True)["step"] == 1
     assert [path.name for path in last.parent.iterdir()] == ["last.ckpt"]
+
+
+class Scaled:
+    """Stands for the arithmetic of trainer.precision=16-mixed, which needs a GPU."""
+
+    def state_dict(self):
+        return {"scale": 65536.0}
+
+
+def test_a_checkpoint_must_have_the_scale_of_the_gradients_if_the_run_has_one():
+    trainer = SimpleNamespace(callbacks=[], datamodule=None, precision_plugin=Scaled())
+    checkpoint = {"loops": {}, "lr_schedulers": [], "callbacks": {}}
+    with pytest.raises(IncompleteCheckpointError, match="lacks the state of Scaled"):
+        CompleteState().on_load_checkpoint(trainer, None, checkpoint)
+    CompleteState().on_load_checkpoint(trainer, None, checkpoint | {"Scaled": {"scale": 1.0}})

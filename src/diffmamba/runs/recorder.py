@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.data import sized_len
 from torch import Tensor, distributed
 
 from diffmamba.atomic import write_json
@@ -130,7 +131,8 @@ class RunRecorder(L.Callback):
         self._evaluated[dataloader_idx] += 1
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._evaluated != [len(loader) for loader in trainer.val_dataloaders or ()]:
+        expected = [sized_len(loader) for loader in trainer.val_dataloaders or ()]
+        if any(there not in (None, done) for there, done in zip(expected, self._evaluated, strict=True)):
             return  # of some of the windows only
         measured = {
             key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith(("val/", "test/"))

@@ -33,7 +33,14 @@ def opening(work: Training, parameters: int) -> str:
 
 def shown(recorder: RunRecorder, bar: bool) -> Callback:
     """A bar if one is wanted and the output is a terminal, else lines."""
-    return RunProgressBar(recorder) if bar and sys.stdout.isatty() else Lines(recorder)
+    return RunProgressBar(recorder) if bar and _on_terminal() else Lines(recorder)
+
+
+def _on_terminal() -> bool:
+    try:
+        return sys.stdout.isatty()
+    except (AttributeError, ValueError):  # there is no output, or it is closed
+        return False
 
 
 class Lines(L.Callback):
