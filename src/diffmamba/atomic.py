@@ -1,7 +1,8 @@
 """The one way in which this package writes a file that others may read: all of it, or not at all.
 
 The content goes to a temporary file in the same directory, is forced to the disk, and takes the final name in one
-step. A reader sees the old file or the new one. A process that is killed leaves the old file.
+step. A reader sees the old file or the new one. A process that is killed leaves the old file, and the temporary one
+until somebody calls `remove_leftovers`. A file that grows by lines is read up to its last complete line.
 """
 
 import json
@@ -36,3 +37,18 @@ def write(path: Path, content: bytes | str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Replaces a file by this content as JSON. Raises ValueError for NaN and infinity, which JSON does not have."""
     write(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def append(path: Path, line: str, lasting: bool = False) -> None:
+    """Adds a line to a text file, with its end. `lasting`: all lines so far are forced to the disk."""
+    with path.open("ab") as file:
+        file.write(line.encode())
+        if lasting:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Removes what killed writers left below a directory that nobody else writes to now."""
+    for leftover in directory.rglob(".*.new"):
+        leftover.unlink(missing_ok=True)

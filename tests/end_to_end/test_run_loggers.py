@@ -2,13 +2,19 @@
 
 import csv
 import json
+import os
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
 import pytest
+import wandb
+from lightning.pytorch.loggers import Logger
 from wandb.proto.wandb_internal_pb2 import Record as WandbRecord
 
 from diffmamba import configuration
+from diffmamba.runs import job
 from diffmamba.runs.loggers import PARTS
 
 HEADER_BYTES = 7  # of a .wandb file: ":W&B", a magic number, the version
@@ -97,7 +103,7 @@ def test_wandb_run_says_what_it_is(logged):
 def test_wandb_and_csv_hold_the_figures_of_the_record(logged):
     world, record = logged
     found = wandb_run(world.run(record).directory)
-    (file,) = world.run(record).directory.glob("csv/*/metrics.csv")
+    (file,) = world.run(record).directory.glob("csv/metrics.csv")
     rows = [{key: float(text) for key, text in row.items() if text} for row in csv.DictReader(file.open())]
     for history in (found.history, rows):
         evaluations = [entry for entry in history if "test/ppl" in entry]
@@ -118,7 +124,7 @@ def test_resumed_run_logs_every_evaluation(world):
     record = world.train("logger=default")
     directory = world.run(record).directory
     steps = {entry["step"] - 1 for entry in record["evaluations"]}  # loggers count from 0
-    rows = [row for file in directory.glob("csv/*/metrics.csv") for row in csv.DictReader(file.open())]
+    rows = [row for file in directory.glob("csv/metrics.csv") for row in csv.DictReader(file.open())]
     assert {int(row["step"]) for row in rows if row["test/ppl"]} == steps
     found = wandb_run(directory)
     assert {entry["trainer/global_step"] for entry in found.history if "test/ppl" in entry} == steps
@@ -159,3 +165,94 @@ def test_wandb_is_offline_without_credentials(tmp_path, monkeypatch, variables, 
         (tmp_path / ".netrc").write_text(entry)
         (tmp_path / ".netrc").chmod(0o600)
     assert configuration.wandb_offline() == offline
+
+
+class Fails(Logger):
+    """A logger that fails at one of its tasks."""
+
+    def __init__(self, save_dir: str, at: str):
+        self.at = at
+        self._fail("start")
+
+    def _fail(self, at: str) -> None:
+        if self.at == at:
+            raise RuntimeError(f"no connection\nat its {at}")
+
+    name = version = ""
+
+    def log_hyperparams(self, *_):
+        self._fail("settings")
+
+    def log_metrics(self, *_):
+        self._fail("row")
+
+    def save(self):
+        self._fail("save")
+
+    def after_save_checkpoint(self, *_):
+        self._fail("checkpoint")
+
+    def finalize(self, status):
+        self._fail("end")
+
+
+@pytest.mark.parametrize("at", ["start", "settings", "row", "save", "checkpoint", "end"])
+def test_a_logger_that_fails_is_one_line_and_the_run_goes_on(world, caplog, at):
+    words = [f"+logger.own._target_={__name__}.Fails", f"+logger.own.at={at}", "trainer.log_every_n_steps=1"]
+    record = world.train(*words)
+    assert (record["status"], record["progress"]["step"]) == ("finished", 12)
+    told = [entry.getMessage() for entry in caplog.records if entry.levelname == "WARNING"]
+    assert told == [f"the logger own failed, the run goes on without it: no connection at its {at}"]
+    rows = list(csv.DictReader((world.run(record).directory / "csv" / "metrics.csv").open()))
+    assert len(rows) == 12 + 3
+
+
+def test_labels_are_texts_that_wandb_takes(world):
+    long = "m" * 200
+    words = ["group=2024", f"model.name={long}", "scale.name=7", "logger.wandb.project=2025", "logger=default"]
+    record = world.train(*words)
+    found = wandb_run(world.run(record).directory)
+    assert record["status"] == "finished"
+    assert (found.group, found.tags) == ("2024", [long[:64], "text", "7"])
+    assert found.name == long[:128]
+
+
+class Denies(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.send_response(401)
+        self.end_headers()
+
+    do_GET = do_POST  # noqa: N815
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def online(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("WANDB")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    wandb.teardown()  # it keeps the settings of the runs before
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_a_key_without_a_network_is_an_offline_run_that_says_so(world, monkeypatch, caplog, online, answers):
+    with HTTPServer(("127.0.0.1", 0), Denies) as server:
+        if answers:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_port if answers else job.free_port()
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
+        started = time.monotonic()
+        record = world.train("logger=default", "logger.wandb.offline=false")
+        took = time.monotonic() - started
+        if answers:
+            server.shutdown()
+    assert record["status"] == "finished"
+    assert took < 30
+    assert caplog.text.count(f"wandb sync {world.run(record).directory}") == 1
+    found = wandb_run(world.run(record).directory)
+    assert [figures(entry) for entry in found.history if "test/ppl" in entry] == [
+        figures(entry) for entry in record["evaluations"]
+    ]

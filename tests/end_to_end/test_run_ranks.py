@@ -13,9 +13,7 @@ import pytest
 import torch
 
 from diffmamba.data.streams import IGNORED
-from diffmamba.errors import SettingError
 from diffmamba.runs import RunStore, processes
-from diffmamba.runs.processes import Devices
 from diffmamba.tasks import LanguageModelling
 
 TWO = ("trainer.devices=2", "trainer.strategy=ddp")
@@ -24,7 +22,7 @@ LOGGED = "trainer.log_every_n_steps=1"
 
 def losses(world, record):
     """The training loss of every step, as the run has logged it, in one session or more."""
-    logs = sorted(world.run(record).directory.glob("csv/*/metrics.csv"))
+    logs = sorted(world.run(record).directory.glob("csv/metrics.csv"))
     rows = [row for log in logs for row in csv.DictReader(log.read_text().splitlines()) if row["train/loss"]]
     return list({int(row["step"]): float(row["train/loss"]) for row in rows}.values())
 
@@ -92,7 +90,7 @@ def test_two_ranks_of_torchrun_go_on_with_a_run_of_one_process(alone, masked):
     environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("test PPL") == 1
+    assert done.stdout.count(" after 12 steps") == 1
     assert "goes on from the last checkpoint, step 4" in done.stdout
     (moved,) = RunStore(world.folder / "moved").records().values()
     assert [entry["step"] for entry in moved["evaluations"]] == [4, 8, 12]
@@ -100,11 +98,44 @@ def test_two_ranks_of_torchrun_go_on_with_a_run_of_one_process(alone, masked):
     assert moved["id"] == masked["id"]
 
 
+def test_two_tasks_of_srun_are_the_ranks_of_a_run(alone):
+    """As srun starts them: each says in its environment which one it is, and nobody says where to meet."""
+    world, record = alone
+    settings = (LOGGED, "scale.eval_windows=5", f"runs={world.folder / 'srun'}", *TWO)
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_ID": "0", "SLURM_STEP_NODELIST": "localhost"}
+    job |= {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2", "SLURM_NODEID": "0"}
+    tasks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "diffmamba.train", *world.words(*settings)],
+            env=os.environ | job | {"SLURM_PROCID": str(task), "SLURM_LOCALID": str(task)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for task in (0, 1)
+    ]
+    said = [task.communicate(timeout=300)[0] for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], said
+    assert [text.count(" after 12 steps") for text in said] == [1, 0]
+    (found,) = RunStore(world.folder / "srun").records().values()
+    assert_same_run(world, record, found)
+
+
+def test_a_script_in_an_allocation_of_several_tasks_is_one_process(world, command, monkeypatch):
+    job = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "LOCAL_RANK": "0"}
+    for name, value in job.items():
+        monkeypatch.setenv(name, value)
+    outcome = command("train", world.words("trainer.strategy=ddp"))
+    assert outcome.status == 0, outcome
+    (record,) = world.store.records().values()
+    assert (record["status"], record["hardware"]["devices"]) == ("finished", 1)
+
+
 def test_a_rank_that_torchrun_starts_waits_for_the_first_one(world, monkeypatch):
     """What the first rank decides, without a second process: that it is asked, and that its answer is taken."""
     asked = []
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setenv("WORLD_SIZE", "1")
+    for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "1"}.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(processes, "_connect", lambda: asked.append(processes.rank()))
     answer = {"status": "finished", "id": 7}
     monkeypatch.setattr(processes.distributed, "broadcast_object_list", lambda asked, src: asked.__setitem__(0, answer))
@@ -139,18 +170,3 @@ def test_ctrl_c_ends_all_ranks_which_drew_different_dropout(world, command, unti
     (states,) = (state["ranks"] for name, state in saved.items() if name.startswith("RandomState"))
     assert len(states) == 2
     assert not torch.equal(states[0]["cpu"], states[1]["cpu"])
-
-
-def test_ranks_of_torchrun_and_srun_are_known(monkeypatch):
-    monkeypatch.setenv("SLURM_PROCID", "3")
-    monkeypatch.setenv("SLURM_NTASKS", "1")  # a job of one task: it starts its own
-    assert (processes.started_elsewhere(), processes.rank()) == (False, 0)
-    monkeypatch.setenv("SLURM_NTASKS", "8")
-    devices = Devices("cpu", 4, num_nodes=2)
-    assert (processes.started_elsewhere(), processes.rank(), devices.world_size()) == (True, 3, 8)
-    with pytest.raises(SettingError, match=r"takes 1 processes, but 8 were started"):
-        Devices("cpu").world_size()
-    monkeypatch.delenv("SLURM_NTASKS")
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setenv("RANK", "5")
-    assert (processes.started_elsewhere(), processes.rank()) == (True, 5)

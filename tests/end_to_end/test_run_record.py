@@ -43,6 +43,7 @@ def test_record_holds_all_that_a_table_needs(finished):
     assert {"python", "torch", "lightning", "diffmamba"} <= record["versions"].keys()
     assert record["hardware"]["device"] == "cpu"
     assert record["hardware"]["threads"] == 1
+    assert (record["hardware"]["strategy"], record["precision"]) == ("SingleDeviceStrategy", "32-true")
     assert record["operators"] == {"backend": "torch", "compiled": False}
     corpus = prepare(TextFile(world.text), "text8", world.folder / "data")
     identified = {"name": "story", "fingerprint": corpus.fingerprint, "sizes": corpus.sizes, "vocabulary": 27}

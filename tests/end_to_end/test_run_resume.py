@@ -1,6 +1,8 @@
 """A run that was interrupted and started again equals the one that was not, bit for bit."""
 
 import json
+import random
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -8,6 +10,7 @@ from functools import cache
 import pytest
 import torch
 
+from diffmamba import atomic
 from diffmamba.tasks import LanguageModelling
 
 TIMED = ("training_seconds", "seconds_before")
@@ -93,6 +96,7 @@ def test_interruption_while_evaluating_loses_only_that_evaluation(world, uninter
 
 KILLED = """
 import os, runpy
+from diffmamba import atomic
 from diffmamba.tasks import LanguageModelling
 
 training_step = LanguageModelling.training_step
@@ -123,3 +127,55 @@ def test_seed_determines_the_result(world):
     assert first == again
     assert first["state_dict"] != other["state_dict"]
     assert first["evaluations"] != other["evaluations"]
+
+
+def rising(world):
+    """A text on which the validation loss rises: the more is learnt of the start, the less is expected of the end."""
+    letters = random.Random(0)
+    start, end = ("".join(letters.choices(alphabet, k=k)) for alphabet, k in (("abcdef", 1350), ("uvwxyz", 150)))
+    world.write_text(start + end)
+    return ("scale.learning_rate=0.02", "scale.steps=24")
+
+
+def test_a_run_whose_store_was_moved_keeps_its_best_checkpoint(world):
+    settings = rising(world)
+    whole = world.train(*settings, f"runs={world.folder}/whole")
+    world.interrupted(18, *settings)
+    shutil.move(world.store.directory, world.folder / "elsewhere")
+    moved = world.train(*settings, f"runs={world.folder}/elsewhere")
+    assert moved["evaluations"] == whole["evaluations"]
+    losses = [entry["val/loss"] for entry in whole["evaluations"]]
+    assert losses.index(min(losses)) < 3  # before it was moved
+    steps = [torch.load(world.run(run).checkpoint("best"), weights_only=True)["global_step"] for run in (moved, whole)]
+    assert steps == [whole["evaluations"][losses.index(min(losses))]["step"]] * 2
+
+
+@pytest.mark.parametrize("part", ["loops", "LanguageModellingData", "RunRecorder", "RandomState"])
+def test_a_checkpoint_without_a_state_is_not_gone_on_from(world, part):
+    run = world.run(world.interrupted(9))
+    content = torch.load(run.last_checkpoint, weights_only=True)
+    del (content if part in content else content["callbacks"])[part]
+    torch.save(content, run.last_checkpoint)
+    record = world.train()
+    assert (record["status"], record["error"]["type"]) == ("failed", "IncompleteCheckpointError")
+    assert part in record["error"]["message"]
+    assert record["error"]["step"] == 0
+
+
+@pytest.mark.parametrize("strategy", ["auto", "ddp", "fsdp"])
+def test_every_strategy_writes_its_checkpoints_beside_the_old_ones(world, monkeypatch, strategy):
+    written, replacing = [], atomic.replacing
+    monkeypatch.setattr(atomic, "replacing", lambda path: written.append(path) or replacing(path))
+    record = world.train(f"trainer.strategy={strategy}")
+    checkpoints = [path for path in written if path.suffix == ".ckpt"]
+    assert {*checkpoints} == {world.run(record).checkpoint("last"), world.run(record).checkpoint("best")}
+    assert checkpoints.count(world.run(record).last_checkpoint) == 3
+
+
+def test_what_a_killed_writer_left_is_removed_when_the_run_goes_on(world):
+    run = world.run(world.interrupted(9))
+    leftovers = [run.directory / ".result.json.1a2b3c4d.new", run.directory / "checkpoints" / ".last.ckpt.0.new"]
+    for leftover in leftovers:
+        leftover.write_bytes(b"half")
+    assert world.train()["status"] == "finished"
+    assert not any(leftover.exists() for leftover in leftovers)

@@ -102,7 +102,7 @@ MATTERS = [
     *(f"model.lambda_form={form}" for form in ("reparam", "channel", "exp", "exp_printed", "fixed")),
     *("scale.steps=null scale.epochs=1", "data=pysrc8", "data=pydoc_words", "data.symbols=bytes"),
     *("model/embedding=adaptive model.embedding.cutoffs=[9]", "optimizer.betas=[0.9,0.95]"),
-    *("+trainer.gradient_clip_algorithm=value", "+trainer.limit_train_batches=3", "model.ssm=mamba1 model.d_state=8"),
+    *("+trainer.gradient_clip_algorithm=value", "+trainer.inference_mode=false", "model.ssm=mamba1 model.d_state=8"),
 ]
 
 

@@ -125,8 +125,8 @@ def _train_as_rank(settings: Mapping[str, Any], run: Run, progress_bar: bool) ->
 
 
 def has_ended(work: Work, record: Record | None) -> bool:
-    """Whether a work is not to be done (again): it is finished, or failed and not to be tried again."""
-    ended = ("finished",) if work.settings["retry_failed"] else ("finished", "failed")
+    """Whether a work is not to be done (again): it is finished or stopped, or failed and not to be tried again."""
+    ended = ("finished", "stopped") if work.settings["retry_failed"] else ("finished", "stopped", "failed")
     return record is not None and record["status"] in ended
 
 

@@ -108,10 +108,13 @@ class Execution:
             raise SettingError("compile=true needs a C++ compiler on a CPU; install g++, or use compile=false")
 
 
-def built(node: Any) -> Any:
-    """The part that a node with a `_target_` describes. Raises SettingError in one line where it cannot be built."""
+def built(node: Any, partial: bool = False) -> Any:
+    """The part that a node with a `_target_` describes, or its constructor with the settings as a `functools.partial`.
+
+    Raises SettingError in one line where it cannot be built.
+    """
     try:
-        return instantiate(node)
+        return instantiate(node, **({"_partial_": True} if partial else {}))
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, SettingError):

@@ -8,22 +8,23 @@ already one of several, started by torchrun or by srun with a task for each devi
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, TypeVar
 
 import torch
-from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import ModelParallelStrategy
-from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed, multiprocessing
 
 from diffmamba.errors import SettingError
+from diffmamba.runs.job import Job, ToldRanks, free_port, number, tell_lightning_rank
+from diffmamba.runs.job import rank as rank
+from diffmamba.runs.job import started_elsewhere as started_elsewhere
 
 T = TypeVar("T")
 STRATEGIES = ("auto", "ddp", "fsdp")
@@ -105,11 +106,11 @@ class Devices:
                 f"trainer.num_nodes={self.num_nodes} needs a process for each device, started by torchrun or srun; "
                 "trainer.num_nodes=1 starts its own"
             )
-        started = os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS")
-        if started_elsewhere() and started is not None and int(started) != count:
+        job = Job.here()
+        if job is not None and job.size != count:
             raise SettingError(
                 f"trainer.devices={count // self.num_nodes} with trainer.num_nodes={self.num_nodes} takes {count} "
-                f"processes, but {started} were started; set both to what was started"
+                f"processes, but {job.size} were started; set both to what was started"
             )
         return count
 
@@ -125,22 +126,8 @@ class Devices:
             "devices": self.here(),
             "num_nodes": self.num_nodes,
             "strategy": strategy,
-            # a process that `launch` started is no part of a job of Slurm's, also inside one
-            "plugins": [LightningEnvironment()] if LAUNCHED in os.environ else [],
+            "plugins": [ToldRanks()],
         }
-
-
-def started_elsewhere() -> bool:
-    """Whether something else has started this process as one of several ranks: torchrun, srun, or `launch`."""
-    tasks = os.environ.get("SLURM_NTASKS", "1")
-    by_srun = "SLURM_PROCID" in os.environ and tasks.isdecimal() and int(tasks) > 1
-    return "LOCAL_RANK" in os.environ or by_srun
-
-
-def rank() -> int:
-    """Which rank this process is; 0 if it is alone."""
-    names = ("RANK", "SLURM_PROCID", "LOCAL_RANK") if started_elsewhere() else ()
-    return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 
 
 def agree(decide: Callable[[], T]) -> T:
@@ -168,10 +155,13 @@ def _connect() -> None:
     """The process group of the job, which Lightning then finds and uses."""
     if distributed.is_initialized():
         return
-    if "MASTER_ADDR" not in os.environ:  # srun
-        job = SLURMEnvironment()
-        os.environ |= {"MASTER_ADDR": job.main_address, "MASTER_PORT": str(job.main_port)}
-        os.environ |= {"RANK": str(job.global_rank()), "WORLD_SIZE": str(job.world_size())}
+    job = Job.here() or Job()
+    if "MASTER_ADDR" not in os.environ:  # srun: the first machine of the step, and a port that follows from its name
+        nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_NODELIST", "127.0.0.1")
+        os.environ["MASTER_ADDR"] = SLURMEnvironment.resolve_root_node_address(nodes)
+        port = 15000 + (number("SLURM_JOB_ID") * 10 + number("SLURM_STEP_ID")) % 10000
+        os.environ.setdefault("MASTER_PORT", str(port))
+    os.environ |= {"RANK": str(job.rank), "WORLD_SIZE": str(job.size)}
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
 
 
@@ -182,8 +172,9 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], processes:
     """
     with suppress(ValueError):  # outside the main thread
         signal.signal(signal.SIGTERM, _interrupt)  # a run that is told to end takes its ranks with it
+    level = logging.getLogger().getEffectiveLevel()
     context = multiprocessing.start_processes(
-        _rank, (_free_port(), processes, function, arguments), processes, join=False, start_method="spawn"
+        _rank, (free_port(), processes, level, function, arguments), processes, join=False, start_method="spawn"
     )
     try:
         while not context.join(grace_period=PATIENCE_SECONDS):  # one that fails may leave the others waiting for it
@@ -194,9 +185,10 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], processes:
 
 
 def _rank(
-    local_rank: int, port: int, processes: int, function: Callable[..., None], arguments: tuple[Any, ...]
+    local_rank: int, port: int, processes: int, level: int, function: Callable[..., None], arguments: tuple[Any, ...]
 ) -> None:
     """A rank's process. It has a process group of its own, so that Ctrl-C reaches it once, from `launch`."""
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
     with suppress(OSError):
         os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -204,14 +196,13 @@ def _rank(
         LAUNCHED: "1",
         "LOCAL_RANK": str(local_rank),
         "RANK": str(local_rank),
-        "NODE_RANK": "0",
+        "GROUP_RANK": "0",
         "WORLD_SIZE": str(processes),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
     torch.set_num_threads(max(1, torch.get_num_threads() // processes))
-    # read from the environment when Lightning was imported, before it was set
-    rank_zero_only.rank = local_rank  # type: ignore[attr-defined]
+    tell_lightning_rank()
     logging.getLogger("lightning").setLevel(logging.WARNING)
     try:
         function(*arguments)
@@ -221,12 +212,6 @@ def _rank(
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def _free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _stop(processes: list[Any]) -> None:

@@ -1,16 +1,25 @@
 """Lightning callbacks that keep a run's record, and what a resumed run needs to go on exactly where it was."""
 
+import logging
 import time
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.data import sized_len
 from torch import Tensor, distributed
 
 from diffmamba.atomic import write_json
+from diffmamba.runs.loggers import Logs
 from diffmamba.runs.store import Record, Run
 
 HEARTBEAT_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class EndedEarlyError(RuntimeError):
+    """A training returned before its budget was used up, and no callback of the user's has ended it."""
 
 
 class RunRecorder(L.Callback):
@@ -20,11 +29,16 @@ class RunRecorder(L.Callback):
     uninterrupted one. Logs the loss, the learning rate and the speed of training every `log_every_n_steps`.
     """
 
-    def __init__(self, run: Run, record: Record):
+    def __init__(self, run: Run, record: Record, logs: Logs):
         self.run = run
         self.record = record
+        self.logs = logs
         self.evaluations: list[dict[str, float]] = []
+        self.stopped: dict[str, Any] | None = None
+        """The step at which a callback of the user's ended the training, and its name."""
         self.loss: float | None = None  # as last logged
+        self.learning_rate = 0.0  # of the last step
+        self._evaluated: list[int] = []  # batches of each loader in the last evaluation
         self.tokens = 0
         self.training_seconds = 0.0
         self.seconds_before = 0.0  # wall time of the earlier sessions of this run, up to the checkpoint
@@ -50,8 +64,29 @@ class RunRecorder(L.Callback):
         if trainer.is_global_zero:
             self.run.write(self.record)
 
+    def ending(self, trainer: L.Trainer) -> dict[str, Any]:
+        """What the record says of a training that has returned. Raises EndedEarlyError unless it is the whole one."""
+        step, steps = trainer.global_step, trainer.max_steps
+        last = self.evaluations[-1]["step"] if self.evaluations else 0
+        if step == steps == last:
+            return {"status": "finished"}
+        if self.stopped and step == last == self.stopped["step"]:
+            return {"status": "stopped", "stopped": self.stopped}
+        raise EndedEarlyError(
+            f"the training ended at step {step} of {steps}, and its last whole evaluation is of step {last}"
+        )
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero and trainer.global_step:
+            log.info("goes on from the last checkpoint, step %d", trainer.global_step)
+        trainer.should_stop |= self.stopped is not None  # before the checkpoint was written
+        self.logs.go_on(trainer.global_step)
         self.update(trainer)
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        self.learning_rate = optimizer.param_groups[0]["lr"]  # the schedule moves on before the batch ends
 
     def on_train_batch_start(self, *_: Any) -> None:
         self._since_batch = time.monotonic()
@@ -75,16 +110,30 @@ class RunRecorder(L.Callback):
         self.loss = float(task.step_loss())
         measured = {
             "train/loss": self.loss,
-            "train/learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "train/learning_rate": self.learning_rate,
             "train/tokens_per_second": self.tokens_per_second(),
             "epoch": trainer.current_epoch,
         }
-        for logger in trainer.loggers:
-            logger.log_metrics(
-                measured, step=trainer.global_step - 1
-            )  # counted from 0, as evaluations are by Lightning
+        self.logs.log_metrics(measured, step=trainer.global_step - 1)  # counted from 0, as evaluations by Lightning
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._evaluated = [0] * len(trainer.num_val_batches)
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._evaluated[dataloader_idx] += 1
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        expected = [sized_len(loader) for loader in trainer.val_dataloaders or ()]
+        if any(there not in (None, done) for there, done in zip(expected, self._evaluated, strict=True)):
+            return  # of some of the windows only
         measured = {
             key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith(("val/", "test/"))
         }
@@ -102,6 +151,7 @@ class RunRecorder(L.Callback):
     def state_dict(self) -> dict[str, Any]:
         return {
             "evaluations": self.evaluations,
+            "stopped": self.stopped,
             "tokens": self.tokens,
             "training_seconds": self.training_seconds,
             "seconds_before": self.wall_seconds(),
@@ -109,9 +159,25 @@ class RunRecorder(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.evaluations = list(state_dict["evaluations"])
+        self.stopped = state_dict.get("stopped")
         self.tokens = state_dict["tokens"]
         self.training_seconds = state_dict["training_seconds"]
         self.seconds_before = state_dict["seconds_before"]
+
+
+class StopWatch(L.Callback):
+    """Stands behind a callback of the user's, and tells the recorder if that one has ended the training."""
+
+    def __init__(self, watched: L.Callback, recorder: RunRecorder):
+        self.watched = watched
+        self.recorder = recorder
+
+    def _look(self, trainer: L.Trainer, *_: Any, **named: Any) -> None:
+        if trainer.should_stop and self.recorder.stopped is None and trainer.global_step < trainer.max_steps:
+            self.recorder.stopped = {"step": trainer.global_step, "by": type(self.watched).__name__}
+
+    on_train_start = on_train_epoch_start = on_train_batch_start = on_train_batch_end = on_train_epoch_end = _look
+    on_validation_start = on_validation_batch_end = on_validation_epoch_end = on_validation_end = _look
 
 
 class RandomState(L.Callback):

@@ -1,31 +1,44 @@
 """What a training does: builds the network, trains it with Lightning, and keeps its record up to date."""
 
 import logging
-import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 from torch._inductor import config as inductor_config
 
+from diffmamba import atomic
 from diffmamba.allocator import keep_freed_memory
 from diffmamba.ops import backend
-from diffmamba.runs import processes
-from diffmamba.runs.loggers import close, loggers
+from diffmamba.runs.checkpoints import AtomicCheckpoints, CompleteState, best_and_last
+from diffmamba.runs.job import tell_lightning_rank
+from diffmamba.runs.lightning_trainer import build_callbacks
+from diffmamba.runs.loggers import Logs
 from diffmamba.runs.provenance import hardware, now
-from diffmamba.runs.recorder import RandomState, RunRecorder
-from diffmamba.runs.store import Run
+from diffmamba.runs.quiet import quiet
+from diffmamba.runs.recorder import RandomState, RunRecorder, StopWatch
+from diffmamba.runs.shown import RunProgressBar, opening, shown
+from diffmamba.runs.store import Record, Run
 from diffmamba.runs.weights import fitting, read_checkpoint
 from diffmamba.runs.work import Training, build_network
 from diffmamba.tasks import Task
+
+PROFILERS: dict[str, type[Profiler]] = {
+    "simple": SimpleProfiler,
+    "advanced": AdvancedProfiler,
+    "pytorch": PyTorchProfiler,
+}
 
 log = logging.getLogger(__name__)
 
 
 def admit(work: Training, run: Run) -> None:
-    """Raises SettingError where the checkpoint to go on from is damaged or of another architecture."""
+    """Makes a claimed run ready. Raises SettingError where the checkpoint to go on from is damaged or does not fit."""
+    atomic.remove_leftovers(run.directory)
     if run.last_checkpoint.exists():
         fitting(work.shapes, run.last_checkpoint, read_checkpoint(run.last_checkpoint))
 
@@ -39,39 +52,36 @@ def train(work: Training, run: Run, progress_bar: bool, ended: Ended = lambda er
 
     The record says how it ended if it ended well. If not, `ended` is to say so, before the loggers close.
     """
-    prepare_process(work)
-    record = run.read()
-    assert record is not None
-    recorder = RunRecorder(run, record)
-    task = build_task(work)
-    record["parameters"] = {"total": sum(parameter.numel() for parameter in task.network.parameters())}
-    found = loggers(work.settings, run, record["parameters"]["total"])
-    trainer: L.Trainer | None = None
-    try:
-        trainer = build_trainer(work, run, [recorder, *_callbacks(work, run, recorder, progress_bar)], found)
-        device = trainer.strategy.root_device
-        record["hardware"] = hardware(device) | {"devices": trainer.world_size}
-        record["operators"] = {"backend": backend.describe(device), "compiled": work.execution.compiled}
-        checkpoint = run.last_checkpoint if run.last_checkpoint.exists() else None
-        if trainer.is_global_zero:
-            compiled = ", compiled" if work.execution.compiled else ""
-            log.info("operators: %s%s", record["operators"]["backend"], compiled)
-            if checkpoint:
-                evaluated = record["evaluations"] or [{"step": 0}]
-                log.info("goes on from the last checkpoint, step %d", evaluated[-1]["step"])
-        trainer.fit(task, work.data, ckpt_path=checkpoint, weights_only=True)
-        recorder.update(trainer, status="finished", finished=now())
-    except BaseException as error:
-        ended(error, trainer.global_step if trainer else 0)
-        raise
-    finally:
-        if processes.rank() == 0:
-            close(found, run.read())
+    with quiet():
+        prepare_process(work)
+        record = run.read()
+        assert record is not None
+        task = build_task(work)
+        record["parameters"] = {"total": sum(parameter.numel() for parameter in task.network.parameters())}
+        logs = Logs(run, work.settings, record["parameters"]["total"])
+        trainer: L.Trainer | None = None
+        try:
+            recorder = RunRecorder(run, record, logs)
+            trainer = build_trainer(work, run, _callbacks(work, run, recorder, progress_bar), logs)
+            record |= _used(work, trainer)
+            if trainer.is_global_zero:
+                log.info("%s", opening(work, record["parameters"]["total"]))
+                compiled = ", compiled" if work.execution.compiled else ""
+                log.info("operators: %s%s", record["operators"]["backend"], compiled)
+            checkpoint = run.last_checkpoint if run.last_checkpoint.exists() else None
+            trainer.fit(task, work.data, ckpt_path=checkpoint, weights_only=True)
+            recorder.update(trainer, **recorder.ending(trainer), finished=now())
+        except BaseException as error:
+            ended(error, trainer.global_step if trainer else 0)
+            raise
+        finally:
+            logs.close(run.read)
 
 
 def prepare_process(work: Training) -> None:
-    """Memory and threads of this process."""
+    """Memory and threads of this process, and its rank."""
     keep_freed_memory()
+    tell_lightning_rank()
     if work.execution.threads:
         torch.set_num_threads(max(1, work.execution.threads // work.execution.devices.here()))
 
@@ -89,60 +99,46 @@ def build_task(work: Training) -> Task:
     return work.task(network=network, optimizer=work.optimizer.over(steps))
 
 
-def build_trainer(work: Training, run: Run, callbacks: list[Callback], found: Any) -> L.Trainer:
+def build_trainer(work: Training, run: Run, callbacks: list[Callback], logs: Logs) -> L.Trainer:
     """Lightning's trainer for a work, with its budget in steps."""
     length, parts = work.length, work.execution.devices.parts
     assert length.steps is not None
     assert length.evaluate_every is not None
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="lightning.*")
-    warnings.filterwarnings("ignore", "FSDP2-wrapped module")  # of views that are changed in place; ours are not
+    arguments = work.execution.devices.for_lightning()
     return work.trainer(
-        **work.execution.devices.for_lightning(),
+        **arguments | {"plugins": [*arguments["plugins"], AtomicCheckpoints()]},
         max_steps=length.steps,
         max_epochs=-(-length.steps // work.data.steps_per_epoch),
         val_check_interval=length.evaluate_every * parts,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         callbacks=callbacks,
-        logger=found,
-        enable_progress_bar=any(isinstance(callback, RichProgressBar) for callback in callbacks),
+        logger=logs,
+        profiler=_profiler(work.trainer.keywords.get("profiler"), run.directory),
+        enable_progress_bar=any(isinstance(callback, RunProgressBar) for callback in callbacks),
         enable_model_summary=False,
         use_distributed_sampler=False,
         default_root_dir=run.directory,
     )
 
 
+def _profiler(profiler: Any, directory: Path) -> Any:
+    """The profiler of a name, which writes into the run's directory: Lightning's would only tell its log."""
+    return PROFILERS[profiler](dirpath=directory, filename="profile") if profiler in PROFILERS else profiler
+
+
+def _used(work: Training, trainer: L.Trainer) -> Record:
+    """What the run really uses, for its record."""
+    device = trainer.strategy.root_device
+    return {
+        "precision": trainer.precision,
+        "hardware": hardware(device) | {"devices": trainer.world_size, "strategy": type(trainer.strategy).__name__},
+        "operators": {"backend": backend.describe(device), "compiled": work.execution.compiled},
+    }
+
+
 def _callbacks(work: Training, run: Run, recorder: RunRecorder, progress_bar: bool) -> list[Callback]:
-    """The random generators' state, two checkpoints and the bar.
-
-    There are two checkpoints because under `save_last` "last" would be written only when "best" is.
-    """
-    task = work.task_type
-    better = task.metrics[task.monitor.partition("/")[2]].better
-    checkpoints = run.directory / "checkpoints"
-    best = ModelCheckpoint(
-        checkpoints,
-        "best",
-        monitor=task.monitor,
-        mode="min" if better == "lower" else "max",
-        enable_version_counter=False,
-    )
-    last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=False, enable_version_counter=False)
-    return [RandomState(), best, last, *([_RunProgressBar(recorder)] if progress_bar else [])]
-
-
-class _RunProgressBar(RichProgressBar):
-    """Lightning's bar, as long as the run where the run is shorter than an epoch, with the loss as last logged."""
-
-    def __init__(self, recorder: RunRecorder):
-        super().__init__()
-        self.recorder = recorder
-
-    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        loss = {} if self.recorder.loss is None else {"train/loss": self.recorder.loss}
-        return super().get_metrics(trainer, pl_module) | loss
-
-    @property
-    def total_train_batches(self) -> int | float:
-        return min(super().total_train_batches, self.trainer.max_steps * self.trainer.accumulate_grad_batches)
+    """Those that keep the record and the state, the user's, the checkpoints, and what is shown."""
+    users = [part for users in build_callbacks(work.callbacks) for part in (users, StopWatch(users, recorder))]
+    kept = best_and_last(run.directory / "checkpoints", work.task_type)
+    return [recorder, CompleteState(), RandomState(), *users, *kept, shown(recorder, progress_bar)]

@@ -6,16 +6,19 @@ A configuration becomes a work once, at the entrance (`work_of`), and each part 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, ClassVar, cast
 
 import torch
+from lightning.pytorch import Callback
 from torch import nn
 
 from diffmamba.data import Data
 from diffmamba.errors import SettingError
 from diffmamba.runs.identity import canonical, name_of
+from diffmamba.runs.lightning_arguments import check_arguments
+from diffmamba.runs.lightning_trainer import check_trainer
 from diffmamba.runs.parts import Budget, Execution, Settings, built
 from diffmamba.runs.store import Facts
 from diffmamba.runs.weights import OfRun, Trained, Weights
@@ -66,18 +69,6 @@ class Work(ABC):
 
 TOO_LARGE = "scale.d_model, scale.n_layers: a network of this size does not fit into any memory; lower its sizes"
 FactsOf = Callable[[Work], Facts]
-SET_BY_A_RUN = {
-    "max_steps": "use scale.steps",
-    "max_epochs": "use scale.epochs, with scale.steps=null",
-    "val_check_interval": "use scale.evaluate_every",
-    "check_val_every_n_epoch": "use scale.evaluate_every",
-    "logger": "use the group logger",
-    "default_root_dir": "use runs=DIR",
-    **dict.fromkeys(
-        ("callbacks", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps", "plugins"), "leave it out"
-    ),
-}
-"""Arguments of `lightning.Trainer` that no setting may give, and what to do instead."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +76,8 @@ class Training(Work):
     """A network, trained from given weights on data.
 
     `task`, `network`, `module` (the data) and `trainer` are partials: their last arguments are known when they are
-    built. `task` takes the network and the optimiser, `network` the size of the vocabulary.
+    built. `task` takes the network and the optimiser, `network` the size of the vocabulary. `callbacks` are the user's,
+    by name.
     """
 
     settings: Settings
@@ -98,6 +90,7 @@ class Training(Work):
     trainer: partial[Any]
     execution: Execution
     seed: int
+    callbacks: Mapping[str, partial[Callback]] = field(default_factory=dict)
 
     kind = "training"
 
@@ -108,8 +101,7 @@ class Training(Work):
         weights, trainer = built(settings["weights"]), built(settings["trainer"])
         if isinstance(weights, Trained):
             raise SettingError("weights=trained is for measurements; a training starts from weights=fresh, run or file")
-        for name in sorted(SET_BY_A_RUN.keys() & trainer.keywords.keys()):
-            raise SettingError(f"trainer.{name} is set by the run itself; {SET_BY_A_RUN[name]}")
+        check_arguments(trainer.keywords)
         return cls(
             settings=settings,
             task=built(settings["task"]),
@@ -121,6 +113,7 @@ class Training(Work):
             trainer=trainer,
             execution=Execution.of(settings, module.keywords.get("batch_size")),
             seed=seed,
+            callbacks={name: built(node, partial=True) for name, node in (settings.get("callbacks") or {}).items()},
         )
 
     @property
@@ -177,6 +170,7 @@ class Training(Work):
             "budget": {"steps": steps, "evaluate_every": length.evaluate_every},
             "trainer": canonical(self.trainer),
             "seed": self.seed,
+            **({"callbacks": canonical(list(self.callbacks.values()))} if self.callbacks else {}),
         }
 
     def check(self, here: bool = True) -> None:
@@ -185,6 +179,7 @@ class Training(Work):
         self.weights.check(self.shapes)  # building the shapes refuses settings of the network
         if here:
             self.execution.check_memory(sum(parameter.numel() for parameter in self.shapes.parameters()))
+            check_trainer(self.trainer, self.execution.devices, self.callbacks, self.task_type)
         if isinstance(self.weights, OfRun):
             check_symbols(self.data, self.weights, Training.of(self.weights.record["config"]))
 
