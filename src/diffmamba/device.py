@@ -1,0 +1,33 @@
+"""The device and the operators that `evaluate` and `generate` compute with, as their settings say."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from diffmamba.errors import SettingError
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def chosen(settings: Mapping[str, Any]) -> str:
+    """The device, cpu or cuda, that `device` and `backend` name. Selects the operators for this process.
+
+    Raises SettingError for an unknown name, and for what this machine does not have.
+    """
+    device, operators = settings["device"], settings["backend"]
+    if device not in DEVICES:
+        raise SettingError(f"device={device} is not known; use one of {', '.join(DEVICES)}")
+    import torch  # here: a wrong name needs none of it
+
+    from diffmamba.ops import backend
+
+    if operators not in backend.BACKENDS:
+        raise SettingError(f"backend={operators} is not known; use one of {', '.join(backend.BACKENDS)}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SettingError("device=cuda finds no CUDA device here; use device=cpu or device=auto")
+    on_gpu = device != "cpu" and torch.cuda.is_available()
+    if operators == "cuda" and not on_gpu:
+        raise SettingError("backend=cuda needs a CUDA device and device=cuda; or use backend=auto")
+    if operators == "cuda" and (reason := backend.missing()):
+        raise SettingError(f"backend=cuda: {reason}; {backend.INSTALL}, or use backend=auto")
+    backend.select(operators)
+    return "cuda" if on_gpu else "cpu"
