@@ -14,6 +14,7 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "samples": ("at least 1", lambda value: value >= 1),
     "top_k": ("at least 0", lambda value: value >= 0),
     "top_p": ("above 0 and at most 1", lambda value: 0 < value <= 1),
+    "seed": ("at least 0 and below 2**64", lambda value: 0 <= value < 2**64),
     "threads": ("at least 1", lambda value: value >= 1),
 }
 
