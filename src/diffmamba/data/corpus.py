@@ -49,7 +49,9 @@ class Corpus:
         try:
             self.manifest = json.loads((home / "manifest.json").read_text(encoding="utf-8"))
             total, dtype = self.manifest["count"], np.dtype(self.manifest["dtype"])
-            intact = self.manifest["format"] == FORMAT and sum(self.sizes.values()) == total
+            intact = self.manifest["format"] == FORMAT and sum(self.sizes[name] for name in SPLITS) == total
+            intact &= {"name", "sha256", "source"} <= self.manifest.keys()
+            intact &= len(self.manifest["vocabulary"]["symbols"]) > 0
             intact &= (home / "symbols.bin").stat().st_size == total * dtype.itemsize
         except (OSError, ValueError, LookupError, TypeError):
             intact = False
@@ -92,6 +94,11 @@ class Corpus:
         """Symbols in each split."""
         return {name: end - start for name, (start, end) in self.manifest["splits"].items()}
 
+    def is_whole(self) -> bool:
+        """Whether the integers are those that were prepared. It reads them all: a second per gigabyte or two."""
+        with (self.home / "symbols.bin").open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == self.manifest["sha256"]
+
     def split(self, name: str) -> np.ndarray:
         """The integers of `train`, `val` or `test`: a read-only memory-mapped array `(symbols,)`.
 
@@ -130,11 +137,10 @@ class CorpusChoice:
 
     def find(self, fingerprint: str | None) -> Corpus | None:
         """The prepared corpus of this name and content, without a look at the source; None if there is none."""
-        for manifest in sorted(home_of(self.directory).glob(f"{file_name(self.source.name)}-*/manifest.json")):
-            corpus = _intact(manifest.parent)
-            if corpus and corpus.own_vocabulary and corpus.fingerprint == fingerprint:
-                return corpus
-        return None
+        folders = sorted(home_of(self.directory).glob(f"{file_name(self.source.name)}-*/"))
+        corpora = filter(None, map(_opened, folders))
+        alike = (corpus for corpus in corpora if corpus.own_vocabulary and corpus.fingerprint == fingerprint)
+        return next((corpus for corpus in alike if corpus.is_whole()), None)
 
     def describe(self) -> dict[str, Any]:
         """Which text in which symbols, as plain data: equal for equal corpora, wherever their files are kept."""
@@ -192,12 +198,18 @@ def home_of(directory: Path | str | int | None) -> Path:
     return absolute(directory, "data.directory") or user_cache_path("diffmamba").absolute()
 
 
-def _intact(home: Path) -> Corpus | None:
-    """The corpus in a folder; None if there is none, or a damaged one."""
+def _opened(home: Path) -> Corpus | None:
+    """The corpus in a folder, at a glance; None if there is none, or a damaged one."""
     try:
         return Corpus(home)
     except SettingError:
         return None
+
+
+def _intact(home: Path) -> Corpus | None:
+    """The corpus in a folder, to its last symbol; None if there is none, or a damaged one."""
+    corpus = _opened(home)
+    return corpus if corpus and corpus.is_whole() else None
 
 
 def _tell_of_damage(home: Path, name: str) -> None:
