@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from diffmamba import configuration
@@ -68,6 +69,18 @@ def test_settings_reach_the_batches(folder: Path) -> None:
     assert data.rotation_seed == 7
     with pytest.raises(SettingError, match=r"data\.path"):
         configured("data=text")
+
+
+def test_names_that_yaml_reads_as_numbers_are_paths(folder: Path) -> None:
+    """As in a grid or a file of settings, where nothing puts them in quotes."""
+    (folder / "mine.txt").rename(folder / "2024")
+    settings = configured("data=text", "data.path=2024", "data.directory=7")
+    assert (settings["path"], settings["directory"]) == (2024, 7)
+    assert instantiate(settings["module"]["corpus"]).prepare().home.parent == folder / "7"
+    typed = configured("data=text8", "data.path='null'", "data.directory='null'")["module"]["corpus"]
+    assert instantiate(typed).source.place is None  # the command line takes a path as it is written
+    with pytest.raises(InstantiationException, match=r"data\.path=1000\.0 is no text for YAML"):
+        instantiate(configured("data=text", "data.path=1e3")["module"]["corpus"])
 
 
 def test_what_the_published_corpora_are_expected_to_be() -> None:

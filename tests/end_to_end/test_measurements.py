@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from diffmamba import evaluate
 from diffmamba.data import CorpusChoice
 from diffmamba.ops import backend
 from diffmamba.runs import Record, plan, worker
-from diffmamba.runs.measurement import read_rows
+from diffmamba.runs.measurement import fabric_of, read_rows
 from diffmamba.runs.plan import expand
 from diffmamba.runs.weights import OfRun
 from diffmamba.tasks import LanguageModelling
@@ -353,6 +354,38 @@ def test_a_precision_that_would_be_replaced_is_refused(story, world, command):
     assert "trainer.precision=16-mixed" in line
     assert "bf16-mixed" in line
     assert world.contents() == before
+
+
+def test_an_allocation_of_slurm_is_no_job_of_a_measurement(story, monkeypatch):
+    """A shell of `salloc -n 4` has these variables, and one process measures all the same."""
+    work = opened(*story)
+    for name, value in {"NTASKS": "4", "PROCID": "0", "LOCALID": "0", "JOB_NAME": "mine", "JOB_ID": "7"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    fabric = fabric_of(work.execution)
+    assert (fabric.world_size, fabric.device.type) == (1, "cpu")
+
+
+@pytest.mark.parametrize("content", [None, "", "\0\0\0", "measure"])
+def test_rows_that_are_damaged_are_told_and_measured_anew(world, command, content):
+    run = f"run={world.directory(world.train())}"
+    place = Path(command("evaluate", [run, "device=cpu"]).out.splitlines()[-1])
+    rows = place / "rows.csv"
+    whole = rows.read_text()
+    rows.unlink() if content is None else rows.write_text(content)
+    outcome = command("evaluate", [run, "device=cpu"])
+    assert outcome.status == 2
+    assert f"move {place} away" in outcome.err
+    place.rename(world.folder / "away")
+    assert command("evaluate", [run, "device=cpu"]).status == 0
+    assert rows.read_text() == whole
+
+
+def test_weights_go_on_with_another_text_when_theirs_is_gone(world):
+    first = world.train()
+    shutil.rmtree(world.folder / "data")
+    world.write_text("a wolf jumps over the moon " * 60)
+    record = world.train("weights=run", f"weights.run={first['id']}", "scale.steps=4", "scale.evaluate_every=4")
+    assert (record["status"], record["weights"]["run"]) == ("finished", first["id"])
 
 
 def test_operators_are_those_that_are_asked_for(runs, evaluated, command, monkeypatch):

@@ -239,8 +239,14 @@ def table(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def read_rows(run: Run) -> pd.DataFrame:
-    """What `measure` wrote for a finished measurement."""
-    return pd.read_csv(run.directory / ROWS)
+    """What `measure` wrote for a finished measurement. Raises SettingError where it is missing or damaged."""
+    try:
+        rows = pd.read_csv(run.directory / ROWS)
+    except (OSError, ValueError):
+        rows = pd.DataFrame()
+    if not {"measure", "value"} <= set(rows.columns):
+        raise SettingError(f"{run.directory / ROWS} is missing or damaged; move {run.directory} away and measure again")
+    return rows
 
 
 def _check_finite(work: Measurement, rows: list[Row]) -> None:
