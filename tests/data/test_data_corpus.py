@@ -327,6 +327,14 @@ def test_what_cannot_be_read_or_written_is_named(text: Path, tmp_path: Path) -> 
         prepare(PythonSource(tmp_path), "bytes", tmp_path / "data")
 
 
+def test_a_pipe_is_refused_at_once(text: Path, tmp_path: Path) -> None:
+    """It could be read only once, or would never end."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(SettingError, match=rf"data\.path: {path} is a pipe or a device"):
+            prepare(TextFile(path), "text8", tmp_path / "data")
+
+
 def test_a_choice_touches_no_file_and_is_prepared_once(text: Path, tmp_path: Path) -> None:
     CorpusChoice(TextFile(tmp_path / "none"), "words", tmp_path / "nowhere")
     choice, same = (CorpusChoice(TextFile(text), "bytes", str(tmp_path / "data")) for _ in range(2))

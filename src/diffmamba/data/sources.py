@@ -213,6 +213,10 @@ class TextFile(Source):
         return files.file_name(self.file.stem)
 
     def fingerprint(self) -> str:
+        if self.file.exists() and not (self.file.is_file() or self.file.is_dir()):  # it is read twice
+            raise SettingError(
+                f"data.path: {self.file} is a pipe or a device; write the text into a file and give that"
+            )
         return files.digest(self.file, "sha256")
 
     def open(self) -> RawText:
