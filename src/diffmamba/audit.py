@@ -11,7 +11,7 @@ from diffmamba import command_line
 
 def main() -> None:
     """The entry point."""
-    sys.exit(command_line.sweep_application("audit", run, texts=("seed", "device", "reports")))
+    sys.exit(command_line.sweep_application("audit", run))
 
 
 def run(settings: dict[str, Any], words: list[str]) -> int:

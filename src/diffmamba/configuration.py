@@ -6,19 +6,24 @@ every process that composes a configuration. That directory is $DIFFMAMBA_CONF, 
 
 import netrc
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from diffmamba import settings
 from diffmamba.errors import SettingError
+from diffmamba.validation import did_you_mean, names_in, nearest, validate
 
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = None if (PACKAGE / "conf").is_dir() else PACKAGE.parents[1]
@@ -81,39 +86,132 @@ def wandb_offline() -> bool:
 
 def composed(words: Sequence[str], root: str = "train") -> dict[str, Any]:
     """What a command line of this root configuration composes to, as plain data; SettingError in one line."""
-    try:
-        with initialize_config_dir(CONF, version_base="1.3", job_name=root):
-            return resolved(compose(root, overrides=list(words)))
-    except HydraException as error:
-        raise SettingError(one_line(error)) from error
+    with composing(root, words):
+        return resolved(compose(root, overrides=list(words)), root, words)
 
 
-def resolved(config: DictConfig) -> dict[str, Any]:
-    """The configuration as plain data, every interpolation replaced. SettingError names one that cannot be."""
+@contextmanager
+def composing(root: str, words: Sequence[str] = ()) -> Iterator[None]:
+    """Hydra's `compose` works inside. What it refuses becomes a SettingError of one line."""
+    with initialize_config_dir(CONF, version_base="1.3", job_name=root):
+        try:
+            yield
+        except SettingError:
+            raise
+        except HydraException as error:
+            raise SettingError(one_line(error, root)) from error
+        except ValueError as error:
+            if "Config group override" not in str(error):
+                raise
+            chosen = ", ".join(word for word in words if word.lstrip("+").partition("=")[0] in _groups(root))
+            raise SettingError(f"{chosen}: a group needs a choice; name one of its files") from error
+
+
+def resolved(config: DictConfig, root: str = "train", words: Sequence[str] = ()) -> dict[str, Any]:
+    """The configuration as plain data: every interpolation replaced, every value checked by type and range.
+
+    `words` are those of the command line. Raises SettingError that names the setting to change.
+    """
+    for word in words:
+        if word.startswith("~") and not word.startswith(REMOVABLE):
+            raise SettingError(f"{word}: a setting cannot be removed; give it another value")
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise SettingError(one_line(error)) from error
+        raise SettingError(one_line(error, root)) from error
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    named = {str(key): value for key, value in plain.items()}
+    for word in words:
+        name = word.lstrip("+").partition("=")[0]
+        if word.startswith("+") and not _is_used(name, named, config):
+            raise SettingError(f"{word}: nothing uses {name}{did_you_mean(name, set(names_in(named)) - {name})}")
+    validate(named, settings.OF.get(root), config)
+    return named
 
 
-def one_line(error: Exception) -> str:
-    """The message of Hydra or OmegaConf in one line, without advice on search paths."""
+REMOVABLE = ("~logger.", "~callbacks.")
+READ_AS_A_WHOLE = ("hydra", "published", "logger", "callbacks")
+"""Settings below these are read whatever their names are."""
+
+
+def _is_used(name: str, plain: Mapping[str, Any], config: DictConfig) -> bool:
+    """Whether anything can read a setting that the command line added: a constructor, or another setting."""
+    keys = name.split("@")[0].split(".")
+    if keys[0] in READ_AS_A_WHOLE or "/" in name or OmegaConf.select(config, name) is None:
+        return True  # the last: a choice of a group, which is no setting
+    node: Any = plain
+    for key in keys:
+        if isinstance(node, Mapping) and "_target_" in node:
+            return True
+        node = node[key] if isinstance(node, Mapping) else node[int(key)]
+    return any(_refers(text, name) for text in _texts(OmegaConf.to_container(config, resolve=False)))
+
+
+def _refers(text: str, name: str) -> bool:
+    """Whether a text has an interpolation of a setting, or of one that ends in the same two names."""
+    return any(found.strip(".") in (name, name.rpartition(".")[2]) for found in INTERPOLATED.findall(text))
+
+
+INTERPOLATED = re.compile(r"[\w.]*[\w]")
+
+
+def _texts(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping | list):
+        for inner in node.values() if isinstance(node, Mapping) else node:
+            yield from _texts(inner)
+    elif isinstance(node, str) and "${" in node:
+        yield node
+
+
+def one_line(error: Exception, root: str = "train") -> str:
+    """The message of Hydra or OmegaConf in one line, with what may have been meant."""
+    text = str(error)
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} is not set; give {error.full_key}=VALUE"
     if isinstance(error, OmegaConfBaseException):
-        message = str(error).splitlines()[0].split("SettingError raised while resolving interpolation: ")[-1]
+        message = text.splitlines()[0].split("SettingError raised while resolving interpolation: ")[-1]
         if "Missing mandatory value: " in message:
             missing = message.split("Missing mandatory value: ")[-1]
             return f"{missing} is not set; give {missing}=VALUE"
         return f"{error.full_key}: {message}" if error.full_key else message
-    if isinstance(error, OverrideParseException) and "=" not in error.override:
-        return f"{error.override!r} is not a setting; write name=value"
-    lines = [line.strip() for line in str(error).split("Config search path")[0].splitlines()]
-    told = (line for line in lines if line and not line.startswith(("Set the environment", "To append to your config")))
-    text = " ".join(told).replace("Could not override", "there is no setting")
-    return text.replace("Available options in", "; available options in")
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error.override)
+    if found := re.search(r"Could not override '(.+?)'", text):
+        return f"there is no setting {found[1]}{did_you_mean(found[1], _known(root))}"
+    if found := re.search(r"Could not find '(.+)/(.+?)'\s+Available options in '.+':\s((?:\t.+\n?)+)", text):
+        group, name, options = found[1], found[2], found[3].split()
+        hint = f"; did you mean {meant}?" if (meant := nearest(name, options)) else ""
+        return f"{group}={name} is not known{hint or ';'} available are {', '.join(options)}"
+    lines = [line.strip() for line in text.split("Config search path")[0].splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith(("Set the environment", "To append to")))
+
+
+def _unreadable(word: str) -> str:
+    """What to do about a word that Hydra cannot parse."""
+    name, equals, value = word.partition("=")
+    if not equals:
+        return f"{word!r} is not a setting; write name=value"
+    quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f"{word} cannot be read; if the value is meant as text, quote it twice: '{name}=\"{quoted}\"'"
+
+
+def _known(root: str) -> list[str]:
+    """The names of all settings and groups of a root configuration at its defaults."""
+    plain = OmegaConf.to_container(_default(root), resolve=False)
+    assert isinstance(plain, dict)
+    return [*_groups(root), *names_in({key: value for key, value in plain.items() if key != "hydra"})]
+
+
+def _groups(root: str) -> list[str]:
+    return [name.partition("@")[0] for name in _default(root).hydra.runtime.choices]
+
+
+def _default(root: str) -> DictConfig:
+    """The configuration without a word, with Hydra's own part."""
+    if GlobalHydra.instance().is_initialized():
+        return compose(root, return_hydra_config=True)
+    with initialize_config_dir(CONF, version_base="1.3", job_name=root):
+        return compose(root, return_hydra_config=True)
 
 
 OmegaConf.register_new_resolver("fraction", fraction, replace=True)

@@ -11,12 +11,11 @@ from diffmamba import atomic, command_line, device
 from diffmamba.errors import SettingError
 
 MOST_STRETCHES = 12  # of a table that is read at a glance
-TEXTS = ("run", "out", *command_line.PATHS)
 
 
 def main() -> None:
     """The entry point."""
-    sys.exit(command_line.application("evaluate", run, texts=TEXTS, typed=True))
+    sys.exit(command_line.application("evaluate", run))
 
 
 def run(settings: dict[str, Any]) -> int:

@@ -8,7 +8,7 @@ from diffmamba.train import run
 
 def main() -> None:
     """The entry point."""
-    sys.exit(command_line.application("measure", run, texts=command_line.PATHS))
+    sys.exit(command_line.application("measure", run))
 
 
 if __name__ == "__main__":

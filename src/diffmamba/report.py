@@ -4,12 +4,12 @@ import sys
 from typing import Any
 
 from diffmamba import command_line
-from diffmamba.reproduce import TEXTS, run
+from diffmamba.reproduce import run
 
 
 def main() -> None:
     """The entry point."""
-    sys.exit(command_line.sweep_application("report", _shown, texts=TEXTS))
+    sys.exit(command_line.sweep_application("report", _shown))
 
 
 def _shown(settings: dict[str, Any], words: list[str]) -> int:

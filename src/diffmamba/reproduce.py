@@ -10,12 +10,11 @@ from diffmamba import command_line
 from diffmamba.errors import SettingError
 
 DEFAULT_TABLE = "table2"
-TEXTS = ("table", "figure", "reports", "launcher")
 
 
 def main() -> None:
     """The entry point."""
-    sys.exit(command_line.sweep_application("reproduce", run, texts=TEXTS))
+    sys.exit(command_line.sweep_application("reproduce", run))
 
 
 def run(settings: dict[str, Any], words: list[str]) -> int:

@@ -10,7 +10,7 @@ from diffmamba import command_line
 
 def main() -> None:
     """The entry point."""
-    sys.exit(command_line.sweep_application("sweep", run, texts=("sweep", "launcher")))
+    sys.exit(command_line.sweep_application("sweep", run))
 
 
 def run(settings: dict[str, Any], words: list[str]) -> int:

@@ -8,22 +8,24 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from diffmamba import command_line
-from diffmamba.errors import SettingError
 
 
 def main() -> None:
     """The entry point."""
-    sys.exit(command_line.application("train", run, texts=command_line.PATHS))
+    sys.exit(command_line.application("train", run))
 
 
-def run(settings: dict[str, Any]) -> int:
-    """Does one work and says how it ended. In a sweep, a failure does not keep the others from being done."""
+def run(settings: dict[str, Any]) -> command_line.Ended:
+    """Does one work and says how it ended. In a sweep, a failure does not keep the others from being done.
+
+    The headline is returned as a number, so that a sweeper such as Optuna can search for its best value.
+    """
     from diffmamba.runs import (  # here: --help, and a sweep that runs elsewhere, need none of it
         RunTakenError,
         processes,
     )
     from diffmamba.runs.execution import execute, work_of
-    from diffmamba.runs.summary import summary
+    from diffmamba.runs.summary import objective, summary
 
     single = HydraConfig.get().mode == RunMode.RUN
     try:
@@ -31,17 +33,14 @@ def run(settings: dict[str, Any]) -> int:
         record = execute(work_of(settings), progress_bar=single, wait=single)
     except RunTakenError as taken:
         print(taken)
-        return 0
-    except SettingError as error:
-        command_line.tell(f"error: {error}")
-        return 2
+        return command_line.Ended(0)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on, a training from its last checkpoint", file=sys.stderr)
         raise
     failed = record["status"] == "failed"
     if processes.rank() == 0:
         print(summary(record, Path(settings["runs"])), file=sys.stderr if failed else sys.stdout, flush=True)
-    return int(failed)
+    return command_line.Ended(int(failed), objective(record))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from diffmamba import configuration
@@ -79,8 +78,8 @@ def test_names_that_yaml_reads_as_numbers_are_paths(folder: Path) -> None:
     assert instantiate(settings["module"]["corpus"]).prepare().home.parent == folder / "7"
     typed = configured("data=text8", "data.path='null'", "data.directory='null'")["module"]["corpus"]
     assert instantiate(typed).source.place is None  # the command line takes a path as it is written
-    with pytest.raises(InstantiationException, match=r"data\.path=1000\.0 is no text for YAML"):
-        instantiate(configured("data=text", "data.path=1e3")["module"]["corpus"])
+    with pytest.raises(SettingError, match=r"data\.path=1000\.0 must be text"):
+        configured("data=text", "data.path=1e3")
 
 
 def test_what_the_published_corpora_are_expected_to_be() -> None:

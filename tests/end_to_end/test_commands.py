@@ -18,8 +18,8 @@ from diffmamba.configuration import CONF
 
 ODD = "ein text, (=für) \"zwei\" 'dr$ei' {x} #é.txt"
 WRONG = """
-train    | model=diff_mambo | model/diff_mambo, naive_diff, mamba_grouped
-train    | scale=tiny | scale/tiny, smoke, small, paper
+train    | model=diff_mambo | model=diff_mambo, naive_diff, mamba_grouped
+train    | scale=tiny | scale=tiny, smoke, small, paper
 train    | scale.stepz=3 | scale.stepz
 train    | lerning_rate=3 | lerning_rate
 train    | data.symbols=letters | letters, text8, bytes, words
@@ -41,9 +41,9 @@ train    | model.layer=[mixer,fnn] | fnn, ffn
 train    | model.ssm=mamba3 | model.ssm=mamba3, mamba2, mamba1
 train    | model=mamba_grouped model.ssm=mamba1 | groups=2, needs heads
 train    | model.backend=gpu | model.backend=gpu is not known; use one of auto, torch, cuda
-train    | model.backend=null | model.backend=None is not known
-train    | compile=maybe | compile=maybe is not known; use true or false
-train    | compile=1 | compile=1 is not known
+train    | model.backend=null | model.backend=null must be one of auto, torch, cuda
+train    | compile=maybe | compile=maybe must be true or false
+train    | compile=1 | compile=1 must be true or false
 train    | trainer.precision=8 | trainer.precision=8, bf16-mixed
 train    | trainer.devices=3 | data.batch_size=8, 3 ranks, use 6
 train    | trainer.devices=0 | trainer.devices=0 must
@@ -53,7 +53,7 @@ train    | trainer.accumulate_grad_batches=0 | trainer.accumulate_grad_batches=0
 train    | trainer.strategy=dp | trainer.strategy=dp is not known; use one of auto, ddp, fsdp
 train    | trainer.num_nodes=2 | trainer.num_nodes=2 needs, torchrun or srun
 train    | weights=run weights.run=nowhere | run=nowhere, result.json
-measure  | measure=perplexety | measure/perplexety, perplexity
+measure  | measure=perplexety | measure=perplexety, perplexity
 measure  | measure.split=dev | split=dev, test, val, train
 measure  | measure.stride=17 | stride=17, window=16
 measure  | weights=run | weights.run is not set
@@ -73,7 +73,7 @@ evaluate | run=RUN limit=-2 | limit=-2
 evaluate | run=RUN windw=9 | windw
 evaluate | run=RUN model=mamba | model
 evaluate | run=RUN data.path | data.path
-evaluate | run=RUN data=nosuch | data/nosuch, pydoc8, text8
+evaluate | run=RUN data=nosuch | data=nosuch, pydoc8, text8
 evaluate | run=RUN data=text | data.path
 evaluate | run=RUN data=text data.path=STORY +data.source.colour=1 | colour
 evaluate | run=RUN data=text data.path=STORY data.symbols=bytes | trained on text8, set data.symbols=text8

@@ -156,14 +156,13 @@ def test_a_mixer_says_what_it_must_define() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"residual": "prenorm"}, r"model\.residual=prenorm .*post_norm, pre_norm$"),
-        ({"lambda_index": "layers"}, r"model\.lambda_index=layers .*blocks, mixers$"),
-        ({"layer": ("mixer", "mlp")}, r"model\.layer=mlp .*mixer, ffn$"),
+        ({"layer": ()}, r"model\.layer=\[\] makes no layer; use one or more of mixer, ffn$"),
+        ({"mixers": ()}, r"model\.mixers=\[\] is empty, and model\.layer has a mixer"),
     ],
 )
 def test_bad_settings_are_named_with_what_would_do(settings: dict, message: str) -> None:
     with pytest.raises(SettingError, match=message):
-        Backbone(4, 1, [RunningSum], **settings)
+        Backbone(4, 1, **{"mixers": [RunningSum]} | settings)
 
 
 def test_the_head_is_tied_and_inputs_have_unit_variance() -> None:

@@ -120,6 +120,7 @@ def test_lambda_form_names_every_differential_model(model: str) -> None:
 UNNAMED = {
     "runs": "where results lie",
     "retry_failed": "whether to go on with a failed run",
+    "force": "whether to train anew",
     "compile": "the same arithmetic within rounding",
     "threads": "the same",
     "group": "a label",
@@ -154,7 +155,6 @@ REFUSED = (".ssm", ".epochs")
 WORDS = {
     "model.residual": ["pre_norm"],
     "model.lambda_index": ["mixers"],
-    "model.lambda_form": ["exp", "scalar"],
     "model.layer.0": ["ffn"],
     "model.layer.1": ["ffn"],
     "model.layer.2": ["mixer"],
@@ -188,6 +188,10 @@ def others(path: str, value: Any) -> list[Any]:
         return WORDS[path]
     if path.endswith(".ssm"):
         return ["mamba1"]
+    if path.endswith(".scope"):
+        return [{"block": "ssm", "ssm": "block"}[value]]
+    if path.endswith(".lambda_form"):
+        return ["exp", "scalar"]
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):

@@ -9,6 +9,7 @@ from diffmamba.data.data import Data
 from diffmamba.data.streams import EvalWindows, TrainStreams, steps_per_epoch
 from diffmamba.data.symbols import read_vocabulary
 from diffmamba.errors import SettingError
+from diffmamba.ranges import Seed, Size
 
 
 class LanguageModellingData(Data):
@@ -36,12 +37,12 @@ class LanguageModellingData(Data):
         self,
         *,
         corpus: Corpus | CorpusChoice,
-        batch_size: int,
-        length: int,
-        eval_batch_size: int,
-        eval_windows: int | None = None,
-        rotation_seed: int = 42,
-        parts: int = 1,
+        batch_size: Size,
+        length: Size,
+        eval_batch_size: Size,
+        eval_windows: Size | None = None,
+        rotation_seed: Seed = 42,
+        parts: Size = 1,
     ) -> None:
         super().__init__()
         self._choice = corpus if isinstance(corpus, CorpusChoice) else None

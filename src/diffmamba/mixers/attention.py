@@ -27,8 +27,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffmamba.errors import SettingError
-from diffmamba.mixers.combine import Lambda, OuterNorm, lambda_init
+from diffmamba.mixers.combine import Lambda, LambdaForm, OuterNorm, lambda_init
 from diffmamba.mixers.mixer import Mixer
+from diffmamba.ranges import Size
 
 ROTARY_BASE = 10_000.0  # RoFormer, section 3.3
 HEADDIM_UNIT = 4  # rotation takes pairs of channels, and a head has up to two maps
@@ -56,7 +57,7 @@ class MapDifference(nn.Module):
 
     maps = 2
 
-    def __init__(self, headdim: int, depth: int, lambda_form: str = "exp"):
+    def __init__(self, headdim: int, depth: int, lambda_form: LambdaForm = "exp"):
         super().__init__()
         initial = lambda_init(depth)
         self.weight = Lambda(lambda_form, headdim, headdim // self.maps, initial)
@@ -113,7 +114,7 @@ class Attention(Mixer):
         SettingError: if headdim or inner is no multiple of 4, or headdim does not divide inner.
     """
 
-    def __init__(self, d_model: int, depth: int, headdim: int, inner: int, combine: Callable[..., Any] = OneMap):
+    def __init__(self, d_model: int, depth: int, headdim: Size, inner: Size, combine: Callable[..., Any] = OneMap):
         super().__init__()
         _check_sizes(headdim, inner)
         self.combine = combine(headdim=headdim, depth=depth)
@@ -177,7 +178,7 @@ def rotate(x: Tensor, start: int) -> Tensor:
 
 
 def _check_sizes(headdim: int, inner: int) -> None:
-    if not isinstance(inner, int) or inner < HEADDIM_UNIT or inner % HEADDIM_UNIT:
+    if inner % HEADDIM_UNIT:
         raise SettingError(f"model.inner={inner} must be a multiple of {HEADDIM_UNIT}, and of model.headdim")
     valid = [size for size in range(HEADDIM_UNIT, inner + 1, HEADDIM_UNIT) if inner % size == 0]
     if headdim not in valid:

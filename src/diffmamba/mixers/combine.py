@@ -11,16 +11,16 @@ subtraction are one matrix product with [W1, -λ W2], so the differential mixer 
 """
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffmamba.errors import SettingError
 from diffmamba.ops import rms_norm
 
-SCOPES = ("block", "ssm")
-LAMBDA_FORMS = ("scalar", "reparam", "channel", "exp", "exp_printed", "fixed")
+Scope = Literal["block", "ssm"]
+LambdaForm = Literal["scalar", "reparam", "channel", "exp", "exp_printed", "fixed"]
 
 
 def lambda_init(depth: int) -> float:
@@ -43,10 +43,8 @@ class Lambda(nn.Module):
     λ_init, as `exp` does.
     """
 
-    def __init__(self, form: str, channels: int, d_state: int, initial: float):
+    def __init__(self, form: LambdaForm, channels: int, d_state: int, initial: float):
         super().__init__()
-        if form not in LAMBDA_FORMS:
-            raise SettingError(f"model.lambda_form={form} is not known; use one of {', '.join(LAMBDA_FORMS)}")
         self.form = form
         self.initial = initial
         if form in ("exp", "exp_printed"):
@@ -70,8 +68,6 @@ class OuterNorm(nn.Module):
 
     def __init__(self, channels: int, outer_norm: bool, scale: float = 1.0):
         super().__init__()
-        if not isinstance(outer_norm, bool):  # otherwise any text counts as true
-            raise SettingError(f"model.outer_norm={outer_norm} is not known; use true or false")
         self.weight = nn.Parameter(torch.ones(channels)) if outer_norm else None
         self.scale = scale
 
@@ -108,21 +104,13 @@ class Difference(nn.Module):
         d_inner: int,
         d_state: int,
         depth: int,
-        scope: str,
+        scope: Scope,
         outer_norm: bool = True,
-        lambda_form: str = "scalar",
-        sign: int = -1,
+        lambda_form: LambdaForm = "scalar",
+        sign: Literal[-1, 1] = -1,
     ):
-        """`d_inner` is the width of one branch, and `depth` the 1-based index of the residual block.
-
-        Raises:
-            SettingError: for an unknown scope, form of λ, sign or outer norm.
-        """
+        """`d_inner` is the width of one branch, and `depth` the 1-based index of the residual block."""
         super().__init__()
-        if scope not in SCOPES:
-            raise SettingError(f"scope={scope} in model.mixers is not known; use one of {', '.join(SCOPES)}")
-        if sign not in (-1, 1):
-            raise SettingError(f"model.sign={sign} is not known; use -1 or 1")
         self.shared = scope == "ssm"
         self.sign = sign
         channels = d_inner if self.shared else d_model

@@ -18,8 +18,9 @@ from torch.nn import functional as F
 
 from diffmamba.mixers.combine import Single
 from diffmamba.mixers.mixer import Mixer
-from diffmamba.mixers.state_space import MambaState, check_sizes, initial_dt_bias
+from diffmamba.mixers.state_space import MambaState, initial_dt_bias
 from diffmamba.ops import causal_conv, causal_conv_step, selective_scan, selective_scan_step
+from diffmamba.ranges import Size
 
 
 class Mamba1(Mixer):
@@ -33,22 +34,18 @@ class Mamba1(Mixer):
         expand: width of one branch divided by d_model.
         combine: builds the module that makes the output from the branches; called with d_model, d_inner, d_state and
             depth.
-
-    Raises:
-        SettingError: for a size that is not a whole number of at least 1.
     """
 
     def __init__(
         self,
         d_model: int,
         depth: int,
-        d_state: int = 16,
-        d_conv: int = 4,
-        expand: int = 2,
+        d_state: Size = 16,
+        d_conv: Size = 4,
+        expand: Size = 2,
         combine: Callable[..., Any] = Single,
     ):
         super().__init__()
-        check_sizes(d_state=d_state, d_conv=d_conv, expand=expand)
         d_inner = expand * d_model
         dt_rank = math.ceil(d_model / 16)
         self.combine = combine(d_model=d_model, d_inner=d_inner, d_state=d_state, depth=depth)

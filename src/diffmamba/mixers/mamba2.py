@@ -17,9 +17,10 @@ from torch.nn import functional as F
 from diffmamba.errors import SettingError
 from diffmamba.mixers.combine import Single
 from diffmamba.mixers.mixer import Mixer
-from diffmamba.mixers.state_space import MambaState, check_sizes, initial_dt_bias
+from diffmamba.mixers.state_space import MambaState, initial_dt_bias
 from diffmamba.ops import causal_conv, causal_conv_step, conv_scan_norm, gated_rms_norm, ssd, ssd_step
 from diffmamba.ops.norm import EPSILON
+from diffmamba.ranges import Size
 
 A_RANGE = (1.0, 16.0)  # -A starts uniform in this range, as in mamba-ssm
 
@@ -39,22 +40,21 @@ class Mamba2(Mixer):
             depth.
 
     Raises:
-        SettingError: for a size that is not a whole number of at least 1, or that does not divide what it must.
+        SettingError: for a size that does not divide what it must.
     """
 
     def __init__(
         self,
         d_model: int,
         depth: int,
-        headdim: int,
-        d_state: int,
-        d_conv: int = 4,
-        expand: int = 2,
-        groups: int = 1,
+        headdim: Size,
+        d_state: Size,
+        d_conv: Size = 4,
+        expand: Size = 2,
+        groups: Size = 1,
         combine: Callable[..., Any] = Single,
     ):
         super().__init__()
-        check_sizes(d_state=d_state, d_conv=d_conv, expand=expand)
         d_inner = expand * d_model
         _check_divides("model.headdim", headdim, "expand · d_model", d_inner)
         _check_divides("model.groups", groups, "the number of heads", d_inner // headdim)

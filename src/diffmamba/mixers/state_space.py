@@ -1,11 +1,9 @@
-"""What Mamba-1 and Mamba-2 share: the state for decoding, the start of dt, and a check of sizes."""
+"""What Mamba-1 and Mamba-2 share: the state for decoding, and the start of dt."""
 
 import math
 
 import torch
 from torch import Tensor
-
-from diffmamba.errors import SettingError
 
 # both as in mamba-ssm: softplus of the dt bias starts log-uniform in this range, and never below the floor
 DT_RANGE = (1e-3, 1e-1)
@@ -20,10 +18,3 @@ def initial_dt_bias(size: int) -> Tensor:
     low, high = (math.log(bound) for bound in DT_RANGE)
     dt = torch.exp(torch.rand(size) * (high - low) + low).clamp(min=DT_FLOOR)
     return dt + torch.log(-torch.expm1(-dt))
-
-
-def check_sizes(**sizes: int) -> None:
-    """Raises SettingError unless all these settings of `model` are whole numbers of at least 1."""
-    for name, size in sizes.items():
-        if type(size) is not int or size < 1:
-            raise SettingError(f"model.{name}={size} must be a whole number of at least 1")

@@ -6,15 +6,18 @@ on it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
 from diffmamba.errors import SettingError
 from diffmamba.mixers import Mixer
 from diffmamba.mixers.mixer import State
+from diffmamba.ranges import Dropout, Size
 
-RESIDUALS = ("post_norm", "pre_norm")
-LAMBDA_INDICES = ("blocks", "mixers")
+Residual = Literal["post_norm", "pre_norm"]
+LambdaIndex = Literal["blocks", "mixers"]
+Layer = Literal["mixer", "ffn"]
 
 
 class FeedForward(nn.Sequential):
@@ -73,29 +76,28 @@ class Backbone(nn.Module):
         lambda_index: what depth counts: "blocks" for all residual blocks, as in the paper's code, or "mixers".
 
     Raises:
-        SettingError: if there is no layer, or a name is unknown.
+        SettingError: if there is no layer, or no mixer for one.
     """
 
     def __init__(
         self,
-        d_model: int,
-        n_layers: int,
+        d_model: Size,
+        n_layers: Size,
         mixers: Sequence[Callable[..., Mixer]],
-        layer: Sequence[str] = ("mixer", "mixer", "ffn"),
-        residual: str = "post_norm",
-        dropout: float = 0.0,
-        lambda_index: str = "blocks",
+        layer: Sequence[Layer] = ("mixer", "mixer", "ffn"),
+        residual: Residual = "post_norm",
+        dropout: Dropout = 0.0,
+        lambda_index: LambdaIndex = "blocks",
     ):
         super().__init__()
-        if n_layers < 1 or not layer:
-            raise SettingError(f"model.n_layers={n_layers} and model.layer={list(layer)} make no layer; use 1 or more")
-        _check_choice("model.residual", residual, RESIDUALS)
-        _check_choice("model.lambda_index", lambda_index, LAMBDA_INDICES)
+        if not layer:
+            raise SettingError("model.layer=[] makes no layer; use one or more of mixer, ffn")
+        if not mixers and "mixer" in layer:
+            raise SettingError("model.mixers=[] is empty, and model.layer has a mixer; give one")
         self.d_model = d_model
         self.blocks = nn.ModuleList()
         n_mixers = 0
         for kind in list(layer) * n_layers:
-            _check_choice("model.layer", kind, ("mixer", "ffn"))
             if kind == "ffn":
                 inner: nn.Module = FeedForward(d_model, dropout)
             else:
@@ -140,8 +142,3 @@ class Backbone(nn.Module):
         """The states before the first position: one per block, None for a feed-forward layer."""
         layers = [block.layer for block in self.blocks]
         return [layer.allocate_state(batch) if isinstance(layer, Mixer) else None for layer in layers]
-
-
-def _check_choice(setting: str, value: str, valid: Sequence[str]) -> None:
-    if value not in valid:
-        raise SettingError(f"{setting}={value} is not known; use one of {', '.join(valid)}")

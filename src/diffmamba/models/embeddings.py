@@ -12,13 +12,13 @@ Both have the methods `embed`, `logits` and `nats`. As in PyTorch's losses, a ta
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffmamba.errors import SettingError
+from diffmamba.ranges import Dropout, Size
 
 
 class TiedEmbedding(nn.Embedding):
@@ -78,10 +78,10 @@ class AdaptiveEmbedding(nn.Module):
         self,
         vocabulary_size: int,
         d_model: int,
-        cutoffs: Sequence[int],
-        div_val: int = 4,
-        embedding_dropout: float = 0.0,
-        softmax_dropout: float = 0.0,
+        cutoffs: Sequence[Size],
+        div_val: Size = 4,
+        embedding_dropout: Dropout = 0.0,
+        softmax_dropout: Dropout = 0.0,
     ):
         super().__init__()
         _check(vocabulary_size, d_model, cutoffs, div_val)
@@ -151,15 +151,26 @@ class AdaptiveEmbedding(nn.Module):
         return F.linear(projected, self.vectors[i], self.bias[self.borders[i] : self.borders[i + 1]])
 
 
-def embedding(cutoffs: Sequence[int] | None = None, **adaptive_settings: Any) -> Callable[..., nn.Module]:
+def embedding(
+    cutoffs: Sequence[Size] | None = None,
+    div_val: Size = 4,
+    embedding_dropout: Dropout = 0.0,
+    softmax_dropout: Dropout = 0.0,
+) -> Callable[..., nn.Module]:
     """The embedding that a configuration asks for, to be called with `(vocabulary_size, d_model)`.
 
-    Without cutoffs it is `TiedEmbedding`, which has no settings, so `adaptive_settings` are ignored. With cutoffs it is
-    `AdaptiveEmbedding` with all of these settings.
+    Without cutoffs it is `TiedEmbedding`, which has no settings, so the others are ignored. With cutoffs it is
+    `AdaptiveEmbedding` with all of them.
     """
     if cutoffs is None:
         return TiedEmbedding
-    return partial(AdaptiveEmbedding, cutoffs=cutoffs, **adaptive_settings)
+    return partial(
+        AdaptiveEmbedding,
+        cutoffs=cutoffs,
+        div_val=div_val,
+        embedding_dropout=embedding_dropout,
+        softmax_dropout=softmax_dropout,
+    )
 
 
 def _check(vocabulary_size: int, d_model: int, cutoffs: Sequence[int], div_val: int) -> None:
@@ -170,8 +181,6 @@ def _check(vocabulary_size: int, d_model: int, cutoffs: Sequence[int], div_val: 
             f"{vocabulary_size} symbols; for example model.embedding.cutoffs={_suggested(vocabulary_size)}; "
             "model/embedding=full needs none"
         )
-    if type(div_val) is not int or div_val < 1:
-        raise SettingError(f"model.embedding.div_val={div_val} must be a whole number of at least 1")
     if d_model < div_val ** len(cutoffs):
         raise SettingError(
             f"model.embedding.div_val={div_val} leaves the last of {len(cutoffs) + 1} clusters no width at "

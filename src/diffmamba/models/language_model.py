@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from diffmamba.mixers.mixer import State
 from diffmamba.models.backbone import Backbone
 from diffmamba.models.embeddings import AdaptiveEmbedding, TiedEmbedding
+from diffmamba.ranges import Size
 
 
 class LanguageModel(nn.Module):
@@ -26,7 +27,7 @@ class LanguageModel(nn.Module):
         self,
         vocabulary_size: int,
         backbone: Backbone | Callable[[], Backbone],
-        d_model: int | None = None,
+        d_model: Size | None = None,
         embedding: Callable[..., nn.Module] = TiedEmbedding,
     ):
         super().__init__()

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffmamba.mixers import Difference, Mixer
-from diffmamba.mixers.combine import Lambda, lambda_init
+from diffmamba.mixers.combine import Lambda, LambdaForm, lambda_init
 from diffmamba.ops import rms_norm
 from diffmamba.paper.cases import Case, find, layers_of, mixer
 
@@ -87,7 +87,7 @@ def sign_of_lambda_init(cases: Sequence[Case]) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def draws(form: str, depth: int, d_state: int) -> dict[str, float]:
+def draws(form: LambdaForm, depth: int, d_state: int) -> dict[str, float]:
     """λ at initialisation under a form: mean and standard deviation of many draws, and the share below zero."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)

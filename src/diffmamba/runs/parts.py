@@ -15,7 +15,6 @@ from diffmamba.runs.processes import Devices
 
 Settings = Mapping[str, Any]
 """A resolved configuration, as plain data."""
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
 
 
 @dataclass(frozen=True)
@@ -30,10 +29,6 @@ class Budget:
     evaluate_every: int | None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "epochs", "evaluate_every"):
-            value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < 1):
-                raise SettingError(f"scale.{name}={value} must be a whole number of at least 1")
         if not self.steps and not self.epochs:
             raise SettingError("scale.steps and scale.epochs are both null; set one of them")
         if self.steps and self.epochs:
@@ -84,14 +79,6 @@ class Execution:
 
     def check(self, here: bool) -> None:
         """Raises SettingError for what cannot work, and selects the backend. `here`: on this machine."""
-        if self.precision not in PRECISIONS:
-            raise SettingError(f"trainer.precision={self.precision} is not known; use one of {', '.join(PRECISIONS)}")
-        if self.threads is not None and (type(self.threads) is not int or self.threads < 1):
-            raise SettingError(f"threads={self.threads} must be a whole number of at least 1, or null for all cores")
-        if not isinstance(self.compiled, bool):
-            raise SettingError(f"compile={self.compiled} is not known; use true or false")
-        if self.backend not in backend.BACKENDS:
-            raise SettingError(f"model.backend={self.backend} is not known; use one of {', '.join(backend.BACKENDS)}")
         if here:
             self.devices.check()
             self._check_operators()

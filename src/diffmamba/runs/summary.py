@@ -1,5 +1,6 @@
 """How a work ended, in one line for people. Which figures there are, the record says."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +58,16 @@ def figures(record: Record, val: bool = True) -> str:
         metric = told["metrics"][name]
         texts.append(f"{split} {metric['label']} {values[key]:.{metric['digits']}f}".strip())
     return ", ".join(texts)
+
+
+def objective(record: Record) -> float | None:
+    """The headline as the number that a search is to make better; None where the record does not have it yet.
+
+    A work that failed is worse than any other: infinite, with the sign that is worse.
+    """
+    told = record["task"] if record["kind"] == "training" else record["measure"]
+    metric = told["metrics"][told["headline"].rpartition("/")[2]]
+    if record["status"] == "failed":
+        return math.inf if metric["better"] == "lower" else -math.inf
+    values = record["values"] if record["kind"] == "measurement" else (record["evaluations"] or [{}])[-1]
+    return values.get(told["headline"])

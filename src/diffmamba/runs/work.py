@@ -105,8 +105,6 @@ class Training(Work):
     def of(cls, settings: Settings) -> "Training":
         """The training that a resolved configuration describes."""
         seed, module = settings["seed"], built(settings["data"]["module"])
-        if type(seed) is not int or not 0 <= seed < 2**32:
-            raise SettingError(f"seed={seed} must be a whole number of at least 0 and below 2**32")
         weights, trainer = built(settings["weights"]), built(settings["trainer"])
         if isinstance(weights, Trained):
             raise SettingError("weights=trained is for measurements; a training starts from weights=fresh, run or file")

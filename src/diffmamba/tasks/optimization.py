@@ -1,16 +1,17 @@
 """AdamW as in the paper: which parameters decay, and the learning rate by step."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Len
 from torch import nn
 
-from diffmamba.errors import SettingError
+from diffmamba.ranges import Count, Dropout, Size, Weight
 
 UNDECAYED = ("A_log", "dt_bias", "D")  # besides biases and the gains of norms
-SCHEDULES = ("published", "to_end")
 
 
 @dataclass(frozen=True)
@@ -21,20 +22,12 @@ class AdamW:
     of the run where `schedule_steps` is None or `schedule` is "to_end".
     """
 
-    learning_rate: float
-    weight_decay: float
-    betas: tuple[float, float]
-    warmup_steps: int
-    schedule: str = "to_end"
-    schedule_steps: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("learning_rate", "weight_decay", "warmup_steps"):
-            value = getattr(self, name)
-            if type(value) not in (int, float) or value < 0:
-                raise SettingError(f"optimizer.{name}={value} must be a number of at least 0")
-        if self.schedule not in SCHEDULES:
-            raise SettingError(f"optimizer.schedule={self.schedule} is not known; use one of {', '.join(SCHEDULES)}")
+    learning_rate: Weight
+    weight_decay: Weight
+    betas: Annotated[Sequence[Dropout], Len(2, 2)]
+    warmup_steps: Count
+    schedule: Literal["published", "to_end"] = "to_end"
+    schedule_steps: Size | None = None
 
     def over(self, steps: int) -> "AdamW":
         """The same optimiser with the length of the cosine as a number, for a run of so many steps."""

@@ -1,0 +1,20 @@
+"""Types of settings with their ranges. Constructors name them in their annotations, and `validation` checks them."""
+
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le, Lt
+
+Size = Annotated[int, Ge(1), Le(2**31 - 1)]
+"""How large or how many: a whole number of at least 1, small enough for an index of 32 bits."""
+Count = Annotated[int, Ge(0), Le(2**63 - 1)]
+"""How many, perhaps none."""
+Seed = Annotated[int, Ge(0), Lt(2**32)]
+"""What NumPy, PyTorch and Lightning all take as a seed."""
+Dropout = Annotated[float, Ge(0), Lt(1)]
+"""The probability that a number is set to zero."""
+Share = Annotated[float, Gt(0), Le(1)]
+"""A part of a whole."""
+Rate = Annotated[float, Gt(0)]
+"""A number above 0."""
+Weight = Annotated[float, Ge(0)]
+"""A number of at least 0."""

@@ -1,0 +1,155 @@
+"""The settings of each command that are handed to no constructor, with their types and ranges.
+
+What constructors are handed is checked against their own annotations; see `validation`.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypedDict
+
+from annotated_types import Gt
+
+from diffmamba.ranges import Count, Seed, Share, Size, Weight
+
+Checkpoint = Literal["last", "best"]
+Accelerator = Literal["auto", "cpu", "gpu", "cuda"]
+Backend = Literal["auto", "torch", "cuda"]
+Part = Mapping[str, Any]
+"""Something that is built, whatever it is."""
+
+
+class Budget(TypedDict):
+    """See `runs.parts.Budget`."""
+
+    steps: Size | None
+    epochs: Size | None
+    evaluate_every: Size | None
+
+
+class Trainer(TypedDict):
+    """Arguments of `lightning.Trainer` of which we take less than it does."""
+
+    accelerator: Accelerator
+    devices: Size | Literal["auto", -1]
+    num_nodes: Size
+    strategy: Literal["auto", "ddp", "fsdp"]
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
+    accumulate_grad_batches: Size
+    gradient_clip_val: Annotated[float, Gt(0)] | None
+    log_every_n_steps: Count
+
+
+class Scale(TypedDict):
+    """What a scale says beside the values that other settings take from it."""
+
+    name: str
+    hyper_parameters: Literal["own", "published"]
+    corpora: Literal["embedded", "published"]
+    seeds: str
+
+
+class Named(TypedDict):
+    """A group whose choice has a name."""
+
+    name: str
+
+
+class Model(Named):
+    """What a model's file says beside its network."""
+
+    backend: Backend
+    network: Part
+
+
+class Train(TypedDict):
+    """`train` and `measure`."""
+
+    seed: Seed
+    budget: Budget
+    trainer: Trainer
+    scale: Scale
+    runs: str
+    retry_failed: bool
+    force: bool
+    compile: bool
+    threads: Size | None
+    group: str | None
+    model: Model
+    data: Named
+    task: Part
+    weights: Part
+    optimizer: Part
+
+
+class Evaluate(TypedDict):
+    """`evaluate`; split, window, stride, limit and batch are arguments of its measure."""
+
+    run: str
+    checkpoint: Checkpoint
+    device: Literal["auto", "cpu", "cuda"]
+    backend: Backend
+    out: str
+    runs: str
+    retry_failed: bool
+    force: bool
+    threads: Size | None
+
+
+class Generate(TypedDict):
+    """`generate`."""
+
+    run: str
+    prompt: str
+    length: Count
+    temperature: Weight
+    top_k: Count
+    top_p: Share
+    seed: Seed
+    samples: Size
+    checkpoint: Checkpoint
+    device: Literal["auto", "cpu", "cuda"]
+    backend: Backend
+    threads: Size | None
+    runs: str
+
+
+class Sweep(TypedDict):
+    """`sweep`."""
+
+    sweep: str
+    launcher: str
+    workers: Count
+
+
+class Reproduce(TypedDict):
+    """`reproduce` and `report`."""
+
+    table: str
+    figure: str
+    train: bool
+    reports: str
+    launcher: str
+    workers: Count
+
+
+class Audit(TypedDict):
+    """`audit`."""
+
+    seed: str
+    reports: str
+    device: str
+    utilisation_fp32: Share
+    utilisation_tf32: Share
+    utilisation_bf16: Share
+
+
+OF: dict[str, type] = {
+    "train": Train,
+    "measure": Train,
+    "evaluate": Evaluate,
+    "generate": Generate,
+    "sweep": Sweep,
+    "reproduce": Reproduce,
+    "report": Reproduce,
+    "audit": Audit,
+}
+"""By the name of the root configuration."""

@@ -1,0 +1,275 @@
+"""Every setting, checked against the annotation of what it is handed to, before anything is built or written.
+
+A node of a configuration with a `_target_` names a constructor. Its other keys are arguments of that constructor, so
+the annotations of the constructor say which values are allowed, also for constructors of the user. Settings without a
+constructor have a schema, a TypedDict of `settings`. An error names the setting that holds the value: `scale.steps`,
+where `budget.steps` is only `${scale.steps}`.
+"""
+
+import difflib
+import inspect
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence, Set
+from dataclasses import is_dataclass
+from functools import cache, partial
+from importlib import import_module
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+from annotated_types import Ge, Gt, Le, Len, Lt
+from omegaconf import DictConfig, ListConfig, Node
+from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+
+from diffmamba.errors import SettingError
+
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "text", NoneType: "null"}
+BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
+STORABLE = (2**31 - 1, 2**63 - 1)
+OTHER_SETTING = re.compile(r"\$\{(\.*)([^${}:]+)\}")
+Values = MutableMapping[str, Any]
+NameOf = Callable[[str], str]
+"""From the path of a value in the configuration to the setting that holds it."""
+
+
+def validate(plain: Values, schema: type | None, config: DictConfig) -> None:
+    """Checks a resolved configuration against its schema and all constructors that it names.
+
+    `plain` is `config` with every interpolation replaced. A whole number where text is needed becomes text.
+    Raises SettingError that names the setting and says which values are allowed.
+    """
+
+    def name_of(path: str) -> str:
+        return origin(config, path)
+
+    if schema is not None:
+        _check_schema(schema, plain, "", name_of)
+    _check_below(plain, "", name_of)
+
+
+def origin(config: DictConfig, path: str) -> str:
+    """The setting that the value at `path` comes from, where it is the value of another setting as a whole."""
+    keys = path.split(".")
+    node: Any = config
+    for end, key in enumerate(keys, start=1):
+        if not isinstance(node, DictConfig | ListConfig):
+            break
+        inner: Any = node._get_node(_index(node, key), validate_access=False)
+        found = OTHER_SETTING.fullmatch(str(inner._value())) if isinstance(inner, Node) else None
+        if found:
+            base = keys[: end - len(found[1])] if found[1] else []
+            return origin(config, ".".join([*base, found[2], *keys[end:]]))
+        node = inner
+    return path
+
+
+def _index(node: Any, key: str) -> Any:
+    return int(key) if isinstance(node, ListConfig) else key
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like this one; None if none is.
+
+    In this order: the initials of a name in the same group (`optimizer.lr`), the last part alone (`learning_rate`), and
+    a similar spelling.
+    """
+    names = list(dict.fromkeys(map(str, known)))
+    group, _, last = name.rpartition(".")
+    ends = {one: one.rpartition(".")[2] for one in names}
+    initials = [one for one, end in ends.items() if last == "".join(word[:1] for word in end.split("_"))]
+    initials.sort(key=lambda one: one.rpartition(".")[0] != group)
+    same = [one for one, end in ends.items() if end == last]
+    beside = [one for one in names if one.rpartition(".")[0] == group]
+    spelling = difflib.get_close_matches(name, beside, 1, 0.7) + difflib.get_close_matches(name, names, 1, 0.7)
+    return next(iter([*initials[: len(last) > 1], *same, *spelling]), None)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of an error: `; did you mean NAME?`, or nothing."""
+    found = nearest(name, known)
+    return f"; did you mean {found}?" if found else ""
+
+
+def described(annotation: Any) -> str:
+    """The values that an annotation allows, in words: `a whole number of at least 1, or null`."""
+    kind, arguments = get_origin(annotation), get_args(annotation)
+    if kind is Annotated:
+        return _within(described(arguments[0]), arguments[1:])
+    if kind in (Union, UnionType):
+        parts = list(dict.fromkeys(described(part) for part in sorted(arguments, key=lambda part: part is NoneType)))
+        return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])}, or {parts[-1]}"
+    if kind is Literal:
+        return f"one of {', '.join(map(shown, arguments))}"
+    if isinstance(kind, type) and issubclass(kind, Mapping):
+        return "a mapping of names to values"
+    if isinstance(kind, type) and issubclass(kind, Sequence):
+        return f"a list, each entry {described(arguments[0])}" if arguments and arguments[0] is not Any else "a list"
+    return WORDS.get(annotation, "a part with a _target_")
+
+
+def _within(what: str, conditions: Iterable[Any]) -> str:
+    """With its range: `a number above 0 and at most 1`. Bounds that only keep a number storable are not told."""
+    bounds = []
+    for condition in conditions:
+        if isinstance(condition, Len):
+            what = what.replace("a list", f"a list of {condition.min_length}", 1)
+        elif type(condition) in BOUNDS:
+            attribute, words = BOUNDS[type(condition)]
+            bound = getattr(condition, attribute)
+            bounds += [f"{words} {bound}"] if bound not in STORABLE else []
+    joined = " and ".join(bounds)
+    return f"{what} of {joined}" if joined.startswith("at ") else f"{what} {joined}".strip()
+
+
+def _check_below(value: Any, path: str, name_of: NameOf) -> None:
+    """Checks every constructor named at this path or below it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SettingError(f"{name_of(path)}={value} must be a finite number")
+    if isinstance(value, MutableMapping):
+        if isinstance(value.get("_target_"), str):
+            _check_node(value, path, name_of)
+        for key, inner in value.items():
+            _check_below(inner, _join(path, key), name_of)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _check_below(inner, _join(path, index), name_of)
+
+
+def _check_node(node: Values, path: str, name_of: NameOf) -> None:
+    constructor = target(node["_target_"], name_of(_join(path, "_target_")))
+    given = {key: value for key, value in node.items() if not (key.startswith("_") and key.endswith("_"))}
+    named = inspect.signature(constructor).parameters
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in named.values())
+    for key in given.keys() - named.keys() if not takes_all else ():
+        name = name_of(_join(path, key))
+        hint = did_you_mean(name, (name.rpartition(".")[0] + "." + one for one in named))
+        raise SettingError(f"{name} is no argument of {constructor.__name__}{hint}")
+    _check_values(_hints(constructor), node, path, name_of)
+
+
+def _check_values(
+    hints: Mapping[str, Any], values: Values, path: str, name_of: NameOf, required: Set[str] = frozenset()
+) -> None:
+    for key in sorted(required - values.keys()):
+        name = name_of(_join(path, key))
+        raise SettingError(f"{name} is missing; give {name}=VALUE")
+    for key in hints.keys() & values.keys():
+        inner = _join(path, key)
+        values[key] = _accepted(hints[key], values[key], inner, name_of)
+
+
+def _check_schema(schema: type, values: Values, path: str, name_of: NameOf) -> None:
+    _check_values(_hints(schema), values, path, name_of, required=schema.__required_keys__)  # type: ignore[attr-defined]
+
+
+def _accepted(annotation: Any, value: Any, path: str, name_of: NameOf) -> Any:
+    """The value, if the annotation allows it; a whole number as text, where only text is allowed."""
+    if is_typeddict(annotation):
+        if not isinstance(value, MutableMapping):
+            raise SettingError(f"{name_of(path)}={shown(value)} must be a group; choose one of its files")
+        _check_schema(annotation, value, path, name_of)
+        return value
+    if _holds_parts(value):
+        return value  # parts are checked by themselves
+    adapter = _adapter(annotation)
+    if adapter is None or _fits(adapter, value):
+        return value
+    if isinstance(value, str) and _fits(adapter, Path(value)):
+        return value
+    if type(value) is int and (_fits(adapter, str(value)) or _fits(adapter, Path(str(value)))):
+        return str(value)
+    raise SettingError(_refusal(annotation, value, name_of(path)))
+
+
+def _refusal(annotation: Any, value: Any, name: str) -> str:
+    choices = [part for part in _parts(annotation) if part is not NoneType]
+    if isinstance(value, str) and len(choices) == 1 and get_origin(choices[0]) is Literal:
+        return f"{name}={value} is not known; use one of {', '.join(map(shown, get_args(choices[0])))}"
+    text = described(annotation)
+    if "text" in text and isinstance(value, bool | float | NoneType):
+        return f"{name}={shown(value)} must be {text}; if it is meant as text, quote it twice: '{name}=\"...\"'"
+    return f"{name}={shown(value)} must be {text}"
+
+
+def _parts(annotation: Any) -> tuple[Any, ...]:
+    """What an annotation allows one or the other of."""
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+
+
+def _fits(adapter: TypeAdapter[Any], value: Any) -> bool:
+    try:
+        adapter.validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def _holds_parts(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return "_target_" in value
+    return isinstance(value, list) and any(_holds_parts(one) for one in value)
+
+
+def target(name: str, setting: str) -> Callable[..., Any]:
+    """The constructor that a `_target_` names. Raises SettingError where there is none."""
+    first, *parts = name.split(".")
+    try:
+        found: Any = import_module(first)
+        for end, part in enumerate(parts, start=1):
+            if not hasattr(found, part):
+                import_module(".".join([first, *parts[:end]]))
+            found = getattr(found, part)
+    except (ImportError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingError(f"{setting}={name} cannot be imported: {reason}") from error
+    if not callable(found):
+        raise SettingError(f"{setting}={name} is no class or function")
+    return found
+
+
+def text_settings(schema: type) -> list[str]:
+    """The settings of a schema that are text."""
+    return [name for name, hint in _hints(schema).items() if str in _parts(hint)]
+
+
+@cache
+def _hints(constructor: Any) -> dict[str, Any]:
+    """The annotations of a constructor's arguments, or of a schema's settings."""
+    inner = constructor.func if isinstance(constructor, partial) else constructor
+    if isinstance(inner, type) and not is_typeddict(inner) and not is_dataclass(inner):
+        inner = inner.__init__  # type: ignore[misc]
+    try:
+        return get_type_hints(inner, include_extras=True)
+    except (NameError, TypeError, AttributeError):  # annotations of another package that only its type checker reads
+        return {}
+
+
+@cache
+def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
+    """Checks without converting; None for an annotation that says nothing of a plain value."""
+    strict = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
+    try:
+        return TypeAdapter(annotation, config=strict)
+    except (PydanticSchemaGenerationError, TypeError, NameError):
+        return None
+
+
+def shown(value: Any) -> str:
+    """A value as it is written in a configuration."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return str(value)
+
+
+def _join(path: str, key: Any) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def names_in(value: Any, path: str = "") -> list[str]:
+    """The names of all settings of a configuration, groups and values."""
+    found = [path] if path else []
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            found += names_in(inner, _join(path, key))
+    return found
