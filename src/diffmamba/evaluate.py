@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from diffmamba import atomic, command_line
+from diffmamba import atomic, command_line, device
 from diffmamba.errors import SettingError
 
 MOST_STRETCHES = 12  # of a table that is read at a glance
@@ -20,6 +20,7 @@ def main() -> None:
 
 def run(settings: dict[str, Any]) -> int:
     """Measures unless that has been done, prints two tables, and writes the figures where `out` says."""
+    device.chosen(settings)
     from rich.console import Console  # here: --help and a wrong setting need none of it
 
     from diffmamba.reports import show
@@ -47,12 +48,14 @@ def document(record: dict[str, Any], rows: Any) -> Any:
     """The figures of all symbols, and the loss by position in the window."""
     from diffmamba.document import Document, Grid, Paragraph
 
-    weights, corpus, measure = record["weights"], record["corpus"], record["config"]["measure"]
-    split, values = measure["split"], record["values"]
+    weights, corpus, values = record["weights"], record["corpus"], record["values"]
+    split = record["config"]["measure"]["split"]
+    unknown = f", {_in(split, corpus['unknown']):,} of them <unk>" if "unknown" in corpus else ""
     by_position = rows[rows.position.notna()].pivot(index="position", columns="measure", values="value")
     told = (
-        f"Run {weights['run']}, checkpoint {weights['checkpoint']} (step {weights['step']:,}), on the {split} split of "
-        f"{corpus['name']} ({corpus['sizes'][split]:,} symbols)."
+        f"Run {weights['run']}, checkpoint {weights['checkpoint']} (step {weights['step']:,}), on "
+        f"{'all splits' if split == 'all' else f'the {split} split'} of {corpus['name']} "
+        f"({_in(split, corpus['sizes']):,} symbols{unknown})."
     )
     overall = [_figure(record, name) for name in ("ppl", "nats", "bits", "symbols", "windows")]
     stretches = [
@@ -65,6 +68,11 @@ def document(record: dict[str, Any], rows: Any) -> Any:
         Grid.of(["position in the window", "PPL", "nats/symbol"], stretches, words=0),
     )
     return Document("Perplexity", blocks, values)
+
+
+def _in(split: str, counts: dict[str, int]) -> int:
+    """The count of a split, or of all of them."""
+    return sum(counts.values()) if split == "all" else counts[split]
 
 
 def _figure(record: dict[str, Any], name: str) -> str:
@@ -90,7 +98,7 @@ def _writable(out: str) -> Path | None:
     """The file for the figures. Its folder is made before the computation."""
     if not out:
         return None
-    path = Path(out)
+    path = Path(out).expanduser() if out.startswith("~/") else Path(out)
     if path.is_dir():
         raise SettingError(f"out={out} is a folder; name a file in it")
     try:

@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Iterable
 from itertools import chain
-from typing import Any, cast
+from typing import Any
 
-from diffmamba import command_line
+from diffmamba import command_line, device
 from diffmamba.errors import SettingError
 
 
@@ -16,32 +16,36 @@ def main() -> None:
 
 def run(settings: dict[str, Any]) -> int:
     """Prints the prompt and its continuations."""
+    place = device.chosen(settings)
     import torch  # here: --help and a wrong setting need none of it
 
-    from diffmamba.data import LanguageModellingData
+    from diffmamba.data.symbols import read_vocabulary
     from diffmamba.models import LanguageModel, generate
     from diffmamba.runs.weights import OfRun
-    from diffmamba.runs.work import Training, build_network
+    from diffmamba.runs.work import Training, build_network, symbols_of
 
+    if settings["threads"]:
+        torch.set_num_threads(settings["threads"])
     weights = OfRun(settings["run"], settings["checkpoint"], settings["runs"])
     work = Training.of(weights.record["config"])
-    work.data.require(weights.record["corpus"], str(weights.found.directory))
-    network = build_network(work.network, work.data.vocabulary_size).eval()
+    corpus, symbols = weights.record["corpus"], symbols_of(weights, work)
+    network = build_network(work.network, corpus["vocabulary"]).eval()
     weights.load(network)
-    if not isinstance(work.data, LanguageModellingData):
-        raise SettingError(f"run={settings['run']} was trained on {work.facts['name']}, which is no text to continue")
-    vocabulary = work.data.corpus.vocabulary
+    network.to(place)
+    if symbols is None or not isinstance(network, LanguageModel):
+        raise SettingError(f"run={settings['run']} was trained on {corpus['name']}, which is no text to continue")
+    vocabulary = read_vocabulary(symbols)
     prompt = vocabulary.encode(settings["prompt"])
     if not prompt:
         raise SettingError(f"prompt={settings['prompt']!r} has no symbol of the corpus's alphabet")
     steps = generate(
-        cast(LanguageModel, network),
-        torch.tensor([prompt]).expand(settings["samples"], -1),
+        network,
+        torch.tensor([prompt], device=place).expand(settings["samples"], -1),
         settings["length"],
         settings["temperature"],
         settings["top_k"] or None,
         settings["top_p"],
-        torch.Generator().manual_seed(settings["seed"]),
+        torch.Generator(place).manual_seed(settings["seed"]),
     )
     rows: Iterable[Iterable[int]] = [map(int, steps)]  # shown as it grows
     if settings["samples"] > 1:  # they grow together, and are shown when they are done

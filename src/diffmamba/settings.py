@@ -106,6 +106,7 @@ class Generate(TypedDict):
     seed: Seed
     samples: Size
     checkpoint: Checkpoint
+    device: Literal["auto", "cpu", "cuda"]
     backend: Backend
     threads: Size | None
     runs: str

@@ -70,6 +70,18 @@ def test_settings_reach_the_batches(folder: Path) -> None:
         configured("data=text")
 
 
+def test_names_that_yaml_reads_as_numbers_are_paths(folder: Path) -> None:
+    """As in a grid or a file of settings, where nothing puts them in quotes."""
+    (folder / "mine.txt").rename(folder / "2024")
+    settings = configured("data=text", "data.path=2024", "data.directory=7")
+    assert (settings["path"], settings["directory"]) == (2024, 7)
+    assert instantiate(settings["module"]["corpus"]).prepare().home.parent == folder / "7"
+    typed = configured("data=text8", "data.path='null'", "data.directory='null'")["module"]["corpus"]
+    assert instantiate(typed).source.place is None  # the command line takes a path as it is written
+    with pytest.raises(SettingError, match=r"data\.path=1000\.0 must be text"):
+        configured("data=text", "data.path=1e3")
+
+
 def test_what_the_published_corpora_are_expected_to_be() -> None:
     """Characters and bytes: 90M / 5M / 5M; WikiText-103: words, and an end for each of its lines (arXiv 1609.07843)."""
     for name, vocabulary in (("text8", 27), ("enwik8", 205)):

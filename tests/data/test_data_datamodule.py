@@ -9,9 +9,10 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from diffmamba.data.corpus import prepare
+from diffmamba.data.corpus import CorpusChoice, prepare
 from diffmamba.data.datamodule import LanguageModellingData
 from diffmamba.data.sources import TextFile
+from diffmamba.errors import SettingError
 
 EPOCH = 5  # steps per epoch of the data below
 
@@ -102,3 +103,50 @@ def test_loaders_and_facts(tmp_path: Path) -> None:
     sizes = {"train": 204, "val": 11, "test": 12}
     assert data.vocabulary_size == size
     assert data.facts == {"name": "random", "fingerprint": fingerprint, "sizes": sizes, "vocabulary": size}
+
+
+def test_it_says_what_was_read_and_how_much_of_it_is_used(tmp_path: Path) -> None:
+    data = new_data(tmp_path)  # 204 = 4 * 51, 11 and 12 symbols, windows of 10
+    size = data.vocabulary_size
+    assert data.described() == (
+        f"random: 227 symbols of {size} different ones (train 204, val 11, test 12); 4 streams of 51; "
+        "evaluations read 1 of 1 windows of val, 2 of 2 windows of test"
+    )
+    sizes = {"batch_size": 5, "length": 4, "eval_batch_size": 1, "eval_windows": 2}
+    said = LanguageModellingData(corpus=data.corpus, **sizes).described()  # type: ignore[arg-type]
+    assert "5 streams of 40, 4 symbols at the end are not used; " in said
+    assert said.endswith("evaluations read 2 of 3 windows of val, 2 of 3 windows of test")
+
+
+def test_data_of_known_content_need_no_text(tmp_path: Path) -> None:
+    (path := tmp_path / "story.txt").write_text("the quick brown fox " * 20)
+    settings = {
+        "batch_size": 4,
+        "length": 10,
+        "eval_batch_size": 1,
+        "corpus": CorpusChoice(TextFile(path), "words", tmp_path),
+    }
+    data = LanguageModellingData(**settings)  # type: ignore[arg-type]
+    path.unlink()
+    CorpusChoice.forget()
+    assert LanguageModellingData.known_by(data.facts["fingerprint"], **settings).facts == data.facts
+    with pytest.raises(SettingError, match="there is no file"):
+        LanguageModellingData.known_by("another", **settings)
+
+
+def test_symbols_are_those_of_the_weights(tmp_path: Path) -> None:
+    """Words that these do not know are counted; a given corpus, which has no text, is refused if it has others."""
+    for name, words in {"known": "one two three ", "other": "one two four "}.items():
+        (tmp_path / f"{name}.txt").write_text(words * 50)
+    sizes = {"batch_size": 2, "length": 10, "eval_batch_size": 1}
+    choices = [CorpusChoice(TextFile(tmp_path / f"{name}.txt"), "words", tmp_path) for name in ("known", "other")]
+    known, other = (LanguageModellingData(corpus=choice, **sizes) for choice in choices)  # type: ignore[arg-type]
+    assert known.read_as(known.symbols, 5, "a run") is known
+    read = other.read_as(known.symbols, 5, "a run")
+    assert (read.symbols, read.facts["own_vocabulary"]) == (known.symbols, False)
+    assert read.facts["unknown"] == {"train": 45, "val": 2, "test": 3}
+    assert other.facts["unknown"] == {"train": 0, "val": 0, "test": 0}
+    assert "own_vocabulary" not in other.facts
+    given = LanguageModellingData(corpus=other.corpus, **sizes)  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match=r"a run was trained on other symbols than those of other: number \d is"):
+        given.read_as(known.symbols, 5, "a run")

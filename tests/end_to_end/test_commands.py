@@ -76,8 +76,8 @@ evaluate | run=RUN data.path | data.path
 evaluate | run=RUN data=nosuch | data=nosuch, pydoc8, text8
 evaluate | run=RUN data=text | data.path
 evaluate | run=RUN data=text data.path=STORY +data.source.colour=1 | colour
-evaluate | run=RUN data=text data.path=STORY data.symbols=bytes | symbols, number 0 is 32, ' '
-evaluate | run=RUN data=text data.path=SHORT data.symbols=bytes | short: there are 3 of them, 27
+evaluate | run=RUN data=text data.path=STORY data.symbols=bytes | trained on text8, set data.symbols=text8
+evaluate | run=RUN data=text data.path=SHORT data.symbols=bytes | trained on text8, set data.symbols=text8
 evaluate | run=RUN out=STORY/figures.json | out=, figures.json
 evaluate | run=RUN out=FOLDER | out=, is a folder
 generate |  | run=DIR is missing

@@ -1,11 +1,15 @@
 """`diffmamba generate`: a run's own voice, in its corpus's alphabet."""
 
 import random
+import subprocess
+import sys
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
 
+from diffmamba.data import CorpusChoice
 from diffmamba.models import generate as symbols_of
 
 LANGUAGES = {
@@ -82,6 +86,46 @@ def test_text_is_that_of_all_symbols_together(said, work, symbols, prompt, tempe
         assert len(text.split()) + text.count("\n") >= 120
     if symbols == "bytes" and temperature == 0.3:
         assert any(ord(character) > 127 for character in text[len(prompt) :].replace("\ufffd", ""))
+
+
+@pytest.mark.parametrize("symbols", LANGUAGES)
+def test_a_run_speaks_without_its_text_and_its_corpus(work, said, symbols):
+    """It carries its vocabulary."""
+    trained = work(symbols).trained.settings["data"]
+    before = said(symbols, "length=30", "prompt=a")
+    kept = [Path(trained["path"]), Path(trained["directory"])]
+    for path in kept:
+        path.rename(path.with_name(f"{path.name}-away"))
+    CorpusChoice.forget()
+    try:
+        assert said(symbols, "length=30", "prompt=a") == before
+        assert not any(path.exists() for path in kept)
+    finally:
+        for path in kept:
+            path.with_name(f"{path.name}-away").rename(path)
+
+
+def test_threads_are_one_unless_asked_for(work, said, command):
+    """On a busy machine two threads took ten times as long as one."""
+    torch.set_num_threads(2)
+    text = said("text8", "length=10")
+    assert torch.get_num_threads() == 1
+    assert said("text8", "length=10", "threads=2") == text
+    assert torch.get_num_threads() == 2
+    for word in ("threads=0", "threads=two", "threads=1.5", "seed=-1", f"seed={2**64}"):
+        assert word.partition("=")[0] in command("generate", [f"run={work('text8').weights.run}", word]).refusal()
+
+
+def test_a_reader_that_has_enough_ends_it_well(work):
+    """`generate | head`: what is written reaches the reader at once, and nothing is said when it is gone."""
+    words = [sys.executable, "-m", "diffmamba.generate", f"run={work('text8').weights.run}", "length=10000000"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert len(process.stdout.read(20)) == 20  # long before it is done
+        process.stdout.close()
+        assert process.wait(60) == 0
+        assert process.stderr.read() == b""
 
 
 def test_byte_that_never_occurs_is_named(work, command):

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from safetensors.torch import save_file
 
 from diffmamba import evaluate
 from diffmamba.data import CorpusChoice
-from diffmamba.runs import Record, worker
-from diffmamba.runs.measurement import read_rows
+from diffmamba.ops import backend
+from diffmamba.runs import Record, plan, worker
+from diffmamba.runs.measurement import fabric_of, read_rows
 from diffmamba.runs.plan import expand
 from diffmamba.runs.weights import OfRun
 from diffmamba.tasks import LanguageModelling
@@ -215,29 +217,192 @@ def test_another_text_of_the_same_symbols(story, evaluated, tmp_path):
     assert found["values"]["nats"] == pytest.approx(brute_force(work.network().eval(), symbols, 8, 8)[0], rel=1e-5)
 
 
-def test_a_text_that_changed_is_told_unless_the_old_one_is_given(world, command, tmp_path):
-    run = f"run={world.directory(world.train())}"
-    old, before = world.text.rename(tmp_path / "old.txt"), world.contents()
-    for says in ("data.path", "not what"):
+def test_a_run_is_measured_while_its_prepared_corpus_or_its_text_is_there(world, command, tmp_path):
+    """The prepared corpus is the one it was trained on by content, whatever has become of the text."""
+    record = world.train()
+    run, old = f"run={world.directory(record)}", world.text.rename(tmp_path / "old.txt")
+    for place, text in ((tmp_path, None), (world.folder, "a wolf jumps over the moon " * 60)):
+        if text:
+            world.write_text(text)
         CorpusChoice.forget()
-        assert says in command("evaluate", [run, "device=cpu"]).refusal()
-        assert says in command("generate", [run]).refusal()
-        assert world.contents() == before
-        world.write_text("a wolf jumps over the moon " * 60)
-    words = [run, "device=cpu", "data=text", f"data.path={old}", f"data.directory={tmp_path}"]
-    assert command("evaluate", words).status == 0
+        outcome = command("evaluate", [run, "device=cpu", f"limit={2 + bool(text)}"])
+        assert (outcome.status, outcome.err) == (0, ""), place
+    (world.folder / "data").rename(tmp_path / "data")
+    before = world.contents()
+    CorpusChoice.forget()
+    assert "not what" in command("evaluate", [run, "device=cpu"]).refusal()
+    world.text.unlink()
+    CorpusChoice.forget()
+    assert "data.path" in command("evaluate", [run, "device=cpu"]).refusal()
+    assert world.contents() == before
+    words = [run, "device=cpu", "data=text", f"data.path={old}", f"data.directory={tmp_path}", "limit=2"]
+    outcome = command("evaluate", words)
+    assert outcome.status == 0
+    assert "not measured again" in outcome.out
 
 
-def test_symbols_in_another_order_are_named(world, command, tmp_path):
-    """As many words, but the most frequent ones are others."""
+def test_another_corpus_needs_nothing_of_the_runs_own(world, command, tmp_path):
+    run = f"run={world.directory(world.train())}"
+    (tmp_path / "other.txt").write_text("a wolf jumps over the moon " * 20)
+    words = [run, "device=cpu", "data=text", f"data.path={tmp_path / 'other.txt'}", f"data.directory={tmp_path}"]
+    world.text.unlink()
+    shutil.rmtree(world.folder / "data")
+    CorpusChoice.forget()
+    outcome = command("evaluate", words)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert not (world.folder / "data").exists()
+
+
+@pytest.fixture
+def words_run(world):
     world.write_text("one two two three three three\n" * 60)
-    record = world.train("data.symbols=words", "scale.batch_size=2", "scale.length=4")
-    (tmp_path / "other.txt").write_text("one one one two three three\n" * 60)
+    return world.train("data.symbols=words", "scale.batch_size=2", "scale.length=4")
+
+
+OTHER = "one one one four three three\n" * 60
+
+
+def test_a_corpus_of_other_words_is_read_in_the_words_of_the_run(world, words_run, command, tmp_path):
+    """Its most frequent word is another one than the run's, and `four` is the run's <unk>."""
+    (tmp_path / "other.txt").write_text(OTHER)
     words = ["data=text", f"data.path={tmp_path / 'other.txt'}", "data.symbols=words", f"data.directory={tmp_path}"]
-    line = command("evaluate", [f"run={world.directory(record)}", *words, "device=cpu"]).refusal()
-    assert "other symbols than those of other: number" in line
-    assert "'one', where story has 'three'" in line
+    outcome = command("evaluate", [f"run={words_run['id']}", f"runs={world.store.directory}", *words, "device=cpu"])
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "on the test split of other (21 symbols, 3 of them <unk>)" in " ".join(outcome.out.split())
+    (measured,) = [record for record in world.store.records().values() if record["kind"] == "measurement"]
+    assert measured["corpus"]["unknown"] == {"train": 54, "val": 3, "test": 3}
+    work = opened(world, words_run)
+    symbols = work.data.corpus.vocabulary.encode(OTHER)
+    nats, _ = brute_force(work.network().eval(), symbols[-21:], 4, 4)
+    assert measured["values"]["nats"] == pytest.approx(nats, rel=1e-5)
+
+
+def test_a_plan_knows_in_whose_words_a_corpus_was_measured(world, words_run, tmp_path):
+    """What a table asks the store about a corpus: the same text is another one in the words of another run."""
+    (tmp_path / "other.txt").write_text(OTHER)
+    other = ["data@measured=text", f"measured.path={tmp_path / 'other.txt'}", "measured.symbols=words"]
+    own = ["data.symbols=words", "scale.batch_size=2", "scale.length=4"]
+    measured = world.measure("weights=trained", *own, *other)
+    assert measured["corpus"]["own_vocabulary"] is False
+    work = world.work("weights=trained", *own, *other, root="measure")
+    assert plan._identity(work, plan._stored()) == measured["id"]
+    itself = world.work(*own, f"data.path={tmp_path / 'other.txt'}")
+    unseen = plan._identity(itself, plan._stored())
+    trained = world.train(*own, f"data.path={tmp_path / 'other.txt'}")
+    assert unseen != trained["id"]  # the facts of the measurement are not those of this text in its own words
+    assert plan._identity(itself, plan._stored()) == trained["id"]
+    assert plan._identity(work, plan._stored()) == measured["id"]
+
+
+def test_a_byte_that_the_run_does_not_know_is_named_before_anything_is_written(world, command, tmp_path):
+    record = world.train("data.symbols=bytes")
+    (tmp_path / "other.txt").write_text("a wolf jumps over the moon: " * 20)
+    words = ["data=text", f"data.path={tmp_path / 'other.txt'}", f"data.directory={tmp_path}", "device=cpu"]
+    run = f"run={world.directory(record)}"
+    line = command("evaluate", [run, *words, "data.symbols=bytes"]).refusal()
+    assert "the byte 58 (b':', 20 times) is none of the" in line
+    line = command("evaluate", [run, *words]).refusal()
+    assert "data.symbols=text8" in line
+    assert "set data.symbols=bytes" in line
     assert set(world.store.records()) == {record["id"]}
+    (tmp_path / "other.txt").write_text("a wolf runs " * 20)  # fewer bytes than the run knows
+    CorpusChoice.forget()
+    assert command("evaluate", [run, *words, "data.symbols=bytes"]).status == 0
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"system": "text8", "size": 2, "symbols": [1, 2]}'])
+def test_a_run_without_its_vocabulary_takes_that_of_its_corpus(world, command, tmp_path, content):
+    """It is an older one, or the file is damaged, which is told."""
+    record = world.train()
+    path = world.run(record).directory / "vocabulary.json"
+    assert len(json.loads(path.read_text())["symbols"]) == 27
+    path.unlink() if content is None else path.write_text(content)
+    (tmp_path / "other.txt").write_text("a wolf jumps over the moon " * 20)
+    words = ["data=text", f"data.path={tmp_path / 'other.txt'}", f"data.directory={tmp_path}"]
+    outcome = command("evaluate", [f"run={world.directory(record)}", "device=cpu", *words])
+    assert outcome.status == 0
+    assert ("vocabulary.json is damaged" in outcome.out + outcome.err) == (content is not None)
+
+
+def test_all_splits_are_measured_as_one_sequence(story, evaluated):
+    world, record = story
+    found, work = evaluated("characters", "split=all", "window=16"), opened(world, record)
+    symbols = work.data.corpus.split("all").tolist()
+    assert found["values"]["symbols"] == len(symbols) - 1 == sum(record["corpus"]["sizes"].values()) - 1
+    assert found["values"]["nats"] == pytest.approx(brute_force(work.network().eval(), symbols, 16, 16)[0], rel=1e-5)
+    assert f"all splits of story ({len(symbols):,} symbols)" in " ".join(found["said"].split())
+
+
+def test_a_limit_that_leaves_no_window_out_is_no_limit(story, evaluated):
+    whole = evaluated("characters")
+    windows = int(whole["values"]["windows"])
+    assert evaluated("characters", f"limit={windows}")["id"] == whole["id"]
+    assert evaluated("characters", "limit=100000")["id"] == whole["id"]
+    assert evaluated("characters", f"limit={windows - 1}")["id"] != whole["id"]
+
+
+def test_a_precision_that_would_be_replaced_is_refused(story, world, command):
+    """Lightning computes 16-mixed on a CPU in bf16-mixed: the record would say what was not done."""
+    there, record = story
+    directory = world.store.directory / record["id"]
+    shutil.copytree(there.directory(record), directory)
+    changed = json.loads((directory / "result.json").read_text())
+    changed["config"]["trainer"]["precision"] = "16-mixed"
+    (directory / "result.json").write_text(json.dumps(changed))
+    before = world.contents()
+    line = command("evaluate", [f"run={directory}", "device=cpu"]).refusal()
+    assert "trainer.precision=16-mixed" in line
+    assert "bf16-mixed" in line
+    assert world.contents() == before
+
+
+def test_an_allocation_of_slurm_is_no_job_of_a_measurement(story, monkeypatch):
+    """A shell of `salloc -n 4` has these variables, and one process measures all the same."""
+    work = opened(*story)
+    for name, value in {"NTASKS": "4", "PROCID": "0", "LOCALID": "0", "JOB_NAME": "mine", "JOB_ID": "7"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    fabric = fabric_of(work.execution)
+    assert (fabric.world_size, fabric.device.type) == (1, "cpu")
+
+
+@pytest.mark.parametrize("content", [None, "", "\0\0\0", "measure"])
+def test_rows_that_are_damaged_are_told_and_measured_anew(world, command, content):
+    run = f"run={world.directory(world.train())}"
+    place = Path(command("evaluate", [run, "device=cpu"]).out.splitlines()[-1])
+    rows = place / "rows.csv"
+    whole = rows.read_text()
+    rows.unlink() if content is None else rows.write_text(content)
+    outcome = command("evaluate", [run, "device=cpu"])
+    assert outcome.status == 2
+    assert f"move {place} away" in outcome.err
+    place.rename(world.folder / "away")
+    assert command("evaluate", [run, "device=cpu"]).status == 0
+    assert rows.read_text() == whole
+
+
+def test_weights_go_on_with_another_text_when_theirs_is_gone(world):
+    first = world.train()
+    shutil.rmtree(world.folder / "data")
+    world.write_text("a wolf jumps over the moon " * 60)
+    record = world.train("weights=run", f"weights.run={first['id']}", "scale.steps=4", "scale.evaluate_every=4")
+    assert (record["status"], record["weights"]["run"]) == ("finished", first["id"])
+
+
+def test_operators_are_those_that_are_asked_for(runs, evaluated, command, monkeypatch):
+    """Whatever this process computed with before."""
+    world, record = runs["characters"]
+    chosen = []
+    monkeypatch.setattr(backend, "select", lambda name: chosen.append(name))
+    evaluated("characters", "backend=torch", "limit=1")
+    assert set(chosen) == {"torch"}
+    evaluated("characters", "limit=2")
+    assert chosen[-1] == "auto"
+    for words, says in {
+        ("backend=cuda", "device=cpu"): "backend=cuda needs",
+        ("backend=gpu",): "auto, torch, cuda",
+    }.items():
+        assert says in command("evaluate", [f"run={world.directory(record)}", *words]).refusal()
+        assert says in command("generate", [f"run={world.directory(record)}", *words]).refusal()
 
 
 def test_weights_that_do_not_fit_or_are_damaged_are_told(world, command):

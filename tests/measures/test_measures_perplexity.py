@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffmamba.data.sliding import SlidingWindows
 from diffmamba.errors import SettingError
 from diffmamba.measures import Perplexity, Subject
 
@@ -97,3 +98,15 @@ def test_perplexity_beyond_a_float_is_infinite_and_what_is_not_a_number_stays_vi
     figures, *_ = measured(lambda inputs, targets: torch.full(inputs.shape, nats), SYMBOLS, 9, 3, 2)
     assert figures["ppl"] == pytest.approx(math.nan if math.isnan(nats) else math.inf, nan_ok=True)
     assert figures["nats"] == pytest.approx(nats, nan_ok=True)
+
+
+@pytest.mark.parametrize(("window", "stride"), [(8, 8), (8, 3), (82, 5), (81, 1), (200, 7)])
+def test_a_limit_counts_only_where_it_leaves_windows_out(window, stride):
+    facts = {"sizes": {"train": 40, "val": 30, "test": len(SYMBOLS)}}
+    for split, symbols in (("test", SYMBOLS), ("all", np.zeros(70 + len(SYMBOLS), np.uint8))):
+        windows = len(SlidingWindows(symbols, window, stride, 1))
+        for limit, kept in ((windows + 5, None), (windows, None), (windows - 1, windows - 1 or None), (None, None)):
+            if limit != 0:
+                assert Perplexity(split, window, stride, 1, limit).over(facts).limit == kept
+    unseen = {"sizes": {"train": 10**9}}  # what a plan knows of data that no run has read
+    assert Perplexity("test", window, stride, 1, 3).over(unseen).limit == 3

@@ -32,10 +32,29 @@ class Data(LightningDataModule):
     def steps_per_epoch(self) -> int:
         """Optimiser steps in an epoch over these data."""
 
+    @classmethod
+    def known_by(cls, fingerprint: str | None, **settings: Any) -> "Data":
+        """The data that these arguments of the constructor gave when their content had this fingerprint.
+
+        Data that are kept by their content are found there, whatever has become of what they were made from. Others
+        are made anew, and may be different ones: see `require`.
+        """
+        return cls(**settings)
+
     @property
     def vocabulary_size(self) -> int:
         """The number of different symbols, which a network is built for."""
         return self.facts["vocabulary"]
+
+    @property
+    def symbols(self) -> Mapping[str, Any] | None:
+        """What the integers mean, as plain data, for a run to keep; None where they mean nothing beyond themselves."""
+        return None
+
+    def described(self) -> str:
+        """One line for people: what was read, and how much of it is used."""
+        sizes = ", ".join(f"{split} {size:,}" for split, size in self.facts["sizes"].items())
+        return f"{self.facts['name']}: {sizes}; {self.vocabulary_size:,} different symbols"
 
     def check(self, world_size: int) -> None:
         """Raises SettingError where the settings do not fit the content or the number of devices."""
@@ -45,9 +64,18 @@ class Data(LightningDataModule):
         if self.facts["fingerprint"] != expected["fingerprint"]:
             raise SettingError(f"{expected['name']} is not what {whose} was trained on any more; restore it first")
 
-    def require_symbols_of(self, other: "Data", whose: str) -> None:
-        """Raises SettingError where integers mean other symbols here than in the data that `whose` was trained on."""
-        if self.vocabulary_size != other.vocabulary_size:
-            raise SettingError(
-                f"data: {whose} was trained on {other.vocabulary_size} symbols, these data have {self.vocabulary_size}"
-            )
+    def require_symbols(self, symbols: Mapping[str, Any] | None, size: int, whose: str) -> None:
+        """Raises SettingError where integers mean something else here than in the data `whose` weights are of.
+
+        `symbols` and `size` are what those data have as `symbols` and `vocabulary_size`.
+        """
+        if self.vocabulary_size != size:
+            raise SettingError(f"data: {whose} was trained on {size} symbols, these data have {self.vocabulary_size}")
+
+    def read_as(self, symbols: Mapping[str, Any] | None, size: int, whose: str) -> "Data":
+        """These data in those symbols, for weights of `whose`; the arguments are those of `require_symbols`.
+
+        Raises the same errors where the data cannot be written in those symbols.
+        """
+        self.require_symbols(symbols, size, whose)
+        return self

@@ -1,11 +1,13 @@
 """Language modelling data as Lightning wants it: one corpus, its training streams and its evaluation windows."""
 
 from collections.abc import Mapping
-from typing import Any, cast
+from copy import copy
+from typing import Any
 
 from diffmamba.data.corpus import Corpus, CorpusChoice
 from diffmamba.data.data import Data
 from diffmamba.data.streams import EvalWindows, TrainStreams, steps_per_epoch
+from diffmamba.data.symbols import read_vocabulary
 from diffmamba.errors import SettingError
 from diffmamba.ranges import Seed, Size
 
@@ -43,6 +45,7 @@ class LanguageModellingData(Data):
         parts: Size = 1,
     ) -> None:
         super().__init__()
+        self._choice = corpus if isinstance(corpus, CorpusChoice) else None
         self.corpus = corpus.prepare() if isinstance(corpus, CorpusChoice) else corpus
         self.batch_size = batch_size
         self.length = length
@@ -56,7 +59,20 @@ class LanguageModellingData(Data):
     @property
     def facts(self) -> dict[str, Any]:
         corpus, size = self.corpus, self.corpus.vocabulary.size
-        return {"name": corpus.name, "fingerprint": corpus.fingerprint, "sizes": corpus.sizes, "vocabulary": size}
+        facts = {"name": corpus.name, "fingerprint": corpus.fingerprint, "sizes": corpus.sizes, "vocabulary": size}
+        if corpus.unknown:
+            facts["unknown"] = corpus.unknown
+        return facts if corpus.own_vocabulary else facts | {"own_vocabulary": False}
+
+    @property
+    def symbols(self) -> Mapping[str, Any]:
+        return self.corpus.manifest["vocabulary"]
+
+    @classmethod
+    def known_by(cls, fingerprint: str | None, **settings: Any) -> Data:
+        choice = settings["corpus"]
+        found = choice.find(fingerprint) if isinstance(choice, CorpusChoice) else None
+        return cls(**settings | ({"corpus": found} if found else {}))
 
     @classmethod
     def steps_in_epoch(cls, facts: Mapping[str, Any], **settings: Any) -> int:
@@ -71,16 +87,47 @@ class LanguageModellingData(Data):
         self.train_streams(0, world_size)
         self.val_dataloader()
 
-    def require_symbols_of(self, other: Data, whose: str) -> None:
-        own = cast(LanguageModellingData, other).corpus
-        found, expected = self.corpus.vocabulary.symbols, own.vocabulary.symbols
+    def require_symbols(self, symbols: Mapping[str, Any] | None, size: int, whose: str) -> None:
+        if symbols is None:
+            super().require_symbols(symbols, size, whose)
+            return
+        found, expected = self.corpus.vocabulary.symbols, symbols["symbols"]
         if found == expected:
             return
-        difference = f"there are {len(found)} of them, where {own.name} has {len(expected)}"
+        difference = f"there are {len(found)} of them, where {whose} has {len(expected)}"
         if len(found) == len(expected):
             i = next(i for i, symbol in enumerate(found) if symbol != expected[i])
-            difference = f"number {i} is {found[i]!r}, where {own.name} has {expected[i]!r}"
+            difference = f"number {i} is {found[i]!r}, where {whose} has {expected[i]!r}"
         raise SettingError(f"data: {whose} was trained on other symbols than those of {self.corpus.name}: {difference}")
+
+    def read_as(self, symbols: Mapping[str, Any] | None, size: int, whose: str) -> Data:
+        system = self.corpus.vocabulary.system
+        if symbols is not None and symbols["symbols"] != self.corpus.vocabulary.symbols and self._choice:
+            if symbols["system"] != system:
+                raise SettingError(
+                    f"data.symbols={system}, but {whose} was trained on {symbols['system']}; set "
+                    f"data.symbols={symbols['system']}"
+                )
+            read = copy(self)
+            read.corpus = self._choice.prepare_in(read_vocabulary(symbols))
+            return read
+        self.require_symbols(symbols, size, whose)
+        return self
+
+    def described(self) -> str:
+        sizes = self.corpus.sizes
+        splits = ", ".join(f"{split} {size:,}" for split, size in sizes.items())
+        stream, left = divmod(sizes["train"], self.batch_size)
+        windows = {split: -(-(sizes[split] - 1) // self.length) for split in ("val", "test")}
+        evaluated = ", ".join(
+            f"{min(self.eval_windows or total, total):,} of {total:,} windows of {split}"
+            for split, total in windows.items()
+        )
+        unused = f", {left:,} symbols at the end are not used" if left else ""
+        return (
+            f"{self.corpus.name}: {sum(sizes.values()):,} symbols of {self.vocabulary_size:,} different ones "
+            f"({splits}); {self.batch_size:,} streams of {stream:,}{unused}; evaluations read {evaluated}"
+        )
 
     def train_dataloader(self) -> TrainStreams:
         self._streams = self.train_streams(*self._ranks())

@@ -1,6 +1,7 @@
 """Files on disk and members of zip archives, read alike: what cannot be read raises `SettingError`."""
 
 import hashlib
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,9 +50,30 @@ def digest(file: File, algorithm: str) -> str:
     return hashed.hexdigest()
 
 
-def absolute(path: str | Path | None) -> Path | None:
-    """A path that the working directory does not change any more, `~` replaced; None stays None."""
-    return None if path is None else Path(path).expanduser().absolute()
+def absolute(path: Path | str | int | None, setting: str = "data.path") -> Path | None:
+    """A path that the working directory does not change any more; None stays None, and so does `null`, as it is typed.
+
+    Raises `SettingError` as `given` does.
+    """
+    return None if path is None or path == "null" else given(path, setting)
+
+
+def given(path: Path | str | int, setting: str = "data.path") -> Path:
+    """The absolute path that a setting gives, with the user's home in the place of `~`.
+
+    A name of digits is what YAML reads as a number. Raises `SettingError` for what it reads as something else.
+    """
+    if isinstance(path, bool) or not isinstance(path, Path | str | int) or not str(path):
+        raise SettingError(f"{setting}={path} is no text for YAML; write {setting}=./NAME for a file of such a name")
+    try:
+        return Path(str(path)).expanduser().absolute()
+    except RuntimeError:  # there is no such user: `~` is a part of the name
+        return Path(str(path)).absolute()
+
+
+def file_name(name: str) -> str:
+    """A name that every disk takes, with the same letters, digits and dots."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:100] or "text"
 
 
 def is_archive(path: Path) -> bool:

@@ -5,11 +5,12 @@ final integers, which are known only after the whole text has been seen.
 """
 
 import hashlib
-import os
+import secrets
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
@@ -22,39 +23,48 @@ from diffmamba import atomic
 from diffmamba.data.files import readable
 from diffmamba.data.sources import SPLITS, RawText, Source
 from diffmamba.data.symbols import symbol_system
-from diffmamba.data.systems import SymbolSystem
+from diffmamba.data.systems import SymbolSystem, Vocabulary
 from diffmamba.errors import SettingError
 
 CHUNK = 1 << 20  # symbols held in memory at once
 Extents = dict[str, tuple[int, int]]  # where each split starts and ends, in symbols
 
 
-def prepare_at(home: Path, source: Source, symbols: str, head: dict[str, Any]) -> None:
-    """Fills a folder beside `home` and gives it its name at the end. No other process may do the same meanwhile.
+@contextmanager
+def prepared_beside(
+    home: Path, source: Source, symbols: str, head: dict[str, Any], vocabulary: Vocabulary | None, alone: bool
+) -> Iterator[Path]:
+    """A filled folder beside `home`, to be given its name. It is deleted if it keeps its own.
 
-    `source` and `symbols` are those of `corpus.prepare`. The manifest begins with `head`.
+    `source`, `symbols` and `vocabulary` are those of `corpus.prepare`. The manifest begins with `head`. `alone`: no
+    other process does the same meanwhile, so that all such folders are left of processes that were killed.
     """
-    for stale in home.parent.glob(f"{home.name}.partial*"):
-        shutil.rmtree(stale, ignore_errors=True)  # its process was killed
-    partial = home.with_name(f"{home.name}.partial-{os.getpid()}")
+    for stale in home.parent.glob(f"{home.name}.partial*") if alone else ():
+        shutil.rmtree(stale, ignore_errors=True)
+    partial = home.with_name(f"{home.name}.partial-{secrets.token_hex(4)}")
     partial.mkdir()
     try:
-        _fill(partial, source, symbol_system(symbols), head)
-        partial.rename(home)
+        _fill(partial, source, symbol_system(symbols), head, vocabulary)
+        yield partial
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _fill(folder: Path, source: Source, system: SymbolSystem, head: dict[str, Any]) -> None:
+def _fill(
+    folder: Path, source: Source, system: SymbolSystem, head: dict[str, Any], vocabulary: Vocabulary | None
+) -> None:
     with readable(source.name):
         text = source.open()
     with tempfile.TemporaryFile(dir=folder) as file:
         splits = _encode(source, text, system, file)
         file.flush()
         provisional = np.memmap(file, system.provisional_type, "r")
-        facts = _write_symbols(folder / "symbols.bin", system, provisional, splits)
+        facts = _write_symbols(folder / "symbols.bin", system, provisional, splits, vocabulary)
     sizes = {name: end - start for name, (start, end) in splits.items()}
-    source.check(text, sizes | {"vocabulary": facts["vocabulary"]["size"]})
+    source.check(text, sizes | ({} if vocabulary else {"vocabulary": facts["vocabulary"]["size"]}))
+    with readable(source.name):
+        if source.fingerprint() != head["raw_fingerprint"]:
+            raise SettingError(f"data.path: {text.origin} changed while it was prepared; run again when it is whole")
     origin = {"source": {"origin": text.origin, "revision": text.revision}}
     atomic.write_json(folder / "manifest.json", head | origin | facts)
 
@@ -93,9 +103,11 @@ def split_offsets(count: int) -> Extents:
     return dict(zip(SPLITS, pairwise([0, count * 90 // 100, count * 95 // 100, count]), strict=True))
 
 
-def _write_symbols(path: Path, system: SymbolSystem, provisional: np.ndarray, splits: Extents) -> dict[str, Any]:
+def _write_symbols(
+    path: Path, system: SymbolSystem, provisional: np.ndarray, splits: Extents, given: Vocabulary | None
+) -> dict[str, Any]:
     """Writes the final integers; returns what the manifest says about them."""
-    vocabulary, table = system.finish(_chunks(provisional[slice(*splits["train"])]))
+    vocabulary, table = system.finish(_chunks(provisional[slice(*splits["train"])]), given)
     dtype = np.min_scalar_type(vocabulary.size - 1)
     table = table.astype(dtype)
     digest = hashlib.sha256()

@@ -23,7 +23,7 @@ class Published(Source):
     """A corpus of known size, with the fields `expected` (only its `md5` may be missing) and `path`."""
 
     expected: Mapping[str, Any]
-    path: Path | None
+    path: Path | str | int | None
     url: str
     """An archive of its files."""
     places = ("path", "url", "repository")
@@ -31,6 +31,11 @@ class Published(Source):
     def __post_init__(self) -> None:
         self.expected = dict(self.expected)
         self.path = files.absolute(self.path)
+
+    @property
+    def place(self) -> Path | None:
+        """The absolute path of what the user has."""
+        return files.absolute(self.path)
 
     def fingerprint(self) -> str:
         missing = [key for key in (*SPLITS, "vocabulary") if type(self.expected.get(key)) is not int]
@@ -82,10 +87,10 @@ class PublishedFile(Published):
     name: str
     url: str
     expected: Mapping[str, Any] = field(hash=False)
-    path: Path | None = None
+    path: Path | str | int | None = None
 
     def open(self) -> RawText:
-        path = self.path or hub.download(self.url)
+        path = self.place or hub.download(self.url)
         whole = path.is_file() and not files.is_archive(path)
         found = {"text": path} if whole else files.find(path, self.url, [{"text": self.name}], [f"{self.name}.zip"])
         text = _text(found, found["text"] if self.path else f"{self.url}, kept in {path}")
@@ -111,7 +116,7 @@ class WikiText103(Published):
     """
 
     expected: Mapping[str, Any] = field(hash=False)
-    path: Path | None = None
+    path: Path | str | int | None = None
     repository: str = "Salesforce/wikitext"
 
     name = "wikitext103"
@@ -120,12 +125,12 @@ class WikiText103(Published):
 
     def open(self) -> RawText:
         """See `Source`. The small parts come first: there a wrong text shows at once."""
-        if self.path is not None:
+        if self.place is not None:
             names = {"val": "wiki.valid.tokens", "test": "wiki.test.tokens", "train": "wiki.train.tokens"}
             transformer_xl = {"val": "valid.txt", "test": "test.txt", "train": "train.txt"}
             folders = ("wikitext-103-raw", "wikitext-103-raw-v1", self.configuration, "wikitext-103")
             archives = (f"{self.configuration}.zip", "wikitext-103-raw-v1.zip")
-            return _text(files.find(self.path, self.url, (names, transformer_xl), archives, folders), self.path)
+            return _text(files.find(self.place, self.url, (names, transformer_xl), archives, folders), self.place)
         builder = hub.dataset(self.repository, self.configuration, self.url)
         splits = {"val": "validation", "test": "test", "train": "train"}
         return RawText(

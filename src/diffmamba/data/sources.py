@@ -95,15 +95,15 @@ class _Library(Source):
         root: another folder of Python files to take instead.
     """
 
-    root: Path | None = None
+    root: Path | str | int | None = None
     content: ClassVar[str]
 
     def __post_init__(self) -> None:
-        self.root = files.absolute(self.root)
+        self.root = files.absolute(self.root, "data.source.root")
 
     def files(self) -> dict[str, Path]:
         """The files by their path below the root, sorted, without tests and installed packages."""
-        root = self.root or Path(sysconfig.get_path("stdlib"))
+        root = files.absolute(self.root, "data.source.root") or Path(sysconfig.get_path("stdlib"))
         found: dict[str, Path] = {}
         for folder, folders, names in os.walk(root):
             folders[:] = [name for name in folders if name not in SKIPPED_FOLDERS]
@@ -198,18 +198,27 @@ class TextFile(Source):
         path: the file; a relative path starts at the working directory of the command.
     """
 
-    path: Path
+    path: Path | str | int
 
     def __post_init__(self) -> None:
-        self.path = Path(self.path).expanduser().absolute()
+        self.path = files.given(self.path)
+
+    @property
+    def file(self) -> Path:
+        """The absolute path."""
+        return files.given(self.path)
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.path.stem).strip(".-") or "text"
+        return files.file_name(self.file.stem)
 
     def fingerprint(self) -> str:
-        return files.digest(self.path, "sha256")
+        if self.file.exists() and not (self.file.is_file() or self.file.is_dir()):  # it is read twice
+            raise SettingError(
+                f"data.path: {self.file} is a pipe or a device; write the text into a file and give that"
+            )
+        return files.digest(self.file, "sha256")
 
     def open(self) -> RawText:
-        size = files.size(self.path)
-        return RawText({"text": partial(files.pieces, self.path)}, str(self.path), f"{size} bytes", size)
+        size = files.size(self.file)
+        return RawText({"text": partial(files.pieces, self.file)}, str(self.file), f"{size} bytes", size)

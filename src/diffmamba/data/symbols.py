@@ -15,7 +15,7 @@ import re
 import string
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -58,9 +58,11 @@ class Text8(SymbolSystem):
         self._last, last = 1, self._last
         return text8_integers(self._utf8.decode(b"", final=True), last)
 
-    def finish(self, training: Iterable[np.ndarray]) -> tuple[Vocabulary, np.ndarray]:
-        vocabulary = Text8Vocabulary(" " + string.ascii_lowercase)
-        return vocabulary, np.arange(vocabulary.size)
+    def found(self, training: Iterable[np.ndarray]) -> Vocabulary:
+        return Text8Vocabulary(" " + string.ascii_lowercase)
+
+    def table(self, vocabulary: Vocabulary) -> np.ndarray:
+        return np.arange(vocabulary.size)
 
 
 def text8_integers(text: str, last: int = 1) -> np.ndarray:
@@ -100,19 +102,34 @@ class Bytes(SymbolSystem):
     vocabulary = ByteVocabulary
 
     def __init__(self) -> None:
-        self._occurs = np.zeros(256, bool)
+        self._counts = np.zeros(256, np.int64)
 
     def encode(self, piece: bytes) -> np.ndarray:
         values = np.frombuffer(piece, np.uint8)
-        self._occurs |= np.bincount(values, minlength=256) > 0
+        self._counts += np.bincount(values, minlength=256)
         return values
 
-    def finish(self, training: Iterable[np.ndarray]) -> tuple[Vocabulary, np.ndarray]:
-        return ByteVocabulary(np.flatnonzero(self._occurs).tolist()), np.cumsum(self._occurs) - self._occurs
+    def found(self, training: Iterable[np.ndarray]) -> Vocabulary:
+        return ByteVocabulary(np.flatnonzero(self._counts).tolist())
+
+    def table(self, vocabulary: Vocabulary) -> np.ndarray:
+        counts = self._counts.copy()
+        counts[vocabulary.symbols] = 0
+        if lacking := np.flatnonzero(counts).tolist():
+            first = lacking[0]
+            others = f", and {len(lacking) - 1} other values" if len(lacking) > 1 else ""
+            raise SettingError(
+                f"data: the byte {first} ({bytes([first])!r}, {counts[first]:,} times{others}) is none of the "
+                f"{vocabulary.size} symbols that the run was trained on; take it out of the text"
+            )
+        table = np.zeros(256, np.int64)
+        table[vocabulary.symbols] = np.arange(vocabulary.size)
+        return table
 
 
 class WordVocabulary(Vocabulary):
     system = "words"
+    unknown = UNKNOWN
 
     def encode(self, text: str) -> list[int]:
         integer = {word: i for i, word in enumerate(self.symbols)}
@@ -168,7 +185,7 @@ class Words(SymbolSystem):
         self._pending = self._line = ""
         return integers
 
-    def finish(self, training: Iterable[np.ndarray]) -> tuple[Vocabulary, np.ndarray]:
+    def found(self, training: Iterable[np.ndarray]) -> Vocabulary:
         always = {self._integers[UNKNOWN], self._integers[END_OF_LINE]}
         words = list(self._integers)
         counts = np.zeros(len(words), np.int64)
@@ -176,9 +193,12 @@ class Words(SymbolSystem):
             counts += np.bincount(integers, minlength=len(words))
         known = [i for i in range(len(words)) if counts[i] or i in always]
         known.sort(key=lambda i: (-counts[i], words[i]))
-        table = np.full(len(words), known.index(self._integers[UNKNOWN]))
-        table[known] = np.arange(len(known))
-        return self.vocabulary([words[i] for i in known]), table
+        return self.vocabulary([words[i] for i in known])
+
+    def table(self, vocabulary: Vocabulary) -> np.ndarray:
+        integer = {word: i for i, word in enumerate(vocabulary.symbols)}
+        unknown = integer[UNKNOWN]
+        return np.fromiter((integer.get(word, unknown) for word in self._integers), np.int64, len(self._integers))
 
     def _provisional(self, stretch: str) -> np.ndarray:
         """Integers of a stretch of text that ends between two words."""
@@ -207,6 +227,6 @@ def symbol_system(name: str) -> SymbolSystem:
     return SYSTEMS[name]()
 
 
-def read_vocabulary(record: dict[str, Any]) -> Vocabulary:
+def read_vocabulary(record: Mapping[str, Any]) -> Vocabulary:
     """The vocabulary that `to_json` wrote."""
     return SYSTEMS[record["system"]].vocabulary(record["symbols"])

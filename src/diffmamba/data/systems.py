@@ -14,6 +14,8 @@ class Vocabulary(ABC):
     """The meaning of the integers of a prepared corpus: `i` stands for `symbols[i]`. The manifest holds it as JSON."""
 
     system: ClassVar[str]
+    unknown: ClassVar[str | None] = None
+    """The symbol that stands for all that the vocabulary lacks; None if there is none."""
 
     def __init__(self, symbols: Sequence[Any]) -> None:
         self.symbols = list(symbols)
@@ -54,11 +56,25 @@ class SymbolSystem(ABC):
         return np.empty(0, self.provisional_type)
 
     @abstractmethod
-    def finish(self, training: Iterable[np.ndarray]) -> tuple[Vocabulary, np.ndarray]:
-        """The vocabulary, and the table of final integers indexed by provisional ones, once all texts are encoded.
+    def found(self, training: Iterable[np.ndarray]) -> Vocabulary:
+        """The corpus's own vocabulary, once all texts are encoded.
 
         `training` are the provisional integers of the training split, in pieces.
         """
+
+    @abstractmethod
+    def table(self, vocabulary: Vocabulary) -> np.ndarray:
+        """Integers in a vocabulary of this system, indexed by provisional ones, once all texts are encoded.
+
+        What the vocabulary lacks is its `unknown`. Raises `SettingError` where it has none.
+        """
+
+    def finish(
+        self, training: Iterable[np.ndarray], vocabulary: Vocabulary | None = None
+    ) -> tuple[Vocabulary, np.ndarray]:
+        """The vocabulary, the corpus's own if none is given, and the table of its integers."""
+        chosen = vocabulary or self.found(training)
+        return chosen, self.table(chosen)
 
 
 class Utf8:

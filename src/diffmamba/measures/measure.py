@@ -64,6 +64,10 @@ class Measure(ABC):
         """The measure with the values that depend on the configuration of the training, so that no setting is open."""
         return self
 
+    def over(self, facts: Mapping[str, Any]) -> Self:
+        """The measure with what these data make of it: settings that they leave without effect at their default."""
+        return self
+
     def check(self, data: Data) -> None:  # noqa: B027 - most measures can take all data
         """Raises SettingError where its settings do not fit these data, before anything is computed."""
 

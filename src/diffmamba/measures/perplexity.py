@@ -13,13 +13,14 @@ from typing import Any, ClassVar
 import torch
 
 from diffmamba.data import Data
+from diffmamba.data.corpus import ALL
 from diffmamba.data.sliding import SlidingWindows
 from diffmamba.data.streams import IGNORED
 from diffmamba.errors import SettingError
 from diffmamba.measures.measure import Measure, Row, Subject
 from diffmamba.metric import Metric
 
-SPLITS = ("test", "val", "train")
+SPLITS = ("test", "val", "train", ALL)
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Perplexity(Measure):
     """Mean of -ln p over a split in sliding windows. What is None is as in training (see `completed`).
 
     Args:
-        split: test, val or train.
+        split: test, val, train, or all: train, val and test one after the other, as one sequence.
         window: symbols in a window.
         stride: symbols from the start of a window to that of the next; None is the window.
         batch: windows at once; None is as many symbols at once as in the evaluations of training.
@@ -63,6 +64,14 @@ class Perplexity(Measure):
         window = self.window or data["length"]
         batch = self.batch or max(1, data["eval_batch_size"] * data["length"] // window)
         return replace(self, window=window, stride=self.stride or window, batch=batch, limit=self.limit or None)
+
+    def over(self, facts: Mapping[str, Any]) -> "Perplexity":
+        sizes = facts["sizes"]
+        symbols = sum(sizes.values()) if self.split == ALL else sizes.get(self.split)
+        if not (symbols and self.limit and self.window and self.stride):
+            return self
+        windows = 1 + max(0, -(-(symbols - 1 - self.window) // self.stride))
+        return self if self.limit < windows else replace(self, limit=None)
 
     def check(self, data: Data) -> None:
         self._windows(data)

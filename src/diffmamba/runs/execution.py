@@ -14,7 +14,7 @@ from hydra.errors import InstantiationException
 from torch.multiprocessing.spawn import ProcessException
 
 from diffmamba.errors import SettingError
-from diffmamba.runs import processes
+from diffmamba.runs import processes, vocabulary
 from diffmamba.runs.measurement import Measurement, measure
 from diffmamba.runs.parts import Settings
 from diffmamba.runs.provenance import git_state, now, versions
@@ -138,6 +138,7 @@ def _admit(work: Work, run: Run, claim: ExitStack) -> Record | None:
         return record
     if isinstance(work, Training):
         admit(work, run)
+        vocabulary.keep(run, work.data)
     run.write(new_record(work, run, record))
     return None
 

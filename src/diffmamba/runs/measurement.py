@@ -4,9 +4,11 @@ What it is: its parts and its identity. What it does: opens the network with its
 rows and record.
 """
 
+import logging
 import math
 import sys
 import time
+import warnings
 from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +18,7 @@ from typing import Any
 import pandas as pd
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments import LightningEnvironment
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
@@ -31,7 +34,16 @@ from diffmamba.runs.parts import Execution, Settings, built
 from diffmamba.runs.provenance import hardware, now
 from diffmamba.runs.store import Facts, Run
 from diffmamba.runs.weights import Fresh, OfRun, Trained, Weights
-from diffmamba.runs.work import FactsOf, Training, Work, build_network, check_symbols, of_content, shapes_of
+from diffmamba.runs.work import (
+    FactsOf,
+    Training,
+    Work,
+    build_network,
+    data_of,
+    of_content,
+    shapes_of,
+    symbols_of,
+)
 
 ROWS = "rows.csv"
 MEASURED = ("measure", "measured")
@@ -87,8 +99,16 @@ class Measurement(Work):
 
     @cached_property
     def data(self) -> Data:
-        """What it measures on."""
-        return self.trained.data if self.on_own_data else self.module()
+        """What it measures on, in the symbols that the weights know."""
+        if isinstance(self.weights, OfRun):
+            if self.on_own_data:
+                return data_of(self.weights, self.trained)
+            symbols, whose = symbols_of(self.weights, self.trained), str(self.weights.found.directory)
+        elif self.on_own_data:
+            return self.trained.data
+        else:
+            symbols, whose = self.trained.data.symbols, "the network"
+        return self.module().read_as(symbols, self.trained_facts["vocabulary"], whose)
 
     @property
     def data_settings(self) -> Settings:
@@ -123,7 +143,7 @@ class Measurement(Work):
     def content(self, facts_of: FactsOf) -> dict[str, Any]:
         return {
             "kind": self.kind,
-            "measure": canonical(self.measure) | {"version": self.measure.version},
+            "measure": canonical(self.measure.over(facts_of(self))) | {"version": self.measure.version},
             "weights": self._weights_content(facts_of),
             "data": self._data_content(facts_of(self)),
             "precision": self.execution.precision,
@@ -147,12 +167,8 @@ class Measurement(Work):
         if self.needs:
             self.trained.check(here)
         self.execution.check(here)
-        if isinstance(self.weights, OfRun):
-            if self.on_own_data:
-                self.data.require(self.trained_facts, str(self.weights.found.directory))
-            check_symbols(self.data, self.weights, self.trained)
-        elif not self.on_own_data:
-            self.data.require_symbols_of(self.trained.data, "the network")
+        if here:
+            fabric_of(self.execution)
         self.weights.check(shapes_of(self.trained.network, self.trained_facts["vocabulary"]))
         self.measure.check(self.data)
 
@@ -168,8 +184,7 @@ def measure(work: Measurement, run: Run, progress_bar: bool) -> None:
     if work.execution.threads:
         torch.set_num_threads(work.execution.threads)
     started = time.monotonic()
-    accelerator = "cuda" if work.execution.devices.on_gpu else "cpu"
-    fabric = Fabric(accelerator=accelerator, devices=1, precision=work.execution.precision)  # type: ignore[arg-type]
+    fabric = fabric_of(work.execution)
     network = work.network()
     parameters = sum(parameter.numel() for parameter in network.parameters())
     fabric.setup_module(network.eval())  # moves and converts it; measures are handed the network itself, not a wrapper
@@ -194,14 +209,44 @@ def measure(work: Measurement, run: Run, progress_bar: bool) -> None:
     )
 
 
+def fabric_of(execution: Execution) -> Fabric:
+    """What moves a network to its device and converts it, in this process alone, whatever job it is a part of.
+
+    Raises SettingError for a precision that would be replaced by another one: the record would not say what was done.
+    """
+    accelerator = "cuda" if execution.devices.on_gpu else "cpu"
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the replacement, which is refused here
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=1,
+            precision=execution.precision,  # type: ignore[arg-type]
+            plugins=LightningEnvironment(),
+        )
+    found = fabric.strategy.precision.precision
+    if found != execution.precision:
+        raise SettingError(
+            f"trainer.precision={execution.precision}, that of the training, does not exist on a CPU, which would take "
+            f"{found}; measure it on a GPU: device=cuda in evaluate, trainer=gpu in measure"
+        )
+    return fabric
+
+
 def table(rows: Iterable[Row]) -> pd.DataFrame:
     """Rows as a table: measure, value, and one column for each coordinate."""
     return pd.DataFrame([{"measure": row.measure, "value": row.value, **row.coordinates} for row in rows])
 
 
 def read_rows(run: Run) -> pd.DataFrame:
-    """What `measure` wrote for a finished measurement."""
-    return pd.read_csv(run.directory / ROWS)
+    """What `measure` wrote for a finished measurement. Raises SettingError where it is missing or damaged."""
+    try:
+        rows = pd.read_csv(run.directory / ROWS)
+    except (OSError, ValueError):
+        rows = pd.DataFrame()
+    if not {"measure", "value"} <= set(rows.columns):
+        raise SettingError(f"{run.directory / ROWS} is missing or damaged; move {run.directory} away and measure again")
+    return rows
 
 
 def _check_finite(work: Measurement, rows: list[Row]) -> None:

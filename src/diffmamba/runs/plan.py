@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from diffmamba.configuration import CONF, one_line, resolved
 from diffmamba.errors import SettingError
 from diffmamba.runs.execution import work_of
+from diffmamba.runs.measurement import Measurement
 from diffmamba.runs.store import Facts, RunStore
 from diffmamba.runs.work import Work
 
@@ -103,7 +104,9 @@ def _identity(work: Work, known: Callable[[str], Facts | None]) -> str:
     def facts_of(work: Work) -> Facts:
         if "corpus" not in work.module.keywords:  # nothing to prepare
             return work.facts
-        return known(json.dumps([work.settings["runs"], work.data_settings])) or UNSEEN
+        foreign = isinstance(work, Measurement) and not work.on_own_data
+        trained = cast(Measurement, work).trained.data_settings if foreign else None
+        return known(json.dumps([work.settings["runs"], work.data_settings, trained])) or UNSEEN
 
     return work.identity(facts_of)
 
@@ -113,7 +116,7 @@ def _stored() -> Callable[[str], Facts | None]:
 
     @cache
     def look(data: str) -> Facts | None:
-        runs, settings = json.loads(data)
-        return RunStore(runs).facts(settings)
+        runs, settings, trained = json.loads(data)
+        return RunStore(runs).facts(settings, trained)
 
     return look

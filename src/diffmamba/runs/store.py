@@ -114,14 +114,25 @@ class RunStore:
     def run(self, run_id: str) -> Run:
         return Run(self.directory / run_id)
 
-    def facts(self, data: Mapping[str, Any]) -> Facts | None:
-        """What the latest run with the same `data` found in it: the `corpus` of its record. None if there is none."""
+    def facts(self, data: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> Facts | None:
+        """What the latest run with the same `data` found in it: the `corpus` of its record. None if there is none.
+
+        `known` are the data that the weights of a measurement were trained on, where these are others: a measurement
+        of weights that know the same symbols comes first.
+        """
+
+        def alike(record: Record) -> bool:
+            """Whether these data were read in the symbols of `known`."""
+            config = record["config"]
+            return known is not None and bool(config.get("measured")) and _which(config["data"]) == _which(known)
+
         same = [
             record
             for record in self.records().values()
             if _which(record["config"].get("measured") or record["config"]["data"]) == _which(data)
+            and (record["corpus"].get("own_vocabulary", True) or alike(record))
         ]
-        latest = max(same, key=lambda record: record["started"], default=None)
+        latest = max(same, key=lambda record: (alike(record), record["started"]), default=None)
         return latest["corpus"] if latest else None
 
     def records(self) -> dict[str, Record]:

@@ -16,6 +16,7 @@ from torch import nn
 
 from diffmamba.data import Data
 from diffmamba.errors import SettingError
+from diffmamba.runs import vocabulary
 from diffmamba.runs.identity import canonical, name_of
 from diffmamba.runs.lightning_arguments import check_arguments
 from diffmamba.runs.lightning_trainer import check_trainer
@@ -181,15 +182,30 @@ class Training(Work):
             self.execution.check_memory(sum(parameter.numel() for parameter in self.shapes.parameters()))
             check_trainer(self.trainer, self.execution.devices, self.callbacks, self.task_type)
         if isinstance(self.weights, OfRun):
-            check_symbols(self.data, self.weights, Training.of(self.weights.record["config"]))
+            known = self.weights.record["corpus"]
+            if self.facts["fingerprint"] != known["fingerprint"] or known["fingerprint"] is None:
+                symbols = symbols_of(self.weights, Training.of(self.weights.record["config"]))
+                self.data.require_symbols(symbols, known["vocabulary"], str(self.weights.found.directory))
 
 
-def check_symbols(data: Data, weights: OfRun, trained: Training) -> None:
-    """Raises SettingError where integers mean other symbols in these data than in those of the run."""
-    known, whose = weights.record["corpus"], str(weights.found.directory)
-    if data.facts["fingerprint"] != known["fingerprint"] or known["fingerprint"] is None:
-        trained.data.require(known, whose)
-        data.require_symbols_of(trained.data, whose)
+def data_of(weights: OfRun, trained: Training) -> Data:
+    """The data that a run was trained on. A corpus that is still prepared needs no text.
+
+    Raises SettingError where they have become others.
+    """
+    known = weights.record["corpus"]
+    data = cast(type[Data], trained.module.func).known_by(known["fingerprint"], **trained.module.keywords)
+    data.require(known, str(weights.found.directory))
+    return data
+
+
+def symbols_of(weights: OfRun, trained: Training) -> Mapping[str, Any] | None:
+    """What the integers mean that a run was trained on. A run that does not keep it has its data asked.
+
+    It is None where they mean nothing beyond themselves.
+    """
+    found = vocabulary.kept(weights.found, weights.record["corpus"]["vocabulary"])
+    return found if found is not None else data_of(weights, trained).symbols
 
 
 def of_content(module: partial[Data], facts: Facts) -> Any:
