@@ -24,8 +24,9 @@ def drawn(chart: Chart, kind: str) -> bytes:
     """The chart as a file of this kind: `svg`, `png` or `pdf`."""
     with mpl.rc_context(fname=STYLE):
         figure = Figure(figsize=chart.size, layout=ConstrainedLayoutEngine(h_pad=0.1))
-        grid = figure.subplots(len(chart.panels), max(map(len, chart.panels)), squeeze=False)
-        for axes_row, panels in zip(grid, chart.panels, strict=True):
+        rows = chart.panels or ((Panel("", ()),),)
+        grid = figure.subplots(len(rows), max(map(len, rows)), squeeze=False)
+        for axes_row, panels in zip(grid, rows, strict=True):
             for axes, panel in zip_longest(axes_row, panels):
                 draw(axes, panel) if panel else axes.set_axis_off()
         labelled: dict[str, Any] = {}

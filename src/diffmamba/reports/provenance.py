@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from diffmamba.reports.cells import Results, SeedResult
+from diffmamba.reports.cells import Results
+from diffmamba.reports.records import SeedResult
 
 
 def corpora(runs: Iterable[SeedResult]) -> list[dict[str, Any]]:
@@ -75,10 +76,15 @@ def warnings(results: Results) -> list[str]:
 
 
 def _corpus(corpus: Mapping[str, Any]) -> str:
-    words = [f"{split} {size:,}" for split, size in (corpus.get("sizes") or {}).items()]
+    sizes = corpus.get("sizes")
+    words = [f"{split} {_number(size)}" for split, size in (sizes if isinstance(sizes, Mapping) else {}).items()]
     words += [f"{corpus['vocabulary']} types"] if corpus.get("vocabulary") else []
     words += [f"fingerprint {corpus.get('fingerprint')}"]
     return f"{corpus.get('name')} ({', '.join(words)})"
+
+
+def _number(size: Any) -> str:
+    return f"{size:,}" if isinstance(size, int | float) else str(size)
 
 
 def _share(count: int, results: Results) -> str:

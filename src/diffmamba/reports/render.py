@@ -5,8 +5,12 @@ opened without a network. Whatever a document says is escaped: an error message 
 """
 
 import base64
+import os
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from rich import box
@@ -14,10 +18,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from diffmamba.document import Block, Bullets, Document, Grid, Paragraph, Rows, Section
+from diffmamba.document import Block, Bullets, Document, Grid, Paragraph, RowGroup, Section
 from diffmamba.reports import pictures
 
 ROOMY = 100  # columns of a terminal from which a second blank separates the columns of a table
+UNLIMITED = 10_000  # columns, where no terminal sets a limit
 LONG = 30  # characters from which a text in a table may take several lines
 TONES = {"note": "dim", "warning": "yellow", "strong": "bold"}
 MARKS = {"agrees": "green", "disagrees": "red", "undecided": "dim", "gap": "yellow"}
@@ -33,7 +38,7 @@ def markdown(document: Document) -> str:
     return TEMPLATES.get_template("page.md").render(document=document).strip() + "\n"
 
 
-def shared_word(group: Rows) -> str:
+def shared_word(group: RowGroup) -> str:
     """The first text of the rows of a group if all share it and there are several, so that it is shown once; or ""."""
     words = {row[0].text for row in group.rows}
     return group.rows[0][0].text if len(words) == 1 and len(group.rows) > 1 else ""
@@ -57,10 +62,42 @@ TEMPLATES.filters["base64"] = lambda chart: base64.b64encode(pictures.drawn(char
 TEMPLATES.globals["LONG"] = LONG
 
 
+def terminal() -> Console:
+    """Where a command prints: as wide as its terminal. In a pipe or a file every row and paragraph stays one line."""
+    free = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(width=UNLIMITED if free else None, highlight=False, markup=False)
+
+
 def show(document: Document, console: Console) -> None:
     """Prints the document without its pictures and what is folded."""
-    console.print(Text(document.title, style="bold"))
-    _show_blocks(document.blocks, console, "bold cyan")
+    blocks = _spelled(document.blocks, lambda text: spelled(text, console.encoding))
+    console.print(Text(spelled(document.title, console.encoding), style="bold"))
+    _show_blocks(blocks, console, "bold cyan")
+
+
+SIGNS = {"Δ": "D", "λ": "l", "±": "+", "−": "-", "–": "-", "✓": "v", "✗": "x", "·": "*", "µ": "u", "×": "x"}
+PLAIN = str.maketrans(SIGNS)
+"""One sign for each, so that columns keep their widths, and different signs stay different."""
+
+
+def spelled(text: str, encoding: str) -> str:
+    """The text with signs that this encoding has: where it has no Δ, ✓ and so on, letters stand for them."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(PLAIN).encode(encoding, "replace").decode(encoding)
+    return text
+
+
+def _spelled(part: Any, spell: Callable[[str], str]) -> Any:
+    """A part of a document with every text in it spelled anew."""
+    if isinstance(part, str):
+        return spell(part)
+    if isinstance(part, tuple):
+        return tuple(_spelled(one, spell) for one in part)
+    if is_dataclass(part) and not isinstance(part, type):
+        return replace(part, **{one.name: _spelled(getattr(part, one.name), spell) for one in fields(part)})
+    return part
 
 
 def _show_blocks(blocks: Iterable[Block], console: Console, heading: str) -> None:
