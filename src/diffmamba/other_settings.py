@@ -58,7 +58,7 @@ def _suspects(design: Design, settings: Sequence[str], words: Sequence[str]) -> 
     found = []
     for config in configurations(design.sweep, _places(words)):
         if (key := design.key(config)).is_baseline:
-            named = set(map(str, key.fields.values()))
+            named = {str(value) for value in key.fields.values() if value is not None}
             found += [word for word in settings if str(_value(config, word.lstrip("+").partition("=")[0])) in named]
     return list(dict.fromkeys(found))
 

@@ -27,22 +27,19 @@ PARTS = [
 
 
 @pytest.mark.parametrize("path", PARTS, ids=lambda path: "/".join(map(str, path)))
-@pytest.mark.parametrize("make", [table2, figure2])
-def test_a_record_with_an_odd_part_hides_no_other_and_breaks_nothing(make, path):
-    plain = make()
-    for odd in ODD:
-        sweep = make()
-        for run_id in ("03-0", "03-42"):
-            part = sweep.records[run_id]
-            for name in path[:-1]:
-                part = part.setdefault(name, {}) if isinstance(part, dict) else part[name]
-            part[path[-1]] = deepcopy(odd)
-        results = sweep.results()
-        document = reports.document(sweep.design, results)
-        json.dumps(document.data, allow_nan=False)
-        assert render.markdown(document)
-        assert len(charts.points(results).columns) == len(charts.points(plain.results()).columns)
-        assert results.cells[5].mean == plain.results().cells[5].mean
+def test_a_record_with_an_odd_part_hides_no_other_and_breaks_nothing(path):
+    sweep, plain = table2(), table2().results()
+    for odd, run_id in zip(ODD, sweep.records, strict=False):  # each in a run of its own
+        part = sweep.records[run_id]
+        for name in path[:-1]:
+            part = part[name]
+        part[path[-1]] = deepcopy(odd)
+    results = sweep.results()
+    document = reports.document(sweep.design, results)
+    json.dumps(document.data, allow_nan=False)
+    assert render.markdown(document)
+    assert list(charts.points(results)) == list(charts.points(plain))
+    assert [cell.mean for cell in results.cells[6:]] == [cell.mean for cell in plain.cells[6:]]
 
 
 @pytest.mark.parametrize("record", [None, [], "text", 3, {}, {"status": "finished"}, {"status": None}])

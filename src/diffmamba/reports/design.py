@@ -75,10 +75,7 @@ def results(
     metric = headline(records.values(), design.metric)
     cells = []
     for key, by_seed in ids.items():
-        seeds = (
-            read(run_id, seed, records.get(run_id), metric)
-            for seed, run_id in sorted(by_seed.items(), key=lambda item: rank(item[0]))
-        )
+        seeds = (read(by_seed[seed], seed, records.get(by_seed[seed]), metric) for seed in sorted(by_seed, key=rank))
         cells.append(Cell(key, tuple(seeds), metric))
     baselines = {cell.key.group: cell for cell in cells if cell.key.is_baseline}
     compared = tuple(replace(cell, baseline=baselines.get(cell.key.group)) for cell in cells)
