@@ -170,7 +170,6 @@ def test_designs_are_found_by_their_file_and_an_unknown_one_names_those_that_exi
 
 @pytest.mark.parametrize("variable", [True, False])
 def test_a_file_in_the_users_configuration_directory_is_a_new_design(tmp_path, monkeypatch, variable):
-    monkeypatch.setattr(designs, "__path__", [*designs.__path__])
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DIFFMAMBA_CONF", raising=False)
     if variable:
@@ -198,7 +197,6 @@ def test_a_file_in_the_users_configuration_directory_is_a_new_design(tmp_path, m
 )
 def test_a_design_that_cannot_be_used_is_told_in_one_line(tmp_path, monkeypatch, text, told):
     name = f"table_{abs(hash(text))}"
-    monkeypatch.setattr(designs, "__path__", [*designs.__path__])
     monkeypatch.setenv("DIFFMAMBA_CONF", str(tmp_path))
     (tmp_path / "designs").mkdir()
     (tmp_path / "designs" / f"{name}.py").write_text(text)

@@ -14,6 +14,7 @@ from diffmamba.errors import SettingError
 from diffmamba.reports.design import Design
 
 KINDS = ("table", "figure")
+OURS = tuple(__path__)
 
 
 def names(kind: str) -> list[str]:
@@ -39,7 +40,7 @@ def find(kind: str, name: str) -> Design:
 def _places() -> list[str]:
     """The folders of designs: this one, then the user's."""
     own = str((Path(os.environ.get("DIFFMAMBA_CONF", "conf")) / "designs").absolute())
-    return list(dict.fromkeys([*__path__, own]))
+    return list(dict.fromkeys([*OURS, own]))
 
 
 def _advice(kind: str, name: str) -> str:
