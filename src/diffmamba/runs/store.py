@@ -133,13 +133,11 @@ class Run:
         Waits a moment, since `is_taken` holds the lock for an instant. Raises SettingError where the store's disk has
         no locks, and OSError where it cannot be written.
         """
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            descriptor = self._locked()
-        except OSError as error:
-            if error.errno in OF_A_DISK:
-                raise
-            raise SettingError(f"runs={self.directory.parent} cannot hold runs: {error}") from error
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (descriptor := self._locked()) is None:
+            if time.monotonic() > deadline:
+                raise RunTakenError(f"run {self.id} is worked on by another process")
+            time.sleep(0.02)
         try:
             yield
         finally:
@@ -158,24 +156,28 @@ class Run:
         finally:
             os.close(descriptor)
 
-    def _locked(self) -> int:
-        """The open lock file, once it is held."""
-        path, deadline = self.directory / "lock", time.monotonic() + PATIENCE_SECONDS
-        while True:
+    def _locked(self) -> int | None:
+        """The open lock file if it is free, which it then no longer is."""
+        path, store = self.directory / "lock", self.directory.parent
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                if _lock(descriptor, fcntl.LOCK_EX) and _is_at(descriptor, path):
-                    return descriptor
-            except OSError as error:
-                os.close(descriptor)
-                raise SettingError(
-                    f"runs={self.directory.parent} is on a disk without locks ({error.strerror}); "
-                    "use runs=DIR on another one"
-                ) from error
+        except FileNotFoundError:  # set aside at this moment
+            return None
+        except OSError as error:
+            if error.errno in OF_A_DISK:
+                raise
+            raise SettingError(f"runs={store} cannot hold runs: {error}") from error
+        try:
+            if _lock(descriptor, fcntl.LOCK_EX) and _is_at(descriptor, path):
+                return descriptor
+        except OSError as error:
             os.close(descriptor)
-            if time.monotonic() > deadline:
-                raise RunTakenError(f"run {self.id} is worked on by another process")
-            time.sleep(0.02)
+            raise SettingError(
+                f"runs={store} is on a disk without locks ({error.strerror}); use runs=DIR on another one"
+            ) from error
+        os.close(descriptor)
+        return None
 
 
 class RunStore:
