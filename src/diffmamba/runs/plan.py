@@ -1,7 +1,8 @@
 """The plan of a sweep: the works of its grid, as Hydra expands it, each with its identity and after what it needs."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -56,47 +57,71 @@ def expand(sweep: str, overrides: Sequence[str] = (), prepare: bool = True) -> l
     named: Callable[[Work], str] = (lambda work: work.identity()) if prepare else (lambda work: _identity(work, known))
 
     def seen(cell: Cell) -> tuple[Work, str, dict[str, Work]]:
-        work = work_of(cell.config)
+        work = work_of(cell.composed())
         return work, named(work), {named(needed): needed for needed in work.needs}
 
-    cells = grid([f"sweeps={sweep}", *overrides])
-    for cell, (work, run_id, needs) in zip(cells, of_each(cells, seen, lambda cell: cell.words), strict=True):
+    with _cells([f"sweeps={sweep}", *overrides], "train") as cells:
+        found = of_each(cells, seen, lambda cell: cell.words, lambda seen: seen[0].check(here=False))
+    for cell, (work, run_id, needs) in zip(cells, found, strict=True):
         for needed in needs.keys() - ids:
             planned[needed, "needed"] = Planned(needed, needs[needed], asked=False, words=cell.words)
-        stands_for = json.dumps(cell.config["published"], sort_keys=True)
+        stands_for = json.dumps(work.settings["published"], sort_keys=True)
         planned.setdefault((run_id, stands_for), Planned(run_id, work, needs=tuple(needs), words=cell.words))
         ids |= {run_id, *needs}
     return list(planned.values())
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a grid: its resolved configuration, and the settings that tell it from the others."""
-
-    config: dict[str, Any]
-    words: str = ""
-
-
 def configurations(sweep: str, overrides: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The resolved configuration of every cell of a sweep's grid, in grid order."""
-    return [cell.config for cell in grid([f"sweeps={sweep}", *overrides])]
+    with _cells([f"sweeps={sweep}", *overrides], "train") as cells:
+        return of_each(cells, lambda cell: cell.composed(), lambda cell: cell.words)
 
 
-def grid(words: Sequence[str], root: str = "train") -> list[Cell]:
-    """Every cell of the grid that a command line stands for, in Hydra's order. Words for Hydra itself are left out.
+def check_grid(words: Sequence[str], root: str, here: bool = True) -> None:
+    """Raises SettingError, with a line for each thing that is wrong, unless every cell of a multirun can work.
 
-    Raises SettingError for words without a grid, and with a line for each thing that is wrong in a cell.
+    Nothing is written but prepared data. `here` is False where the cells run on other machines.
+    """
+
+    def check(cell: Cell) -> None:
+        settings = cell.composed()
+        if root in ("train", "measure"):
+            work_of(settings).check(here)
+
+    with _cells([word for word in words if not word.startswith("-")], root) as cells:
+        of_each(cells, check, lambda cell: cell.words)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a grid: its overrides of a root configuration, and those that tell it from the others."""
+
+    root: str
+    overrides: tuple[str, ...]
+    words: str
+
+    def composed(self) -> dict[str, Any]:
+        """Its resolved configuration. SettingError in one line."""
+        try:
+            return resolved(compose(self.root, overrides=list(self.overrides)))
+        except HydraException as error:
+            raise SettingError(one_line(error)) from error
+
+
+@contextmanager
+def _cells(words: Sequence[str], root: str) -> Iterator[list[Cell]]:
+    """Every cell of the grid that a command line stands for, in Hydra's order, while Hydra can compose them.
+
+    Words for Hydra itself are left out. Raises SettingError for words without a grid.
     """
     words = [word for word in words if not word.startswith("hydra")]
-    try:
-        with initialize_config_dir(CONF, version_base="1.3", job_name=root):
-            cells = _overrides(words, root)
-            common = set(cells[0]).intersection(*cells)
-            varied = {id(cell): " ".join(word for word in cell if word not in common) for cell in cells}
-            configs = of_each(cells, lambda cell: _resolved(root, cell), lambda cell: varied[id(cell)])
-            return [Cell(config, varied[id(cell)]) for config, cell in zip(configs, cells, strict=True)]
-    except HydraException as error:
-        raise SettingError(one_line(error)) from error
+    with initialize_config_dir(CONF, version_base="1.3", job_name=root):
+        try:
+            overrides = _overrides(words, root)
+        except HydraException as error:
+            raise SettingError(one_line(error)) from error
+        common = set(overrides[0]).intersection(*overrides)
+        yield [Cell(root, tuple(cell), " ".join(word for word in cell if word not in common)) for cell in overrides]
 
 
 def _overrides(words: Sequence[str], root: str) -> list[list[str]]:
@@ -117,38 +142,31 @@ def _overrides(words: Sequence[str], root: str) -> list[list[str]]:
     return [list(cell) for cell in cells]
 
 
-def _resolved(root: str, overrides: Sequence[str]) -> dict[str, Any]:
-    try:
-        return resolved(compose(root, overrides=list(overrides)))
-    except HydraException as error:
-        raise SettingError(one_line(error)) from error
-
-
-def check_grid(words: Sequence[str], root: str, here: bool = True) -> None:
-    """Raises SettingError, with a line for each thing that is wrong, unless every cell of a multirun can work.
-
-    Nothing is written but prepared data. `here` is False where the cells run on other machines.
-    """
-    cells = grid([word for word in words if not word.startswith("-")], root)
-    if root in ("train", "measure"):
-        of_each(cells, lambda cell: work_of(cell.config).check(here), lambda cell: cell.words)
-
-
-def of_each(cells: Sequence[T], function: Callable[[T], R], words: Callable[[T], str]) -> list[R]:
+def of_each(
+    cells: Sequence[T],
+    function: Callable[[T], R],
+    words: Callable[[T], str],
+    further: Callable[[R], object] = lambda result: None,
+) -> list[R]:
     """What a function makes of each cell.
 
     Raises one SettingError for all that went wrong: a line for each different message, with the number of cells that
-    it holds for and the `words` of the first.
+    it holds for and the `words` of the first. Then what is wrong with the results by a `further` function is told too.
     """
-    results: list[R] = []
+    results: list[tuple[T, R]] = []
     wrong: dict[str, list[str]] = {}
     for cell in cells:
         try:
-            results.append(function(cell))
+            results.append((cell, function(cell)))
         except SettingError as error:
             wrong.setdefault(str(error), []).append(words(cell))
     if not wrong:
-        return results
+        return [result for _, result in results]
+    for cell, result in results:
+        try:
+            further(result)
+        except SettingError as error:
+            wrong.setdefault(str(error), []).append(words(cell))
     count = len(cells)
     lines = [
         message if len(told) == count else f"{message} (in {len(told)} of {count} cells, first {told[0]})"

@@ -101,7 +101,7 @@ class OfRun(Weights):
     named: str = "run"
 
     def __post_init__(self) -> None:
-        _check_checkpoint(self.checkpoint)
+        _check_checkpoint(self.checkpoint, self.named.removesuffix("run") + "checkpoint")
 
     @cached_property
     def found(self) -> Run:
@@ -260,6 +260,6 @@ def read_checkpoint(path: Path, advice: str = BEGIN_ANEW) -> dict[str, Any]:
         raise SettingError(f"{path} is not a readable checkpoint ({type(error).__name__}); {advice}") from error
 
 
-def _check_checkpoint(name: str) -> None:
+def _check_checkpoint(name: str, setting: str = "weights.checkpoint") -> None:
     if name not in CHECKPOINTS:
-        raise SettingError(f"checkpoint={name} is not known; use one of {', '.join(CHECKPOINTS)}")
+        raise SettingError(f"{setting}={name} is not known; use one of {', '.join(CHECKPOINTS)}")
