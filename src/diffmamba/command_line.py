@@ -25,6 +25,7 @@ from rich.console import Console
 
 from diffmamba.configuration import CONF, one_line, resolved
 from diffmamba.errors import SettingError
+from diffmamba.runs.store import SWEEP_STARTED
 
 FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--resolve", "--package", "-p")
 OF_A_TRAINING = ("model", "model/embedding", "data", "task", "optimizer", "budget", "scale", "experiments", "seed")
@@ -61,6 +62,10 @@ def application(
     def run() -> int:
         if not any(word.startswith(FLAGS) for word in words[1:]):  # Hydra would say in ten lines what is wrong
             _check(root, words[1:], typed)
+            if multirun and SWEEP_STARTED not in os.environ:  # a sweep has checked every cell before it starts others
+                from diffmamba.runs.plan import check_grid  # here: one work needs none of it
+
+                check_grid(words[1:], root, here=not any(word.startswith("hydra/launcher=") for word in words))
         sys.argv = words
         hydra.main(version_base="1.3", config_path=CONF, config_name=root)(entry)()
         return statuses[0] if len(statuses) == 1 else int(any(statuses))
