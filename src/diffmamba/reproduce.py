@@ -24,6 +24,7 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
     """0 if every run that belongs to the table or figure counts and its page is written, else 1."""
     from diffmamba import reports  # here: --help needs none of it
     from diffmamba.other_settings import other_settings, without_baseline
+    from diffmamba.other_sources import source_warnings
     from diffmamba.runs import worker
     from diffmamba.runs.plan import expand
 
@@ -40,7 +41,8 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
         worker.work_off(design.sweep, planned, engine, words, console)
     told, page = other_settings(design, cells, words), f"{design.name}-{cells[0][1]['scale']['name']}"
     results = reports.results(design, cells, worker.store_of(planned).records(), cells[0][1]["scale"]["name"], told)
-    results = replace(results, without_baseline=without_baseline(design, results, words))
+    left_out, of_sources = without_baseline(design, results, words), source_warnings(results)
+    results = replace(results, without_baseline=left_out, sources=of_sources)
     reports.show(reports.document(design, results), console)
     directory = reports.pages.directory(settings["reports"], page, told)
     if results.counted or settings["train"]:

@@ -189,6 +189,25 @@ def test_a_page_that_cannot_be_written_is_one_line_and_the_table_is_shown(world,
     assert place.is_file() or list(place.iterdir()) == []
 
 
+def test_cells_of_other_sources_and_of_sources_that_changed_since_are_named(world, command):
+    words = world.words(*ONE_NORM)
+    mamba, _ = (train(item) for item in expand("table2", words))
+    plain = command("report", ["table=table2", *words, reports(world)])
+    assert not [note for note in table(plain)["notes"] if "ources" in note]
+    digests = mamba["sources"]["digests"]
+    world.run(mamba).write(
+        mamba | {"sources": mamba["sources"] | {"digests": digests | {"diffmamba.mixers.mamba2": "0"}}}
+    )
+    outcome = command("report", ["table=table2", *words, reports(world)])
+    notes = [note for note in table(outcome)["notes"] if "ources" in note]
+    of = "(diffmamba.mixers.mamba2): mamba."
+    assert notes == [
+        f"Made by other sources than the latest run {of}",
+        f"Sources have changed since these runs {of} With force=true they are trained anew.",
+    ]
+    assert all(note in outcome.out for note in notes)
+
+
 def evaluated(store):
     """A run that is being trained and has been evaluated."""
     records = store.records().values()

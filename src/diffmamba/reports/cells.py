@@ -4,7 +4,7 @@ Cells fall into groups that compare with each other, each with one baseline. `de
 as printed. `spread` is the standard deviation of this difference taken seed by seed; it says how much could be chance.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any
@@ -126,7 +126,7 @@ class Results:
     Args:
         settings: words of the command line that make these cells others than the plain sweep has.
         without_baseline: those of them that leave out the baseline of a group.
-        changed: modules whose files are not what they were when these runs were made, by the id of the run.
+        sources: what is to be said of the sources that the runs were made by.
     """
 
     metric: Headline
@@ -134,7 +134,7 @@ class Results:
     cells: tuple[Cell, ...]
     settings: tuple[str, ...] = ()
     without_baseline: tuple[str, ...] = ()
-    changed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
 
     @property
     def groups(self) -> dict[str, list[Cell]]:

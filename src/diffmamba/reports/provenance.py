@@ -68,6 +68,7 @@ def warnings(results: Results) -> list[str]:
         found.append(f"Rows mix git revisions: {names}.")
     if dirty(results):
         found.append(f"{_share(dirty(results), results)} were made with uncommitted changes.")
+    found += results.sources
     with_delta = [(cell, cell.baseline) for cell in results.cells if cell.baseline and cell.delta is not None]
     unpaired = [cell.key.label for cell, baseline in with_delta if cell.values.keys() != baseline.values.keys()]
     if unpaired:
