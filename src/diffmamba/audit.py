@@ -7,6 +7,7 @@ from typing import Any
 from diffmamba import command_line
 from diffmamba.configuration import composed
 from diffmamba.reproduce import saved
+from diffmamba.terminal import terminal
 
 
 def main() -> None:
@@ -23,7 +24,7 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
     assumed = Assumed(settings["device"], *(settings[f"utilisation_{name}"] for name in ("fp32", "tf32", "bf16")))
     seeds = len(settings["seed"].split(",")) if settings["seed"] else None
     scale = [] if any(word.startswith("scale=") for word in words) else ["scale=paper"]  # the published setting
-    document, console = audit([*scale, *words], seeds, assumed), reports.terminal()
+    document, console = audit([*scale, *words], seeds, assumed), terminal()
     defaults = composed([], "audit")
     own = [f"{name}={value}" for name, value in settings.items() if name != "reports" and value != defaults[name]]
     told = reports.pages.telling(word for word in [*own, *words] if word != "scale=paper")

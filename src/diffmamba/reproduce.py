@@ -10,6 +10,7 @@ from rich.console import Console
 
 from diffmamba import command_line
 from diffmamba.errors import SettingError
+from diffmamba.terminal import say, terminal
 
 DEFAULT_TABLE = "table2"
 TEXTS = ("table", "figure", "reports", "launcher")
@@ -32,7 +33,7 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
     if table and figure:
         raise SettingError(f"table={table} and figure={figure}: one at a time; leave one of them out")
     kind, name = ("figure", figure) if figure else ("table", table or DEFAULT_TABLE)
-    design, console = reports.designs.find(kind, name), reports.terminal()
+    design, console = reports.designs.find(kind, name), terminal()
     planned = expand(design.sweep, words, prepare=settings["train"])
     cells = [(item.id, item.config) for item in planned if item.asked]
     reports.results(design, cells, {}, "")  # refuses no runs, and two runs of one cell, before anything is trained
@@ -65,13 +66,6 @@ def saved(write: Callable[[], list[Path]], directory: Path, console: Console) ->
         return 1
     say(console, f"written to {page}")
     return 0
-
-
-def say(console: Console, line: str) -> None:
-    """A line that is never broken."""
-    from diffmamba.reports.render import spelled
-
-    console.print(spelled(line, console.encoding), highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 from by_hand import failed, figure2, table1, table2, variant
 from rich.console import Console
 
-from diffmamba import atomic, reports
+from diffmamba import atomic, reports, terminal
 from diffmamba.document import Chart
 from diffmamba.errors import SettingError
 from diffmamba.reports import charts, pictures, render
@@ -137,15 +137,15 @@ def test_a_terminal_without_our_signs_shows_the_same_table_with_letters_for_them
     assert len(rows) == 10
     for row, spelled in rows:
         assert len(spelled) == len(row)
-        assert spelled.replace("|", " ") == row.translate(render.PLAIN)
+        assert spelled.replace("|", " ") == row.translate(terminal.PLAIN)
     assert "?" not in "".join(poor)
-    assert len({render.SIGNS.get(sign, sign) for sign in "✓✗–~"}) == 4  # they stay different
+    assert len({terminal.SIGNS.get(sign, sign) for sign in "✓✗–~"}) == 4  # they stay different
 
 
 def test_without_a_terminal_every_row_is_one_line(monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setattr("sys.stdout", io.StringIO())
-    console, sweep = reports.terminal(), table2()
+    console, sweep = terminal.terminal(), table2()
     sweep.records["03-42"].update(failed("a reason of many words " * 10))
     with console.capture() as captured:
         reports.show(sweep.document(), console)
@@ -153,7 +153,7 @@ def test_without_a_terminal_every_row_is_one_line(monkeypatch):
     assert any(("a reason of many words " * 10).strip() in line for line in lines)
     assert sum(" ± " in line for line in lines) == 10
     monkeypatch.setenv("COLUMNS", "60")
-    assert reports.terminal().width == 60
+    assert terminal.terminal().width == 60
 
 
 def test_a_full_disk_leaves_all_files_of_a_page_as_they_were(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from diffmamba.reports import charts, designs, pages, pictures, render
 from diffmamba.reports.cells import Cell, Results
 from diffmamba.reports.compose import document
 from diffmamba.reports.design import Design, results
-from diffmamba.reports.render import show, terminal
+from diffmamba.reports.render import show
 
 __all__ = [
     "Cell",
@@ -32,7 +32,6 @@ __all__ = [
     "pages",
     "results",
     "show",
-    "terminal",
     "write",
     "write_document",
 ]

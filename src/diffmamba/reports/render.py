@@ -5,9 +5,7 @@ opened without a network. Whatever a document says is escaped: an error message 
 """
 
 import base64
-import os
 import re
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
@@ -20,9 +18,9 @@ from rich.text import Text
 
 from diffmamba.document import Block, Bullets, Document, Grid, Paragraph, RowGroup, Section
 from diffmamba.reports import pictures
+from diffmamba.terminal import spelled
 
 ROOMY = 100  # columns of a terminal from which a second blank separates the columns of a table
-UNLIMITED = 10_000  # columns, where no terminal sets a limit
 LONG = 30  # characters from which a text in a table may take several lines
 TONES = {"note": "dim", "warning": "yellow", "strong": "bold"}
 MARKS = {"agrees": "green", "disagrees": "red", "undecided": "dim", "gap": "yellow"}
@@ -62,31 +60,11 @@ TEMPLATES.filters["base64"] = lambda chart: base64.b64encode(pictures.drawn(char
 TEMPLATES.globals["LONG"] = LONG
 
 
-def terminal() -> Console:
-    """Where a command prints: as wide as its terminal. In a pipe or a file every row and paragraph stays one line."""
-    free = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return Console(width=UNLIMITED if free else None, highlight=False, markup=False)
-
-
 def show(document: Document, console: Console) -> None:
     """Prints the document without its pictures and what is folded."""
     blocks = _spelled(document.blocks, lambda text: spelled(text, console.encoding))
     console.print(Text(spelled(document.title, console.encoding), style="bold"))
     _show_blocks(blocks, console, "bold cyan")
-
-
-SIGNS = {"Δ": "D", "λ": "l", "±": "+", "−": "-", "–": "-", "✓": "v", "✗": "x", "·": "*", "µ": "u", "×": "x"}
-PLAIN = str.maketrans(SIGNS)
-"""One sign for each, so that columns keep their widths, and different signs stay different."""
-
-
-def spelled(text: str, encoding: str) -> str:
-    """The text with signs that this encoding has: where it has no Δ, ✓ and so on, letters stand for them."""
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        return text.translate(PLAIN).encode(encoding, "replace").decode(encoding)
-    return text
 
 
 def _spelled(part: Any, spell: Callable[[str], str]) -> Any:
