@@ -5,6 +5,8 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from statistics import mean, stdev
@@ -206,6 +208,20 @@ def test_cells_of_other_sources_and_of_sources_that_changed_since_are_named(worl
         f"Sources have changed since these runs {of} With force=true they are trained anew.",
     ]
     assert all(note in outcome.out for note in notes)
+
+
+def test_a_terminal_without_our_signs_ends_no_sweep(world):
+    """In a process of its own, as the encoding is a matter of the process."""
+    words = world.words(*ONE_NORM, "model=diff_mamba", "model.lambda_form=reparam", reports(world), "workers=1")
+    told = subprocess.run(
+        [sys.executable, "-m", "diffmamba.reproduce", "table=table2", *words],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=False,
+    )
+    assert (told.returncode, told.stderr) == (0, b"")
+    assert b"1 of 1 runs count" in told.stdout
+    assert told.stdout.isascii()
 
 
 def evaluated(store):

@@ -6,9 +6,7 @@ opened without a network. Whatever a document says is escaped: an error message 
 
 import base64
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from collections.abc import Iterable
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from rich import box
@@ -18,7 +16,6 @@ from rich.text import Text
 
 from diffmamba.document import Block, Bullets, Document, Grid, Paragraph, RowGroup, Section
 from diffmamba.reports import pictures
-from diffmamba.terminal import spelled
 
 ROOMY = 100  # columns of a terminal from which a second blank separates the columns of a table
 LONG = 30  # characters from which a text in a table may take several lines
@@ -62,20 +59,8 @@ TEMPLATES.globals["LONG"] = LONG
 
 def show(document: Document, console: Console) -> None:
     """Prints the document without its pictures and what is folded."""
-    blocks = _spelled(document.blocks, lambda text: spelled(text, console.encoding))
-    console.print(Text(spelled(document.title, console.encoding), style="bold"))
-    _show_blocks(blocks, console, "bold cyan")
-
-
-def _spelled(part: Any, spell: Callable[[str], str]) -> Any:
-    """A part of a document with every text in it spelled anew."""
-    if isinstance(part, str):
-        return spell(part)
-    if isinstance(part, tuple):
-        return tuple(_spelled(one, spell) for one in part)
-    if is_dataclass(part) and not isinstance(part, type):
-        return replace(part, **{one.name: _spelled(getattr(part, one.name), spell) for one in fields(part)})
-    return part
+    console.print(Text(document.title, style="bold"))
+    _show_blocks(document.blocks, console, "bold cyan")
 
 
 def _show_blocks(blocks: Iterable[Block], console: Console, heading: str) -> None:
