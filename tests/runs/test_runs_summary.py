@@ -60,11 +60,7 @@ def test_a_failed_training(step, advice):
     assert ending(record, "a run") == "a run: failed: no memory (run t1)"
 
 
-LACKING = {
-    "evaluations": [],
-    "evaluation": [{"step": 3}],
-    "nothing in words": [{"step": 3, "test/ppl": "low"}],
-}
+LACKING = {"evaluations": [], "evaluation": [{"step": 3}], "number": [{"step": 3, "test/ppl": None}]}
 
 
 @pytest.mark.parametrize("evaluations", LACKING.values(), ids=LACKING.keys())
@@ -85,6 +81,12 @@ def test_any_part_may_be_missing(record, status):
             assert ending(lacking | {"status": status}, "a run")
     for name in ("measure", "values") if record["kind"] == "measurement" else ():
         assert "not evaluated" in summary(record | {name: {}}, Path("runs"))
+
+
+@pytest.mark.parametrize("metrics", [None, [], {"ppl": None}, {"ppl": {"label": "PPL", "digits": "many"}}])
+def test_a_metric_that_is_not_described(metrics):
+    record = WHOLE | {"task": {"headline": "test/ppl", "metrics": metrics}}
+    assert ending(record, "a run") == "a run: test ppl 7.25 in 61 s"
 
 
 def test_titles_tell_what_varies_only_where_they_must():
