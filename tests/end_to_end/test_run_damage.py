@@ -56,41 +56,34 @@ def test_a_run_with_a_damaged_record_goes_on_from_its_checkpoint(
     assert command("train", world.words("scale.dropout=0.3")).out.startswith("finished at")
 
 
-@pytest.mark.parametrize("content", DAMAGE.values(), ids=DAMAGE.keys())
-def test_a_damaged_or_foreign_record_stops_no_command(world, command, content):
+def test_damaged_and_foreign_records_stop_no_command(world, command):
+    """One that the sweep is to do is damaged, too."""
     finished, words = world.train("experiments=table2", *GRID, "seed=0"), world.words(*GRID, "seed=0,1")
-    for name in ("foreign", "t00000000000"):
-        world.store.run(name).directory.mkdir()
-        path = world.store.run(name).result
-        path.mkdir() if content is None else path.write_text(content)
+    pending = world.train("experiments=table2", *GRID, "seed=1")
+    damage(world.run(pending).result, "")
+    for number, content in enumerate(DAMAGE.values()):
+        run = world.store.run(f"t{number}0000000000")
+        run.directory.mkdir()
+        run.result.touch()
+        damage(run.result, content)
     (world.store.directory / "a file").write_text("")
     run, runs = f"run={finished['id']}", f"runs={world.store.directory}"
-    data = f"data.directory={world.folder / 'data'}"
     outcomes = [
         command("generate", [run, runs, "length=3"]),
         command("evaluate", [run, runs, "device=cpu"]),
-        command("measure", world.words("weights=run", f"weights.run={finished['id']}")),
+        command("measure", ["weights=run", f"weights.run={finished['id']}", runs, "trainer=cpu"]),
         command("train", world.words("experiments=table2", *GRID, "seed=0")),
         command("sweep", ["sweep=table2", "workers=1", *words]),
         command("report", ["table=table2", f"reports={world.folder}", *words]),
     ]
     assert [(outcome.status, outcome.err) for outcome in outcomes] == [(0, "")] * len(outcomes), outcomes
     assert not any("Traceback" in outcome.out for outcome in outcomes)
+    assert "1 of 2 runs to do" in outcomes[4].out
     assert "2 of 2 runs are finished" in outcomes[4].out
-    for name in ("generate", "evaluate"):
-        line = command(name, ["run=t00000000000", runs, *([data] if name == "evaluate" else [])]).refusal()
-        assert f"{world.store.directory}/t00000000000/result.json is" in line
-
-
-def test_a_sweep_goes_on_with_a_run_whose_record_is_damaged(world, command):
-    words = world.words(*GRID, "seed=0,1")
-    assert command("sweep", ["sweep=table2", "workers=1", *words]).status == 0
-    one, other = world.store.records()
-    damage(world.store.run(one).result, "")
-    outcome = command("sweep", ["sweep=table2", "workers=1", *words])
-    assert (outcome.status, outcome.err) == (0, "")
-    assert "1 of 2 runs to do" in outcome.out
-    assert world.store.records().keys() == {one, other}
+    assert {finished["id"], pending["id"]} < world.store.records().keys()
+    for number in range(len(DAMAGE)):
+        line = command("generate", [f"run=t{number}0000000000", runs]).refusal()
+        assert f"{world.store.directory}/t{number}0000000000/result.json is" in line
 
 
 @pytest.mark.parametrize("content", ["", "measure,value,pos", "measure,value\nppl,\n", "a,b\n1,2\n", None])

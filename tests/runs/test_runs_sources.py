@@ -44,6 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     yield tmp_path
     for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
         del sys.modules[name]
+    sources._installs.cache_clear()
 
 
 def kept() -> dict:
@@ -68,6 +69,12 @@ def test_no_installed_or_standard_module_counts():
     assert "diffmamba.mixers.mamba2" in found["digests"]
     assert not {"diffmamba.mixers", "diffmamba.mixers.mamba1", "diffmamba.mixers.attention"} & found["digests"].keys()
     assert {"diffmamba.ops.ssd_chunked", "diffmamba.mixers.combine"} <= found["digests"].keys()
+
+
+def test_packages_that_were_installed_beside_the_users_files_do_not_count(folder):
+    (folder / "other-1.0.dist-info").mkdir()
+    assert kept()["sources"]["digests"] == {}
+    assert sources.of(["torch.nn.functional"])["digests"] == {}
 
 
 SAME = {

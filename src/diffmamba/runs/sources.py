@@ -23,6 +23,7 @@ from weakref import WeakKeyDictionary
 from diffmamba.configuration import PACKAGE
 
 OURS = PACKAGE.name
+LIBRARIES = ("torch", "lightning", "transformers", "mamba_ssm", "causal_conv1d")  # large, and at times beside our files
 INSTALLED = ("site-packages", "dist-packages")
 GONE = " (gone)"
 TOLD = 3  # modules in a line
@@ -189,11 +190,20 @@ def _own(name: str) -> Path | None:
     top, *below = name.split(".")
     if top == OURS:
         return _file(PACKAGE, below)
-    if top in sys.stdlib_module_names:
+    if top in sys.stdlib_module_names or top in LIBRARIES:
         return None
-    loaded = getattr(sys.modules.get(name), "__file__", None)
-    path = Path(loaded) if loaded else _unloaded(top, tuple(below), tuple(sys.path))
-    return path if path and path.suffix == ".py" and not set(INSTALLED) & set(path.parts) else None
+    loaded = getattr(sys.modules.get(name), "__dict__", {}).get("__file__")
+    path = Path(loaded) if isinstance(loaded, str) else _unloaded(top, tuple(below), tuple(sys.path))
+    if path is None or path.suffix != ".py":
+        return None
+    above = [*path.parents][len(below) + (path.stem == "__init__") :]
+    return None if set(INSTALLED) & set(path.parts) or (above and _installs(above[0])) else path
+
+
+@cache
+def _installs(directory: Path) -> bool:
+    """Whether packages were installed into this directory, by `pip install --target` say."""
+    return next(directory.glob("*.dist-info"), None) is not None
 
 
 @cache

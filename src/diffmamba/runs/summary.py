@@ -93,6 +93,10 @@ def figures(record: Record, val: bool = True) -> str:
 
 def _figure(told: Mapping[str, Any], values: Mapping[str, Any], key: str) -> str:
     split, _, name = key.rpartition("/")
-    metric, value = (told.get("metrics") or {}).get(name) or {}, values.get(key)
-    number = f"{value:.{metric.get('digits', 3)}f}" if isinstance(value, int | float) else "not evaluated"
-    return f"{split} {metric.get('label', name)} {number}".strip()
+    value = values.get(key)
+    try:
+        metric = told["metrics"][name]
+        label, number = metric["label"], f"{value:.{metric['digits']}f}"
+    except (LookupError, TypeError, ValueError):  # not measured, or not described
+        label, number = name, "not evaluated" if value is None else str(value)
+    return f"{split} {label} {number}".strip()
