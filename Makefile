@@ -18,7 +18,32 @@ LAUNCHER ?= local
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format reproduce-table reproduce-figure audit report sweep bench gpu-check clean
+
+# What is given on the command line is checked before anything is done: a misspelt variable would be ignored silently.
+reproduce-table_takes := TABLE SCALE LAUNCHER ARGS
+reproduce-figure_takes := FIGURE SCALE LAUNCHER ARGS
+report_takes := TABLE FIGURE SCALE ARGS
+sweep_takes := SWEEP SCALE LAUNCHER ARGS
+audit_takes := ARGS
+bench_takes := ARGS
+gpu-check_takes := ARGS
+TARGETS := help setup test lint format reproduce-table reproduce-figure audit report sweep bench gpu-check clean
+VARIABLES := $(sort TABLE FIGURE SCALE SWEEP LAUNCHER ARGS)
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
+TAKEN := $(foreach target,$(MAKECMDGOALS),$($(target)_takes))
+# the one of the words in 2 that is most like 1
+nearest = $(shell $(PYTHON) -c "import difflib, sys; print(*difflib.get_close_matches(sys.argv[1].upper(), sys.argv[2].upper().split(), 1, 0.3))" '$(1)' '$(2)')
+define check_variable
+$(if $(filter $(1),$(VARIABLES) PYTHON VENV),,$(error there is no $(1)=; did you mean $(or $(call nearest,$(1),$(VARIABLES)),ARGS="$(1)=...")$(if $(call nearest,$(1),$(VARIABLES)),=)? There are $(VARIABLES)))
+$(if $(filter $(1),$(TAKEN) PYTHON VENV),,$(error make $(MAKECMDGOALS) does not take $(1)=$(if $(TAKEN),; it takes $(TAKEN))))
+endef
+define check_target
+$(if $(or $(filter $(1),$(TARGETS)),$(findstring /,$(1)),$(findstring .,$(1))),,$(error there is no target $(1); see make help))
+endef
+$(foreach target,$(MAKECMDGOALS),$(call check_target,$(target)))
+$(foreach name,$(filter-out MAKECMDGOALS,$(GIVEN)),$(call check_variable,$(name)))
+
+.PHONY: $(TARGETS)
 
 help:  ## Show this help
 	@echo "make TARGET [TABLE=$(TABLE)] [FIGURE=$(FIGURE)] [SCALE=smoke|small|paper] [SWEEP=$(SWEEP)] [LAUNCHER=local|slurm] [ARGS=\"setting=value ...\"]"
@@ -46,8 +71,8 @@ reproduce-figure: $(READY)  ## Train what a published figure still lacks and dra
 audit: $(READY)  ## Without training: counts, steps, rates, costs of tables 1 and 2 beside the published ones, and contradictions
 	$(BIN)/python -m diffmamba.audit $(ARGS)
 
-report: $(READY)  ## Show a table again from the runs there are, without training
-	$(BIN)/python -m diffmamba.report table=$(TABLE) scale=$(SCALE) $(ARGS)
+report: $(READY)  ## Show a table, or with FIGURE= a figure, again from the runs there are, without training
+	$(BIN)/python -m diffmamba.report $(if $(filter FIGURE,$(GIVEN)),figure=$(FIGURE),table=$(TABLE)) scale=$(SCALE) $(ARGS)
 
 sweep: $(READY)  ## Train every run of a grid of sweeps/
 	$(BIN)/python -m diffmamba.sweep sweep=$(SWEEP) scale=$(SCALE) launcher=$(LAUNCHER) $(ARGS)

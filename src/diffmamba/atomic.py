@@ -8,8 +8,8 @@ until somebody calls `remove_leftovers`. A file that grows by lines is read up t
 import json
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,6 +32,26 @@ def write(path: Path, content: bytes | str) -> None:
     """Replaces a file by this content; text is written as UTF-8."""
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_together(directory: Path, contents: Mapping[str, bytes | str]) -> None:
+    """Replaces files of one directory that belong together, by their names: all of them, or none if one fails.
+
+    Each is on the disk in full before the first takes its final name. The directory is made if need be.
+    """
+    is_new = not directory.exists()
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        with ExitStack() as stack:
+            for name, content in contents.items():
+                file = stack.enter_context(replacing(directory / name))
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+    except OSError:
+        if is_new:
+            directory.rmdir()
+        raise
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -1,12 +1,13 @@
 """`python -m diffmamba.audit`: is the published setting met, in everything that can be checked without training?"""
 
 import sys
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-from rich.console import Console
-
 from diffmamba import command_line
+from diffmamba.configuration import composed
+from diffmamba.reproduce import saved
+from diffmamba.terminal import terminal
 
 
 def main() -> None:
@@ -23,11 +24,16 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
     assumed = Assumed(settings["device"], *(settings[f"utilisation_{name}"] for name in ("fp32", "tf32", "bf16")))
     seeds = len(settings["seed"].split(",")) if settings["seed"] else None
     scale = [] if any(word.startswith("scale=") for word in words) else ["scale=paper"]  # the published setting
-    document, console = audit([*scale, *words], seeds, assumed), Console()
+    document, console = audit([*scale, *words], seeds, assumed), terminal()
+    defaults = composed([], "audit")
+    own = [f"{name}={value}" for name, value in settings.items() if name != "reports" and value != defaults[name]]
+    told = reports.pages.telling(word for word in [*own, *words] if word != "scale=paper")
+    if told:
+        document = replace(document, title=f"{document.title} With {' '.join(told)}")
     reports.show(document, console)
-    page = reports.write_document(document, Path(settings["reports"]) / "audit", "audit")[-1]
-    console.print(f"\nwritten to {page}", highlight=False, soft_wrap=True)
-    return 0
+    console.print()
+    directory = reports.pages.directory(settings["reports"], "audit", told)
+    return saved(lambda: reports.write_document(document, directory, "audit"), directory, console)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ words on to the grid: `own_settings`.
 """
 
 import errno
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ from diffmamba import settings as settings_of
 from diffmamba.configuration import CONF, composing, resolved
 from diffmamba.errors import SettingError
 from diffmamba.output import lost, patient
+from diffmamba.runs.store import SWEEP_STARTED
 from diffmamba.validation import text_settings
 
 FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--resolve", "--package", "-p")
@@ -72,6 +74,10 @@ def application(root: str, function: Callable[[dict[str, Any]], int | Ended]) ->
     def run() -> int:
         if not any(word.startswith(FLAGS) for word in words[1:]):  # Hydra would say in ten lines what is wrong
             _check(root, words[1:])
+            if multirun and SWEEP_STARTED not in os.environ:  # a sweep has checked every cell before it starts others
+                from diffmamba.runs.plan import check_grid  # here: one work needs none of it
+
+                check_grid(words[1:], root, here=not any(word.startswith("hydra/launcher=") for word in words))
         sys.argv = words
         hydra.main(version_base="1.3", config_path=CONF, config_name=root)(entry)()
         return statuses[0] if len(statuses) == 1 else int(any(statuses))

@@ -92,19 +92,25 @@ def composed(words: Sequence[str], root: str = "train") -> dict[str, Any]:
 
 @contextmanager
 def composing(root: str, words: Sequence[str] = ()) -> Iterator[None]:
-    """Hydra's `compose` works inside. What it refuses becomes a SettingError of one line."""
-    with initialize_config_dir(CONF, version_base="1.3", job_name=root):
-        try:
-            yield
-        except SettingError:
+    """Hydra's `compose` works inside. What it refuses of these words becomes a SettingError of one line."""
+    with initialize_config_dir(CONF, version_base="1.3", job_name=root), explained(root, words):
+        yield
+
+
+@contextmanager
+def explained(root: str, words: Sequence[str] = ()) -> Iterator[None]:
+    """Raises SettingError of one line in place of what Hydra raises."""
+    try:
+        yield
+    except SettingError:
+        raise
+    except HydraException as error:
+        raise SettingError(one_line(error, root)) from error
+    except ValueError as error:
+        if "Config group override" not in str(error):
             raise
-        except HydraException as error:
-            raise SettingError(one_line(error, root)) from error
-        except ValueError as error:
-            if "Config group override" not in str(error):
-                raise
-            chosen = ", ".join(word for word in words if word.lstrip("+").partition("=")[0] in _groups(root))
-            raise SettingError(f"{chosen}: a group needs a choice; name one of its files") from error
+        chosen = ", ".join(word for word in words if word.lstrip("+").partition("=")[0] in _groups(root))
+        raise SettingError(f"{chosen}: a group needs a choice; name one of its files") from error
 
 
 def resolved(config: DictConfig, root: str = "train", words: Sequence[str] = ()) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class Bullets:
 
 
 @dataclass(frozen=True)
-class Column:
+class GridColumn:
     """A column of a grid: words stand left, numbers right. `short` is the header where there is little room."""
 
     header: str
@@ -49,7 +49,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowGroup:
     """Rows of a grid that belong together. `title` names them; it may be empty."""
 
     rows: tuple[tuple[Entry, ...], ...]
@@ -60,8 +60,8 @@ class Rows:
 class Grid:
     """A table of texts, its rows in groups. `title` stands above it and `caption` below."""
 
-    columns: tuple[Column, ...]
-    groups: tuple[Rows, ...]
+    columns: tuple[GridColumn, ...]
+    groups: tuple[RowGroup, ...]
     title: str = ""
     caption: str = ""
 
@@ -75,9 +75,9 @@ class Grid:
         caption: str = "",
     ) -> "Grid":
         """A grid of plain texts in one group. The first `words` columns are words, the others numbers."""
-        columns = tuple(Column(header, word=index < words) for index, header in enumerate(headers))
+        columns = tuple(GridColumn(header, word=index < words) for index, header in enumerate(headers))
         entries = tuple(tuple(Entry(text) for text in row) for row in rows)
-        return cls(columns, (Rows(entries),), title, caption)
+        return cls(columns, (RowGroup(entries),), title, caption)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from diffmamba.runs.execution import execute, work_of
 
 TEXT = "the quick brown fox jumps over a lazy dog and runs away from a wolf "
 LINKED = ("sweeps/", "experiments/")  # in a checkout these folders are linked into conf/
-PACKAGES = ("mixers", "tasks", "measures", "data", "reports.designs")
+PACKAGES = ("mixers", "tasks", "measures", "data")
 EVERY = 6  # takes one file of Python's library in so many, so that a corpus is prepared in a second
 
 

@@ -1,17 +1,18 @@
-"""The README's example of a new mixer, from the README's own text: one Python file, one YAML file, nothing else."""
+"""The examples of new mixers, from the pages' own text. The README's is one Python file and one YAML file."""
 
 import pages
 import pytest
 import torch
 
 from diffmamba.configuration import composed
+from diffmamba.reports import designs
 from diffmamba.runs.work import build_network
 
 
-@pytest.fixture
-def network() -> torch.nn.Module:
+@pytest.fixture(params=["retention", "diff_retention"])
+def network(request: pytest.FixtureRequest) -> torch.nn.Module:
     torch.manual_seed(0)
-    return build_network(composed(["model=retention"]), 27).double()
+    return build_network(composed([f"model={request.param}"]), 27).double()
 
 
 def test_example_is_two_files() -> None:
@@ -42,3 +43,16 @@ def test_example_mixer_trains(network: torch.nn.Module) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.1
+
+
+@pytest.mark.parametrize(
+    ("words", "row"),
+    [
+        ("model=retention", "retention"),
+        ("model=diff_retention", "diff_retention, outer norm, scalar"),
+        ("model=diff_retention model.outer_norm=false model.lambda_form=reparam", "diff_retention, reparam"),
+    ],
+)
+def test_example_mixers_have_rows_of_their_own_in_table_2(words: str, row: str) -> None:
+    key = designs.find("table", "table2").key(composed(["experiments=table2", *words.split()]))
+    assert (key.label, key.is_baseline, key.published.value) == (row, False, None)

@@ -1,7 +1,6 @@
 """What the pages say of the repository is so: links, models, targets of make."""
 
 import re
-import subprocess
 from pathlib import Path
 
 import pages
@@ -41,15 +40,12 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
     assert {f"docs/{page.name}" for page in pages.PAGES[1:]} <= linked
 
 
-def test_every_model_stands_in_the_table_of_models() -> None:
-    """The models of this repository. One that a user adds need not be there."""
-    listed = subprocess.run(
-        ["git", "ls-files", "conf/model/*.yaml"], cwd=pages.ROOT, capture_output=True, text=True, check=False
-    )
-    paths = [Path(line) for line in listed.stdout.splitlines()]
-    tracked = {path.stem for path in paths if path.parent.name == "model"}
-    text = (pages.ROOT / "docs" / "models.md").read_text()
-    assert tracked <= set(re.findall(r"^\| `(\w+)` \|", text, re.M))
+def test_every_model_in_the_table_of_models_exists() -> None:
+    """A model that a user adds need not stand there."""
+    table = (pages.ROOT / "docs" / "models.md").read_text().split("| `model=` | |")[1].split("\n\n")[0]
+    listed = set(re.findall(r"^\| `(\w+)` \|", table, re.M))
+    assert len(listed) >= 9
+    assert listed <= {path.stem for path in (pages.ROOT / "conf" / "model").glob("*.yaml")}
 
 
 def test_targets_of_make_exist() -> None:

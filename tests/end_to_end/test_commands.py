@@ -52,16 +52,16 @@ train    | trainer.accumulate_grad_batches=3 | data.batch_size=8, 3 accumulated 
 train    | trainer.accumulate_grad_batches=0 | trainer.accumulate_grad_batches=0 must
 train    | trainer.strategy=dp | trainer.strategy=dp is not known; use one of auto, ddp, fsdp
 train    | trainer.num_nodes=2 | trainer.num_nodes=2 needs, torchrun or srun
-train    | weights=run weights.run=nowhere | run=nowhere, result.json
+train    | weights=run weights.run=nowhere | weights.run=nowhere, result.json
 measure  | measure=perplexety | measure=perplexety, perplexity
 measure  | measure.split=dev | split=dev, test, val, train
 measure  | measure.stride=17 | stride=17, window=16
 measure  | weights=run | weights.run is not set
-train    | weights=run weights.run=RUN weights.checkpoint=first | checkpoint=first, last, best
+train    | weights=run weights.run=RUN weights.checkpoint=first | weights.checkpoint=first, last, best
 measure  | weights=file weights.path=nowhere.ckpt | no checkpoint nowhere.ckpt
 measure  | weights=file weights.path=EMPTY | empty.txt, not a readable checkpoint
 measure  | weights=file weights.path=CHECKPOINT scale.d_model=64 | last.ckpt, another architecture
-evaluate |  | run=DIR is missing
+evaluate |  | run=ID is missing
 evaluate | run=nowhere | run=nowhere, result.json
 evaluate | run=RUN split=dev | split=dev, test, val, train
 evaluate | run=RUN checkpoint=first | checkpoint=first, last, best
@@ -80,7 +80,7 @@ evaluate | run=RUN data=text data.path=STORY data.symbols=bytes | trained on tex
 evaluate | run=RUN data=text data.path=SHORT data.symbols=bytes | trained on text8, set data.symbols=text8
 evaluate | run=RUN out=STORY/figures.json | out=, figures.json
 evaluate | run=RUN out=FOLDER | out=, is a folder
-generate |  | run=DIR is missing
+generate |  | run=ID is missing
 generate | run=RUN length=-1 | length=-1, at least 0
 generate | run=RUN length=ten | length=ten, number
 generate | run=RUN temperature=nan | temperature=nan

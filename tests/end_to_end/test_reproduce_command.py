@@ -1,9 +1,12 @@
 """A published table, from its sweep to its page, equals what the runs say, and costs nothing the second time."""
 
 import csv
+import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from statistics import mean, stdev
@@ -32,8 +35,14 @@ def reproduction(new_world, command):
     return world, command("reproduce", ["table=table2", *world.words(*TINY, reports(world), "workers=2")])
 
 
-def table(world, name="table2"):
-    return json.loads((world.folder / "reports" / f"{name}-smoke" / "table.json").read_text())
+def written(outcome):
+    """The directory of the page that a command wrote last."""
+    (line,) = [line for line in outcome.out.splitlines() if line.startswith("written to ")]
+    return Path(line.removeprefix("written to ")).parent
+
+
+def table(outcome):
+    return json.loads((written(outcome) / "table.json").read_text())
 
 
 def train(planned):
@@ -43,9 +52,11 @@ def train(planned):
 def test_reproduction_trains_every_run_of_the_grid_once_and_says_where_it_is(reproduction):
     world, outcome = reproduction
     assert (outcome.status, outcome.err, outcome.quiet) == (0, "", True)
-    assert outcome.out.splitlines()[-1] == f"written to {world.folder}/reports/table2-smoke/index.html"
+    page = written(outcome)
+    assert page.parent == world.folder / "reports"
+    assert page.name.startswith("table2-smoke-data.path=")  # these are not the paper's settings
     assert f"{CELLS * len(SEEDS)}/{CELLS * len(SEEDS)} " in outcome.out
-    files = {path.name for path in (world.folder / "reports" / "table2-smoke").iterdir()}
+    files = {path.name for path in page.iterdir()}
     assert files == {"table.json", "table.csv", "table.md", "index.html"}
     records = world.store.records()
     assert len(records) == CELLS * len(SEEDS)
@@ -53,13 +64,13 @@ def test_reproduction_trains_every_run_of_the_grid_once_and_says_where_it_is(rep
 
 
 def test_table_equals_its_runs(reproduction):
-    world, _ = reproduction
+    world, outcome = reproduction
     runs: dict[tuple[str, bool, str | None], dict[int, dict[str, Any]]] = {}
     for record in world.store.records().values():
         model = record["config"]["model"]
         form = None if model["name"] == "mamba" else model["lambda_form"]
         runs.setdefault((model["name"], model["outer_norm"], form), {})[record["config"]["seed"]] = record
-    rows = {(row["model"], row["outer_norm"], row["lambda_form"]): row for row in table(world)["rows"]}
+    rows = {(row["model"], row["outer_norm"], row["lambda_form"]): row for row in table(outcome)["rows"]}
     assert rows.keys() == runs.keys()
     assert len(rows) == CELLS
     ppl = {key: [run["evaluations"][-1]["test/ppl"] for run in by_seed.values()] for key, by_seed in runs.items()}
@@ -76,12 +87,13 @@ def test_table_equals_its_runs(reproduction):
 @pytest.mark.parametrize("name", ["reproduce", "report"])
 def test_second_call_trains_nothing(reproduction, command, monkeypatch, name):
     world, first = reproduction
-    before, said = world.contents(), table(world)
+    before, said = world.contents(), table(first)
     monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a process was started"))
     again = command(name, ["table=table2", *world.words(*TINY, reports(world))])
     assert (again.status, again.err) == (0, "")
     assert world.contents() == before
-    assert table(world) == said
+    assert written(again) == written(first)
+    assert table(again) == said
     assert again.out.splitlines()[-8:] == first.out.splitlines()[-8:]  # the same table, without the way to it
 
 
@@ -92,12 +104,12 @@ def test_figure_and_table_share_their_runs(world, command):
     before = world.contents()
     figure = command("reproduce", ["figure=figure2", *row, reports(world)])
     assert (figure.status, figure.err) == (0, "")
-    assert figure.out.splitlines()[-1] == f"written to {world.folder}/reports/figure2-smoke/index.html"
-    assert command("report", ["table=table1", *row, reports(world)]).status == 0
+    report = command("report", ["table=table1", *row, reports(world)])
+    assert report.status == 0
     assert world.contents() == before
-    rows = table(world, "table1")["rows"]
+    rows = table(report)["rows"]
     assert [(row["data"], row["trained_on"], row["trained_layers"]) for row in rows] == [("text8", "text", 1)] * 2
-    points = csv.DictReader((world.folder / "reports" / "figure2-smoke" / "figure2.csv").read_text().splitlines())
+    points = csv.DictReader((written(figure) / "figure2.csv").read_text().splitlines())
     assert {point["model"]: float(point["ppl_mean"]) for point in points} == {
         row["model"]: row["ppl_mean"] for row in rows
     }
@@ -117,14 +129,97 @@ def test_table_is_shown_without_training(world, command):
     outcome = command("report", ["table=table2", *words, reports(world)])
     assert (outcome.status, outcome.err) == (1, "")
     assert world.contents() == before
-    mamba, diff_mamba = table(world)["rows"]
+    mamba, diff_mamba = table(outcome)["rows"]
     assert (mamba["status"], mamba["seeds"], mamba["ppl_std"]) == ("partial", [0], None)
     assert mamba["ppl_mean"] == finished["evaluations"][-1]["test/ppl"]
     assert (diff_mamba["status"], diff_mamba["seeds"], diff_mamba["ppl_mean"]) == ("failed", [], None)
-    printed, kept = " ".join(outcome.out.split()), " ".join(table(world)["missing"])
+    printed, kept = " ".join(outcome.out.split()), " ".join(table(outcome)["missing"])
     told = [f"interrupted at step 4 of 12 (run {planned[1].id})", "failed at step 0", "seed 1 not started"]
     assert all(text in printed and text in kept for text in told), printed
     assert "3 of 4 runs missing" in printed
+
+
+def test_settings_decide_by_their_content_whether_a_page_is_the_plain_one(world, command, monkeypatch):
+    """The plain sweep is cut down to two runs on the world's text, so that words may repeat it or not."""
+    plain = (*world.words(*ONE_NORM), reports(world))
+    monkeypatch.setattr("diffmamba.other_settings._places", lambda words: world.words(*ONE_NORM))
+    for item in expand("table2", world.words(*ONE_NORM, "seed=0,1")):
+        train(item)
+    pages = {
+        words: written(command("report", ["table=table2", *plain, *words])).name
+        for words in ((), ("threads=2", "logger=default"), ("seed=0,1",))
+    }
+    assert pages[()] == pages["threads=2", "logger=default"] == "table2-smoke"
+    assert pages["seed=0,1",] == "table2-smoke-seed=0,1"
+    titles = [
+        json.loads((world.folder / "reports" / name / "table.json").read_text())["settings"] for name in pages.values()
+    ]
+    assert [bool(settings) for settings in titles] == [False, False, True]
+
+
+def test_what_leaves_out_the_baseline_is_named_and_a_plain_report_says_where_the_page_is(world, command):
+    words = world.words("model=diff_mamba", "model.outer_norm=true", "model.lambda_form=scalar", "seed=0")
+    train(expand("table2", words)[0])
+    outcome = command("report", ["table=table2", *words, reports(world)])
+    told = (
+        "No Δ: the baseline, plain mamba, is no run of this table, because of model.outer_norm=true model=diff_mamba."
+    )
+    assert told in outcome.out
+    assert told in table(outcome)["notes"]
+    assert told in (written(outcome) / "index.html").read_text()
+    bare = command("report", ["table=table2", reports(world), f"runs={world.store.directory}"])
+    assert bare.status == 1
+    assert "0 of 20 runs count" in bare.out
+    assert f"there is {written(outcome)}, made with other settings; to see it, add: data.path=" in bare.out
+
+
+@pytest.mark.parametrize("trouble", ["file", "full"])
+def test_a_page_that_cannot_be_written_is_one_line_and_the_table_is_shown(world, command, monkeypatch, trouble):
+    words = world.words(*ONE_NORM)
+    train(expand("table2", words)[0])
+    place = world.folder / "reports"
+    if trouble == "file":
+        place.write_text("no directory")
+    else:
+        full = OSError(errno.ENOSPC, "No space left on device")
+        monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(full))
+    outcome = command("report", ["table=table2", *words, f"reports={place}"])
+    assert outcome.status == 1
+    assert "1 of 2 runs count" in outcome.out
+    assert len(outcome.err.splitlines()) == 1
+    assert outcome.err.startswith(f"error: the page cannot be written to {place}/table2-smoke-")
+    assert place.is_file() or list(place.iterdir()) == []
+
+
+def test_cells_of_other_sources_and_of_sources_that_changed_since_are_named(world, command):
+    words = world.words(*ONE_NORM)
+    mamba, _ = (train(item) for item in expand("table2", words))
+    plain = command("report", ["table=table2", *words, reports(world)])
+    assert not [note for note in table(plain)["notes"] if "ources" in note]
+    other = mamba["sources"] | {"digests": mamba["sources"]["digests"] | {"diffmamba.mixers.mamba2": "0"}}
+    world.run(mamba).write(mamba | {"sources": other, "finished": "2026-01-01T00:00:00+00:00"})  # the earlier run
+    outcome = command("report", ["table=table2", *words, reports(world)])
+    notes = [note for note in table(outcome)["notes"] if "ources" in note]
+    of = "(diffmamba.mixers.mamba2): mamba."
+    assert notes == [
+        f"Made by other sources than the latest run {of}",
+        f"Sources have changed since these runs {of} With force=true they are trained anew.",
+    ]
+    assert all(note in outcome.out for note in notes)
+
+
+def test_a_terminal_without_our_signs_ends_no_sweep(world):
+    """In a process of its own, as the encoding is a matter of the process."""
+    words = world.words(*ONE_NORM, "model=diff_mamba", "model.lambda_form=reparam", reports(world), "workers=1")
+    told = subprocess.run(
+        [sys.executable, "-m", "diffmamba.reproduce", "table=table2", *words],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=False,
+    )
+    assert (told.returncode, told.stderr) == (0, b"")
+    assert b"1 of 1 runs count" in told.stdout
+    assert told.stdout.isascii()
 
 
 def evaluated(store):

@@ -29,7 +29,7 @@ def test_record_holds_all_that_a_table_needs(finished):
     world, record = finished
     assert " ".join(sorted(record)) == (
         "config corpus error evaluations finished git hardware id kind operators parameters precision progress schema "
-        "started status task tokens_per_second versions wall_seconds weights"
+        "sources started status task tokens_per_second versions wall_seconds weights"
     )
     assert json.loads((world.run(record).directory / "result.json").read_text()) == record
     assert (record["schema"], record["kind"], record["status"], record["error"]) == (2, "training", "finished", None)
@@ -39,6 +39,9 @@ def test_record_holds_all_that_a_table_needs(finished):
     assert (told["name"], told["version"], told["monitor"]) == ("LanguageModelling", 1, "val/loss")
     assert (told["headline"], told["metrics"]["ppl"]) == ("test/ppl", {"label": "PPL", "better": "lower", "digits": 3})
     assert {f"{split}/{name}" for split in ("val", "test") for name in told["metrics"]} == METRICS
+    assert record["sources"].keys() == {"python", "digests", "files", "mixed"}
+    assert {"diffmamba.mixers.mamba2", "diffmamba.tasks.language_modelling"} <= record["sources"]["digests"].keys()
+    assert "diffmamba.data.published" not in record["sources"]["digests"]  # no part of this run
     assert record["git"].keys() == {"revision", "dirty"}
     assert {"python", "torch", "lightning", "diffmamba"} <= record["versions"].keys()
     assert record["hardware"]["device"] == "cpu"
@@ -167,8 +170,10 @@ def test_checkpoint_that_does_not_fit_is_named_and_nothing_is_lost(world, damage
     run = world.run(world.interrupted(9))
     damage(run.last_checkpoint)
     before = world.contents()
-    with pytest.raises(SettingError, match=f"^{run.last_checkpoint}.*{says}.*$"):
+    with pytest.raises(SettingError, match=f"^{run.last_checkpoint}.*{says}.*$") as told:
         world.train()
     assert world.contents() == before
-    run.last_checkpoint.unlink()  # as it says
+    assert damage is shrink or "move it away: then the training starts from the beginning" in str(told.value)
+    assert not any(word in str(told.value) for word in ("delete", "remove"))
+    run.last_checkpoint.rename(run.last_checkpoint.with_suffix(".old"))  # as it says
     assert world.train()["status"] == "finished"

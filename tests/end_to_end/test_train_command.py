@@ -61,15 +61,57 @@ def test_diverged_run_is_one_line(world, command, steps):
 
 
 def test_multirun_goes_on_after_a_failed_cell_and_ends_with_status_1(world, command):
-    words = world.words("optimizer.learning_rate=1e30,1e-2", "optimizer.warmup_steps=0", "scale.length=16,0", "seed=5")
+    words = world.words("optimizer.learning_rate=1e30,1e-2", "optimizer.warmup_steps=0", "seed=5")
     outcome = command("train", ["-m", *words])
     assert (outcome.status, outcome.quiet) == (1, True)
     statuses = {r["config"]["optimizer"]["learning_rate"]: r["status"] for r in world.store.records().values()}
     assert statuses == {1e30: "failed", 1e-2: "finished"}
-    diverged, *wrong = outcome.err.splitlines()
+    (diverged,) = outcome.err.splitlines()
     assert "failed at step 1" in diverged
-    assert [line.startswith("error: data.length") for line in wrong] == [True, True]
     assert "test PPL" in outcome.out
+
+
+TWO_SEEDS = "seed=0,1"
+ONE_NORM = ("model.outer_norm=false", "model.lambda_form=scalar")
+GRIDS = {
+    "a cell that cannot be composed": ([TWO_SEEDS, "model=mamba,diff_mambo"], ["diff_mambo"]),
+    "a part that cannot be built": ([TWO_SEEDS, "scale.steps=12,0"], ["scale.steps=0"]),
+    "a network that cannot be built": ([TWO_SEEDS, "model.headdim=32,31"], ["headdim"]),
+    "data that are too short": ([TWO_SEEDS, "data.batch_size=8,9000"], ["data.batch_size"]),
+    "several": (
+        ["model=mamba,diff_mambo", "model.headdim=32,31", "trainer.precision=32-true,9"],
+        ["diff_mambo", "headdim", "trainer.precision=9"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["train", "sweep"])
+@pytest.mark.parametrize(("settings", "says"), GRIDS.values(), ids=GRIDS.keys())
+def test_every_wrong_cell_of_a_grid_is_told_once_before_anything_is_trained(world, command, name, settings, says):
+    words = ["-m", *world.words(*settings)]
+    if name == "sweep":
+        words = ["sweep=table2", *words[1:], "seed=0", "model=mamba", *ONE_NORM, *settings]
+    outcome = command(name, words)
+    assert (outcome.status, outcome.out, outcome.quiet) == (2, "", True)
+    lines = outcome.err.splitlines()
+    assert len(lines) == len(says)
+    for text in says:
+        (line,) = [line for line in lines if text in line.partition(" (in ")[0]]
+        assert line.startswith("error: ")
+        assert " cells, first " in line
+        assert name == "sweep" or len(says) > 1 or " (in 2 of 4 cells, first " in line
+    assert not world.store.directory.exists()
+
+
+def test_what_is_wrong_with_every_cell_is_one_line(world, command):
+    line = command("train", ["-m", *world.words("trainer.precision=9", TWO_SEEDS)]).refusal()
+    assert "trainer.precision=9 is not known" in line
+    assert "cells" not in line
+
+
+def test_a_grid_without_cells_is_refused(world, command):
+    for name, words in (("train", ["-m"]), ("sweep", ["sweep=table2"])):
+        assert "seed=range(3,3) has no values" in command(name, [*words, *world.words("seed=range(3,3)")]).refusal()
 
 
 def test_run_store_and_paths_are_where_the_user_stands(world, command, monkeypatch):

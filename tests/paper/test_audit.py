@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,3 +174,19 @@ def test_settings_are_checked(
         main()
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
+
+
+def test_an_audit_of_other_settings_has_a_page_and_a_title_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(auditing, "audit", lambda *_: Document("Audit: met?", (), {}))
+    pages = {"": "audit", "scale=paper": "audit", "threads=1": "audit"}
+    pages |= {"device=h100": "audit-device=h100", "scale=smoke": "audit-scale=smoke"}
+    for word, name in pages.items():
+        monkeypatch.setattr("sys.argv", ["audit", f"reports={tmp_path}", *filter(None, [word])])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 0
+        title = (tmp_path / name / "audit.md").read_text().splitlines()[0]
+        assert title == ("# Audit: met?" if name == "audit" else f"# Audit: met? With {word}")
+    assert {path.name for path in tmp_path.iterdir()} == set(pages.values())

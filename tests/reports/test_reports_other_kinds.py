@@ -9,7 +9,7 @@ from by_hand import shown
 
 from diffmamba import reports
 from diffmamba.document import Chart, Panel, Series
-from diffmamba.paper.published import Published
+from diffmamba.paper.published import PublishedResult
 from diffmamba.reports import charts, columns
 from diffmamba.reports.cells import Key
 from diffmamba.reports.columns import Column
@@ -21,7 +21,7 @@ PUBLISHED = {"mamba": (40.0, 0.0), "diff_mamba": (45.0, 5.0), "other": (30.0, -1
 def key(config):
     """A model that answers the questions of a task."""
     task, model = config["data"]["name"], config["model"]["name"]
-    paper = Published(*PUBLISHED[model]) if task == "qa1" else Published()
+    paper = PublishedResult(*PUBLISHED[model]) if task == "qa1" else PublishedResult()
     return Key({"task": task, "model": model}, f"{task}, {model}", model == "mamba", group=task, published=paper)
 
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from diffmamba import reports
 from diffmamba.document import Bullets, Chart, Document, Folded, Grid, Panel, Paragraph, Section, Series
 from diffmamba.reports import charts, pictures
-from diffmamba.reports.cells import Headline
 from diffmamba.reports.columns import parameters
+from diffmamba.reports.records import Headline
 
 MEASURED = ["status", "seeds", "params", "ppl_mean", "ppl_std", "delta", "paper_ppl", "paper_delta"]
 BITS = ["paper_params_m", "bits_per_symbol", "bits_delta", "paper_bits_per_symbol", "paper_bits_delta"]
@@ -78,11 +78,12 @@ def test_an_empty_sweep_shows_each_status_and_has_a_page(make, tmp_path):
     assert not any(panel.series for row in sweep.design.charts(results)[0].panels for panel in row)
 
 
-def test_settings_of_the_command_line_are_told():
+def test_settings_that_make_another_table_are_in_its_title_and_its_json():
     sweep = table2()
-    document = reports.document(sweep.design, sweep.results(settings=("data=pysrc8", "seed=0,42")))
-    assert "All runs with data=pysrc8 seed=0,42." in shown(document)
-    assert document.data["notes"][0] == "All runs with data=pysrc8 seed=0,42."
+    document = reports.document(sweep.design, sweep.results(settings=("data=pysrc8", "seed=1,2")))
+    assert document.title == f"{sweep.design.title}, with data=pysrc8 seed=1,2"
+    assert document.data["settings"] == ["data=pysrc8", "seed=1,2"]
+    assert (sweep.document().title, sweep.document().data["settings"]) == (sweep.design.title, [])
 
 
 @pytest.mark.parametrize("sweep", [table1, table2], indirect=True)
@@ -91,7 +92,7 @@ def test_json_and_csv_have_exactly_the_promised_fields(sweep, folder):
     assert sorted(path.name for path in folder.iterdir()) == ["index.html", "table.csv", "table.json", "table.md"]
     text = (folder / "table.json").read_text()
     content = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} in table.json"))
-    assert list(content) == ["table", "scale", "metric", "data", "git", "notes", "missing", "rows"]
+    assert list(content) == ["table", "scale", "settings", "metric", "data", "git", "notes", "missing", "rows"]
     assert (content["table"], content["scale"], content["metric"]) == (name, "smoke", "test/ppl")
     assert all(list(row) == keys for row in content["rows"])
     assert [row["ppl_mean"] for row in content["rows"]] == [cell.mean for cell in sweep.results().cells]

@@ -12,7 +12,8 @@ from diffmamba import reports
 from diffmamba.errors import SettingError
 from diffmamba.paper import published
 from diffmamba.reports import designs
-from diffmamba.reports.cells import Cell, Headline, Key, SeedResult
+from diffmamba.reports.cells import Cell, Key
+from diffmamba.reports.records import Headline, SeedResult
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_without_the_baseline_there_is_no_delta_and_without_records_all_cells_ar
 )
 def test_a_sign_counts_only_beyond_the_spread(delta, spread, paper, expected):
     ours = () if delta is None else (delta,) if spread is None else (delta - spread / 2**0.5, delta + spread / 2**0.5)
-    key = Key({"model": "any"}, "any", is_baseline=False, published=published.Published(delta=paper))
+    key = Key({"model": "any"}, "any", is_baseline=False, published=published.PublishedResult(delta=paper))
     cell = None
     for values in ((0.0, 0.0), ours):
         seeds = tuple(SeedResult(str(seed), seed, "finished", value=value) for seed, value in enumerate(values))
@@ -157,17 +158,50 @@ def test_designs_are_found_by_their_file_and_an_unknown_one_names_those_that_exi
             design = designs.find(kind, name)
             assert (design.kind, design.name) == (kind, name)
     assert designs.find("figure", "figure2").sweep == designs.find("table", "table1").sweep == "table1"
-    for kind, name, known in (("table", "table9", "table1, table2"), ("figure", "table1", "figure2")):
-        with pytest.raises(SettingError, match=rf"{kind}={name}.*{known}"):
+    for kind, name, advice in (
+        ("table", "tabel2", r"did you mean table=table2\? There are table1, table2"),
+        ("table", "other", "There are table1, table2"),
+        ("figure", "fig2", r"did you mean figure=figure2\? There is figure2"),
+        ("figure", "table1", "it is a table: use table=table1"),
+    ):
+        with pytest.raises(SettingError, match=rf"^{kind}={name} is not known; .*{advice}$"):
             designs.find(kind, name)
 
 
-def test_a_new_file_is_a_new_design(tmp_path, monkeypatch):
+@pytest.mark.parametrize("variable", [True, False])
+def test_a_file_in_the_users_configuration_directory_is_a_new_design(tmp_path, monkeypatch, variable):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DIFFMAMBA_CONF", raising=False)
+    if variable:
+        monkeypatch.setenv("DIFFMAMBA_CONF", str(tmp_path / "mine"))
+    own = tmp_path / ("mine" if variable else "conf") / "designs"
+    own.mkdir(parents=True)
+    name = f"table9{variable}"
     text = "from dataclasses import replace\nfrom diffmamba.reports.designs import table2\n"
-    (tmp_path / "table9.py").write_text(f"{text}DESIGN = replace(table2.DESIGN, name='table9')\n")
-    monkeypatch.setattr(designs, "__path__", [*designs.__path__, str(tmp_path)])
-    assert designs.names("table") == ["table1", "table2", "table9"]
-    assert designs.find("table", "table9").name == "table9"
+    (own / f"{name}.py").write_text(f"{text}DESIGN = replace(table2.DESIGN, name='{name}')\n")
+    (own / "table2.py").write_text("raise RuntimeError")  # does not replace ours
+    assert designs.names("table") == ["table1", "table2", name]
+    assert designs.find("table", name).name == name
+    assert designs.find("table", "table2").title.startswith("Table 2")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("import nothing_of_this_name", "ModuleNotFoundError: No module named"),
+        ("DESIGN = (", "SyntaxError"),
+        ("", "AttributeError"),
+        ("DESIGN = 3", "must be a Design"),
+        ("from diffmamba.reports.designs.table2 import DESIGN", "with name='table_{}'"),
+    ],
+)
+def test_a_design_that_cannot_be_used_is_told_in_one_line(tmp_path, monkeypatch, text, told):
+    name = f"table_{abs(hash(text))}"
+    monkeypatch.setenv("DIFFMAMBA_CONF", str(tmp_path))
+    (tmp_path / "designs").mkdir()
+    (tmp_path / "designs" / f"{name}.py").write_text(text)
+    with pytest.raises(SettingError, match=rf"^table={name}: .*{told.format(abs(hash(text)))}.*$"):
+        designs.find("table", name)
 
 
 def test_reports_need_no_training_stack():

@@ -1,13 +1,19 @@
 """The run store: one process at a time, records that are never half written, and status from who holds the lock."""
 
+import errno
+import fcntl
 import json
+import os
 import threading
+import time
+from contextlib import ExitStack, suppress
 
 import pytest
 
 from diffmamba.atomic import write_json
 from diffmamba.errors import SettingError
 from diffmamba.runs import RunStore, RunTakenError
+from diffmamba.runs.form import DamagedRecordError
 
 
 @pytest.fixture
@@ -54,14 +60,24 @@ def test_looking_whether_a_run_is_taken_keeps_nobody_from_it(store):
         watcher.join()
 
 
+def a_record(status="finished", kind="training", **changes):
+    """What every reader may rely on."""
+    config = {"data": {"module": {}}, "model": {"name": "mamba"}}
+    of_kind = {"evaluations": []} if kind == "training" else {"measure": {}, "values": {}, "weights": {}}
+    error = {"message": "no memory", "step": 0} if status == "failed" else None
+    common = {"id": "a", "status": status, "kind": kind, "started": "2026-01-01", "config": config, "error": error}
+    return common | of_kind | changes
+
+
+@pytest.mark.parametrize("kind", ["training", "measurement"])
 @pytest.mark.parametrize("status", ["running", "finished", "failed", "interrupted"])
-def test_running_without_a_process_means_interrupted(store, status):
+def test_running_without_a_process_means_interrupted(store, status, kind):
     run = store.run("a")
     with run.claim():
-        run.write({"status": status, "kind": "measurement"})
-        assert store.records() == {"a": {"status": status, "kind": "measurement"}}
+        run.write(a_record(status, kind))
+        assert store.records() == {"a": a_record(status, kind)}
     assert store.records()["a"]["status"] == ("interrupted" if status == "running" else status)
-    assert run.read() == {"status": status, "kind": "measurement"}  # records() only looks
+    assert run.read() == a_record(status, kind)  # records() only looks
 
 
 def test_other_folders_are_no_runs_and_a_record_of_schema_1_is_one_of_a_training(store):
@@ -69,18 +85,151 @@ def test_other_folders_are_no_runs_and_a_record_of_schema_1_is_one_of_a_training
     (store.directory / "empty").mkdir()
     (store.directory / "file").write_text("")
     store.run("a").directory.mkdir()
-    store.run("a").write({"status": "finished"})
-    assert store.records() == {"a": {"status": "finished", "kind": "training"}}
+    of_schema_1 = {key: value for key, value in a_record(schema=1).items() if key != "kind"}
+    store.run("a").write(of_schema_1)
+    assert store.records() == {"a": of_schema_1 | {"kind": "training"}}
 
 
-def test_damaged_record_names_its_file_and_hides_no_other(store, caplog):
-    for name, content in (("a", '{"status": "fin'), ("b", '{"status": "finished"}')):
-        (store.directory / name).mkdir()
-        (store.directory / name / "result.json").write_text(content)
-    with pytest.raises(SettingError, match=r"result\.json is damaged"):
-        store.run("a").read()
+DAMAGED = {
+    "empty": "",
+    "cut": json.dumps(a_record())[:40],
+    "a list": "[1, 2]",
+    "an empty object": "{}",
+    "a number": "7",
+    "deep": "[" * 100_000,
+    "no text": b"\xff\xfe\x00",
+    "another program's": '{"status": "finished", "kind": "training", "accuracy": 1}',
+    "another kind": json.dumps(a_record(kind="training") | {"kind": "dream"}),
+    "another status": json.dumps(a_record("training")),
+    "a list for a configuration": json.dumps(a_record(config=[])),
+    "a configuration without data": json.dumps(a_record(config={"model": {}})),
+    "a text for evaluations": json.dumps(a_record(evaluations="none")),
+    "evaluations of no step": json.dumps(a_record(evaluations=[{}])),
+    "a failure without a message": json.dumps(a_record("failed", error={})),
+    "a stop without a reason": json.dumps(a_record("stopped")),
+    "a text for seconds": json.dumps(a_record(wall_seconds="long")),
+    "a directory": None,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED.keys())
+def test_damaged_record_is_none_names_its_file_and_hides_no_other(store, caplog, damage):
+    for name in "ab":
+        store.run(name).directory.mkdir()
+    store.run("b").write(a_record(id="b"))
+    path = store.run("a").result
+    if damage is None:
+        path.mkdir()
+    else:
+        path.write_bytes(damage if isinstance(damage, bytes) else damage.encode())
+    with pytest.raises(DamagedRecordError, match=rf"^{path} is [^\n]*$"):
+        store.run("a").load()
+    assert store.run("a").read() is None
     assert list(store.records()) == ["b"]
-    assert "result.json is damaged" in caplog.text
+    assert caplog.text.count(str(path)) == 1
+    assert store.facts({"module": {}}) is None
+    aside = store.run("a").set_record_aside()
+    assert aside.name == "result.json.damaged-1"
+    assert aside.is_dir() == (damage is None)
+    assert store.run("a").load() is None
+
+
+def test_a_record_of_a_later_version_is_no_damage(store):
+    store.run("a").directory.mkdir()
+    store.run("a").write(a_record(schema=99))
+    with pytest.raises(SettingError, match="later version") as raised:
+        store.run("a").load()
+    assert not isinstance(raised.value, DamagedRecordError)
+    assert store.records() == {}
+
+
+def test_what_is_set_aside_keeps_what_was_set_aside_before(store):
+    run = store.run("a")
+    for number in (1, 2, 3):
+        run.directory.mkdir()
+        (run.directory / "result.json").write_text(str(number))
+        assert run.set_record_aside().name == "result.json.damaged-1"
+        run.write(a_record(seed=number))
+        assert run.logged_as == ("a" if number == 1 else f"a-{number}")
+        assert run.set_aside().name == f"a.before-{number}"
+    assert store.ids() == []
+    assert store.records() == {}
+    assert [store.run(f"a.before-{n}").load()["seed"] for n in (1, 2, 3)] == [1, 2, 3]
+    assert store.run("a.before-2").load()["id"] == "a.before-2"
+
+
+def test_who_waits_for_a_run_that_is_set_aside_gets_the_new_one(store):
+    """A lock goes with its directory: who holds the old one holds nothing."""
+    run, waiting, got = store.run("a"), threading.Event(), []
+
+    def wait():
+        with suppress(RunTakenError):
+            waiting.set()
+            with run.claim():
+                got.append((run.directory / "lock").stat().st_ino)
+
+    with ExitStack() as claim:
+        claim.enter_context(run.claim())
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        waiting.wait()
+        time.sleep(0.05)  # it has opened the lock and waits
+        run.set_aside()
+        claim.close()
+        waiter.join()
+    assert got == [(run.directory / "lock").stat().st_ino]
+    assert got != [(store.run("a.before-1").directory / "lock").stat().st_ino]
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_looking_needs_no_permission_to_write(store, monkeypatch, number):
+    run, opened = store.run("a"), os.open
+    with run.claim():
+        run.write(a_record("running"))
+
+    def read_only(path, flags, *mode, **more):
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise OSError(number, os.strerror(number), path)
+        return opened(path, flags, *mode, **more)
+
+    monkeypatch.setattr(os, "open", read_only)
+    assert not run.is_taken()
+    assert store.records()["a"]["status"] == "interrupted"
+    with pytest.raises(OSError, match="lock") as raised, run.claim():
+        pass
+    assert raised.value.errno == number
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP])
+def test_a_disk_without_locks_is_named(store, monkeypatch, number):
+    def without(*_):
+        raise OSError(number, os.strerror(number))
+
+    store.run("a").directory.mkdir()
+    store.run("a").write(a_record("running"))
+    monkeypatch.setattr(fcntl, "flock", without)
+    with (
+        pytest.raises(SettingError, match=f"^runs={store.directory} is on a disk without locks"),
+        store.run("a").claim(),
+    ):
+        pass
+    (store.run("a").directory / "lock").touch()
+    assert store.records()["a"]["status"] == "interrupted"
+
+
+def test_a_lock_that_is_a_directory_is_named(store):
+    lock = store.run("a").directory / "lock"
+    lock.mkdir(parents=True)
+    with pytest.raises(SettingError, match=f"runs=.* cannot hold runs: .*{lock}"), store.run("a").claim():
+        pass
+    assert not store.run("a").is_taken()
+
+
+def test_a_store_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(SettingError, match=f"runs={tmp_path}/runs"), RunStore(tmp_path / "runs").run("a").claim():
+        pass
+    assert RunStore(tmp_path / "runs").records() == {}
 
 
 def test_share_done(store):
@@ -89,7 +238,15 @@ def test_share_done(store):
     run.directory.mkdir()
     write_json(run.directory / "progress.json", {"step": 30, "steps": 40})
     assert run.share_done() == 0.75
-    (run.directory / "progress.json").write_text("")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", "7", '{"step": 1, "steps": 0}', '{"step": "a", "steps": 1}', "\xff"]
+)
+def test_progress_of_another_form_is_none(store, content):
+    run = store.run("a")
+    run.directory.mkdir()
+    (run.directory / "progress.json").write_bytes(content.encode("latin-1"))
     assert run.share_done() == 0.0
 
 

@@ -81,7 +81,7 @@ def case_of(table: str, config: dict[str, Any]) -> Case:
     with torch.device("meta"):
         network = cast(LanguageModel, build_network(config, data["expected"]["vocabulary"]))
     form = next((part.form for part in network.modules() if isinstance(part, Lambda)), None)
-    row, found = config["published"], published.Published()
+    row, found = config["published"], published.PublishedResult()
     if config["scale"]["name"] == PUBLISHED_SCALE:
         printed_at = published.table1(row["data"], row["layers"], model) if table == "table1" else None
         found = printed_at or published.table2(model, norm, form)

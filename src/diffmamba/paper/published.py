@@ -18,7 +18,7 @@ DECIMALS = 3  # the paper prints PPL with three decimals, so a difference of two
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedResult:
     """What the paper prints for one cell: a value, its difference to the baseline, millions of parameters."""
 
     value: float | None = None
@@ -43,22 +43,22 @@ def rows(table: str) -> dict[str, dict[str, Any]]:
     return {f"{row['data']}/{row['layers']}": row for row in numbers()[table]["rows"]}
 
 
-def table1(data: str, layers: int, model: str) -> Published:
+def table1(data: str, layers: int, model: str) -> PublishedResult:
     """Table 1 (final test PPL after 40 epochs) at one cell; `None` where the paper has no value."""
     row = rows("table1").get(f"{data}/{layers}", {})
     if model not in row:
-        return Published()
+        return PublishedResult()
     ppl = row[model]["ppl"]
-    return Published(ppl, round(ppl - row["mamba"]["ppl"], DECIMALS), row[model]["params_m"])
+    return PublishedResult(ppl, round(ppl - row["mamba"]["ppl"], DECIMALS), row[model]["params_m"])
 
 
-def table2(model: str, outer_norm: bool, lambda_form: str | None) -> Published:
+def table2(model: str, outer_norm: bool, lambda_form: str | None) -> PublishedResult:
     """Table 2 (ablation on Text8, test PPL at epoch 10) at one cell; `None` where the paper has no value."""
     row = _table2_rows().get((model, lambda_form))
     if row is None:
-        return Published()
+        return PublishedResult()
     ppl, baseline = row["with_norm" if outer_norm else "without_norm"], _table2_rows()["mamba", None]["without_norm"]
-    return Published(ppl, None if ppl is None else round(ppl - baseline, DECIMALS), row["params_m"])
+    return PublishedResult(ppl, None if ppl is None else round(ppl - baseline, DECIMALS), row["params_m"])
 
 
 @cache

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from string import Formatter
 from typing import Any
 
-from diffmamba.document import Column, Entry, Grid, Paragraph, Rows, Section
+from diffmamba.document import Entry, Grid, GridColumn, Paragraph, RowGroup, Section
 from diffmamba.paper.remarks import sentence
 
 Cells = Sequence[dict[str, Any]]
@@ -36,7 +36,7 @@ def grid(columns: dict[str, str], rows: Cells, words: int = 1, title: str = "") 
     """A grid of rows: a format for each header. The first `words` columns are words, the others numbers."""
     written = [[_Texts().format(form, **row) for form in columns.values()] for row in rows]
     entries = tuple(tuple(Entry(text, MARKS.get(text, "")) for text in row) for row in written)
-    return Grid(tuple(Column(name, word=i < words) for i, name in enumerate(columns)), (Rows(entries),), title)
+    return Grid(tuple(GridColumn(name, word=i < words) for i, name in enumerate(columns)), (RowGroup(entries),), title)
 
 
 class _Texts(Formatter):

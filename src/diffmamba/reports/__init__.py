@@ -17,13 +17,24 @@ import pandas as pd
 
 from diffmamba import atomic
 from diffmamba.document import Document
-from diffmamba.reports import charts, designs, pictures, render
+from diffmamba.reports import charts, designs, pages, pictures, render
 from diffmamba.reports.cells import Cell, Results
 from diffmamba.reports.compose import document
 from diffmamba.reports.design import Design, results
 from diffmamba.reports.render import show
 
-__all__ = ["Cell", "Design", "Results", "designs", "document", "results", "show", "write", "write_document"]
+__all__ = [
+    "Cell",
+    "Design",
+    "Results",
+    "designs",
+    "document",
+    "pages",
+    "results",
+    "show",
+    "write",
+    "write_document",
+]
 
 
 def write(design: Design, results: Results, directory: Path) -> list[Path]:
@@ -44,6 +55,7 @@ def write_document(
 ) -> list[Path]:
     """Writes any document as NAME.json, NAME.md and index.html, beside `further` files; the paths, the page last.
 
+    Either all of them are written or none is; then an OSError says why.
     Raises ValueError if its data hold NaN or infinity, which JSON does not have.
     """
     contents = {
@@ -52,7 +64,5 @@ def write_document(
         f"{name}.md": render.markdown(document),
         "index.html": render.html(document),
     }
-    directory.mkdir(parents=True, exist_ok=True)
-    for file, content in contents.items():
-        atomic.write(directory / file, content)
+    atomic.write_together(directory, contents)
     return [directory / file for file in contents]

@@ -1,66 +1,16 @@
-"""The results of a sweep: what a record says of one seed, a cell for each configuration, and the statistics of cells.
+"""The results of a sweep: a cell for each configuration, with all its seeds, and the statistics of cells.
 
-A record is the content of a run's `result.json`. It says which metric counts, how that prints and what is better. Cells
-fall into groups that compare with each other, each with one baseline. `delta` is the difference between the means as
-printed. `spread` is the standard deviation of this difference taken seed by seed; it says how much could be chance.
+Cells fall into groups that compare with each other, each with one baseline. `delta` is the difference between the means
+as printed. `spread` is the standard deviation of this difference taken seed by seed; it says how much could be chance.
 """
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any
 
-from diffmamba.paper.published import Published
-
-Record = Mapping[str, Any]
-SCHEMA_1: Record = {"headline": "test/ppl", "metrics": {"ppl": {"label": "PPL", "better": "lower", "digits": 3}}}
-"""What a record without `task` and `measure` is about: those were all trainings of language models."""
-
-
-@dataclass(frozen=True)
-class Headline:
-    """The metric that counts. `key` is its name in records: `test/ppl`. `better` is lower, higher, or "" if unknown."""
-
-    key: str
-    label: str
-    better: str = ""
-    digits: int = 3
-
-    @property
-    def name(self) -> str:
-        """The key without its split: `ppl`."""
-        return self.key.rpartition("/")[2]
-
-    def verdict(self, lower: str, higher: str) -> str:
-        """Which of two words is better, such as `left is better` if lower values are; "" if the record does not say."""
-        return {"lower": f"{lower} is better", "higher": f"{higher} is better"}.get(self.better, "")
-
-    def text(self, number: float | None) -> str:
-        """A value, or a standard deviation of values."""
-        return "–" if number is None else f"{number:.{self.digits}f}"
-
-    def difference(self, number: float | None) -> str:
-        """A difference with its sign: a real minus sign, and no sign before a zero."""
-        if number is None or round(number, self.digits) == 0:
-            return self.text(None if number is None else 0.0)
-        return f"{number:+.{self.digits}f}".replace("-", "−")
-
-
-@dataclass(frozen=True)
-class SeedResult:
-    """One seed of a cell. `value` is set exactly when the run counts in a mean; `reason` says why it does not."""
-
-    id: str
-    seed: int
-    status: str
-    reason: str = ""
-    value: float | None = None
-    record: Record = field(default_factory=dict)
-
-    def part(self, name: str) -> Record:
-        """A part of the record, such as `git` or `corpus`; empty where it has none."""
-        return self.record.get(name) or {}
+from diffmamba.paper.published import PublishedResult
+from diffmamba.reports.records import Headline, SeedResult
 
 
 @dataclass(frozen=True)
@@ -80,7 +30,7 @@ class Key:
     label: str
     is_baseline: bool
     group: str = ""
-    published: Published = field(default_factory=Published)
+    published: PublishedResult = field(default_factory=PublishedResult)
     as_published: bool = field(default=False, compare=False)
 
 
@@ -135,16 +85,17 @@ class Cell:
 
     @property
     def status(self) -> str:
-        """The first that holds: complete (all seeds count), partial (some do), running, failed (one is), missing."""
+        """The first that holds: complete (all seeds count), partial (some do), running, failed, stopped, missing."""
         if self.values:
             return "complete" if len(self.values) == len(self.seeds) else "partial"
         found = {run.status for run in self.seeds}
-        return next((name for name in ("running", "failed") if name in found), "missing")
+        return next((name for name in ("running", "failed", "stopped") if name in found), "missing")
 
     @property
     def parameters(self) -> int | None:
         """Number of parameters of the network, if a record says so."""
-        return next((count for run in self.seeds if (count := run.part("parameters").get("total")) is not None), None)
+        counts = (run.part("parameters").get("total") for run in self.seeds)
+        return next((count for count in counts if isinstance(count, int)), None)
 
     @property
     def gaps(self) -> list[str]:
@@ -170,12 +121,20 @@ class Cell:
 
 @dataclass(frozen=True)
 class Results:
-    """All cells of a sweep in its order. `settings` are words of the command line that apply to all runs."""
+    """All cells of a sweep in its order.
+
+    Args:
+        settings: words of the command line that make these cells others than the plain sweep has.
+        without_baseline: those of them that leave out the baseline of a group.
+        sources: what is to be said of the sources that the runs were made by.
+    """
 
     metric: Headline
     scale: str
     cells: tuple[Cell, ...]
     settings: tuple[str, ...] = ()
+    without_baseline: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
 
     @property
     def groups(self) -> dict[str, list[Cell]]:
@@ -202,46 +161,6 @@ class Results:
     def missing(self) -> list[str]:
         """For each cell with runs that do not count: which runs, and why."""
         return [f"{cell.key.label}: {'; '.join(cell.gaps)}" for cell in self.cells if cell.gaps]
-
-
-def headline(records: Iterable[Record], key: str | None) -> Headline:
-    """The metric that `key` names, or that is the headline of these records, as the first record describes it."""
-    described = [record.get("task") or record.get("measure") or SCHEMA_1 for record in records]
-    for about in [*described, *[SCHEMA_1] * (key is not None)]:
-        found = key or about["headline"]
-        if words := about["metrics"].get(found.rpartition("/")[2]):
-            return Headline(found, words["label"], words["better"], words["digits"])
-    name = key or "result"
-    return Headline(name, name.rpartition("/")[2])
-
-
-def read(run_id: str, seed: int, record: Record | None, metric: Headline) -> SeedResult:
-    """The result in `record`, if the run has started. One that finished without a finite metric has failed."""
-    status = (record or {}).get("status", "pending")
-    if record is None or status == "pending":
-        return SeedResult(run_id, seed, "pending", "not started", record=record or {})
-    if status != "finished":
-        return SeedResult(run_id, seed, status, _reason(record), record=record)
-    evaluated = record.get("values") if record.get("kind") == "measurement" else (record.get("evaluations") or [{}])[-1]
-    value = _finite((evaluated or {}).get(metric.key))
-    if value is None:
-        return SeedResult(run_id, seed, "failed", f"finished without a finite {metric.key}", record=record)
-    return SeedResult(run_id, seed, status, value=value, record=record)
-
-
-def _reason(record: Record) -> str:
-    """Why a run that has started does not count: `failed at step 120: loss is not finite`, `running at step 3 of 9`."""
-    error, progress = record.get("error") or {}, record.get("progress") or {}
-    if record["status"] == "failed":
-        message = str(error.get("message") or error.get("type") or "no message").strip().splitlines()[0]
-        return f"failed: {message}" if error.get("step") is None else f"failed at step {error['step']}: {message}"
-    known = {"step", "steps"} <= set(progress)
-    return record["status"] + (f" at step {progress['step']} of {progress['steps']}" if known else "")
-
-
-def _finite(value: Any) -> float | None:
-    """A number as float; None for NaN, infinity and what is no number."""
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _std(numbers: Iterable[float]) -> float | None:

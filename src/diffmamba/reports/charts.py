@@ -33,7 +33,7 @@ def curve(cell: Cell) -> pd.DataFrame:
     names = {"step": "step", "epoch": "epoch", "tokens": "symbols", cell.metric.key: "value"}
     evaluations = [at for run in cell.seeds if run.value is not None for at in run.record.get("evaluations") or []]
     frame = pd.DataFrame(evaluations, columns=list(names)).rename(columns=names)
-    frame = frame.astype({"epoch": float, "value": float}).replace(math.inf, math.nan)
+    frame = frame.apply(pd.to_numeric, errors="coerce").replace(math.inf, math.nan)
     steps = frame.dropna().groupby("step")
     value = {"mean": ("value", "mean"), "low": ("value", "min"), "high": ("value", "max")}
     points = steps.agg(epoch=("epoch", "first"), symbols=("symbols", "first"), **value)
@@ -54,7 +54,7 @@ def points(results: Results) -> pd.DataFrame:
 
 def curves(name: str, results: Results, panels: Iterable[Sequence[Panel]], rule: str) -> Chart:
     """Curves while training, in rows of panels from `panel`. `rule` says how to read them."""
-    rows = tuple((first, *(replace(panel, y_label="") for panel in others)) for first, *others in panels)
+    rows = tuple((first, *(replace(panel, y_label="") for panel in others)) for first, *others in filter(None, panels))
     alt = f"Curves of {results.metric.key} while training. The table says where they end."
     caption = f"{CURVES.format(metric=results.metric.key)} {rule}"
     return Chart(name, "While training", rows, alt, caption, size=(10, 1.4 + 2.6 * len(rows)))
@@ -72,7 +72,7 @@ def panel(
         return Panel(title, ())
     by_epoch = max(points["epoch"].max() for _, points in drawn) >= 1  # once over the corpus or more
     axis, colours = "epoch" if by_epoch else "symbols", hues(results)
-    end = max(float(points[axis].max()) for _, points in drawn)
+    end = max(float(points[axis].max()) for _, points in drawn) or 1.0
     heights = pd.concat([points["mean"][points[axis] >= (1 - late) * end] for _, points in drawn])
     margin = 0.08 * (heights.max() - heights.min()) or 0.01
     series = []

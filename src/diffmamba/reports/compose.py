@@ -4,12 +4,12 @@ from datetime import timedelta
 from itertools import groupby
 from typing import Any
 
-from diffmamba.document import Block, Bullets, Document, Entry, Folded, Grid, Paragraph, Rows, Section
-from diffmamba.document import Column as GridColumn
+from diffmamba.document import Block, Bullets, Document, Entry, Folded, Grid, GridColumn, Paragraph, RowGroup, Section
 from diffmamba.paper import published
 from diffmamba.reports import provenance
 from diffmamba.reports.cells import Results
 from diffmamba.reports.design import Design
+from diffmamba.reports.records import rank
 
 DELTA_RULE = (
     "Δ: {metric} minus that of {baseline}{better}. s: standard deviation of Δ taken seed by seed. std and s are sample "
@@ -39,13 +39,14 @@ def document(design: Design, results: Results) -> Document:
     remarks = tuple(design.remarks())
     blocks = (
         Paragraph(_summary(results)),
-        *_warnings("Before you compare:", provenance.warnings(results)),
+        *_warnings("Before you compare:", warnings(design, results)),
         *(charts + table if design.kind == "figure" else table + charts),
         *[Section("About the paper's numbers", (Bullets(remarks),), terminal=False)] * bool(remarks),
         Section("Where the numbers come from", (source,), terminal=False),
         Folded(f"All {len(results.runs)} runs", (_runs(results),)),
     )
-    return Document(design.title, blocks, data(design, results))
+    title = f"{design.title}, with {' '.join(results.settings)}" if results.settings else design.title
+    return Document(title, blocks, data(design, results))
 
 
 def data(design: Design, results: Results) -> dict[str, Any]:
@@ -53,10 +54,11 @@ def data(design: Design, results: Results) -> dict[str, Any]:
     return {
         design.kind: design.name,
         "scale": results.scale,
+        "settings": list(results.settings),
         "metric": results.metric.key,
         "data": provenance.corpora(results.counted),
         "git": {"revisions": provenance.revisions(results), "dirty": provenance.dirty(results)},
-        "notes": [*caveats(design, results), *provenance.warnings(results), *design.remarks()],
+        "notes": [*caveats(design, results), *warnings(design, results), *design.remarks()],
         "missing": results.missing,
         "rows": [cell.fields() | design.further(cell) for cell in results.cells],
     }
@@ -67,7 +69,7 @@ def grid(design: Design, results: Results) -> Grid:
     columns, label, groups = design.columns, results.metric.label, []
     for (title, _), cells in groupby(results.cells, lambda c: (c.key.group, c.key.group or columns[0].text(c))):
         rows = (tuple(Entry(column.text(cell), column.mark(cell)) for column in columns) for cell in cells)
-        groups.append(Rows(tuple(rows), title))
+        groups.append(RowGroup(tuple(rows), title))
     described = (GridColumn(column.header.format(metric=label), column.word, column.short) for column in columns)
     return Grid(tuple(described), tuple(groups))
 
@@ -75,24 +77,36 @@ def grid(design: Design, results: Results) -> Grid:
 def rules(design: Design, results: Results) -> list[str]:
     """How to read the table: what Δ and s are, and the sign if the paper has numbers beside ours."""
     better = results.metric.verdict("negative", "positive")
+    if not design.baseline:
+        return []
     rule = DELTA_RULE.format(metric=results.metric.label, baseline=design.baseline, better=f", {better}" * bool(better))
     return [rule, *[SIGN_RULE] * any(cell.key.published.delta for cell in results.cells)]
 
 
 def caveats(design: Design, results: Results) -> list[str]:
-    """What a reader of these results has to know: settings of the command line, and how far they are from the paper."""
-    told = [f"All runs with {' '.join(results.settings)}."] if results.settings else []
+    """How far these results are from the paper's."""
     as_published = results.scale == "paper" and all(cell.key.as_published for cell in results.cells)
-    if design.setting and not as_published:
-        data = ", ".join(_corpora(results)) or "no data yet"
-        told.append(OTHER_SETTING.format(setting=design.setting, scale=results.scale, data=data))
-    return told
+    if not design.setting or as_published:
+        return []
+    data = ", ".join(_corpora(results)) or "no data yet"
+    return [OTHER_SETTING.format(setting=design.setting, scale=results.scale, data=data)]
+
+
+def warnings(design: Design, results: Results) -> list[str]:
+    """What to know before comparing: groups without a baseline, then what the records say."""
+    bare = [group for group, cells in results.groups.items() if not any(cell.key.is_baseline for cell in cells)]
+    if not design.baseline or not bare:
+        return provenance.warnings(results)
+    groups = f" in: {'; '.join(bare)}" if any(bare) else ""
+    why = f", because of {' '.join(results.without_baseline)}" if results.without_baseline else ""
+    told = f"No Δ{groups}: the baseline, {design.baseline}, is no run of this {design.kind}{why}."
+    return [told, *provenance.warnings(results)]
 
 
 def _summary(results: Results) -> str:
     """What you see, in a line or two."""
     on = f" on {', '.join(names)}" if (names := _corpora(results)) else ""
-    seeds = sorted({run.seed for run in results.counted})
+    seeds = sorted({run.seed for run in results.counted}, key=rank)
     with_seeds = f", with seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else ""
     counted = f"{len(results.counted)} of {len(results.runs)} runs count{with_seeds}."
     has_paper = any(cell.key.published.value is not None for cell in results.cells)

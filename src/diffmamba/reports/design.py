@@ -6,8 +6,9 @@ from typing import Any
 
 from diffmamba.document import Chart
 from diffmamba.errors import SettingError
-from diffmamba.reports.cells import Cell, Key, Record, Results, headline, read
+from diffmamba.reports.cells import Cell, Key, Results
 from diffmamba.reports.columns import Column
+from diffmamba.reports.records import Record, cleaned, headline, rank, read
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Design:
         name: that of its file, which begins with `table` or `figure`.
         sweep: a file of sweeps/.
         key: the key of the cell that a run with this resolved configuration belongs to.
-        baseline: in words, the cell that Δ is taken to.
+        baseline: in words, the cell that Δ is taken to; "" if there is none.
         columns: of the table. Where cells have a group, it stands as a title above them; where not, cells that follow
             each other with the same first column share it.
         charts: its pictures. The first of a figure is the figure, and its points are written beside it.
@@ -56,7 +57,8 @@ def results(
     """The results of the planned runs, each an id and a resolved configuration, in their order.
 
     `found` holds the records by run id; a run without one has not started. `settings` are words of the command line
-    that apply to all runs. Raises SettingError if two runs belong to the same cell and seed.
+    that make these cells others than the plain sweep has. Raises SettingError if there is no run, or if two runs belong
+    to the same cell and seed.
     """
     ids: dict[Key, dict[int, str]] = {}
     for run_id, config in planned:
@@ -66,11 +68,14 @@ def results(
                 f"{design.name} has one run for {key.label}, seed {seed}, but these settings make two; "
                 "give each setting that the table does not list one value"
             )
-    read_of = [found[run_id] for by_seed in ids.values() for run_id in by_seed.values() if run_id in found]
-    metric = headline(read_of, design.metric)
+    if not ids:
+        raise SettingError(f"{design.name}: these settings leave no run; give each of them at least one value")
+    planned_ids = [run_id for by_seed in ids.values() for run_id in by_seed.values()]
+    records = {run_id: cleaned(found[run_id]) for run_id in planned_ids if run_id in found}
+    metric = headline(records.values(), design.metric)
     cells = []
     for key, by_seed in ids.items():
-        seeds = (read(run_id, seed, found.get(run_id), metric) for seed, run_id in sorted(by_seed.items()))
+        seeds = (read(by_seed[seed], seed, records.get(by_seed[seed]), metric) for seed in sorted(by_seed, key=rank))
         cells.append(Cell(key, tuple(seeds), metric))
     baselines = {cell.key.group: cell for cell in cells if cell.key.is_baseline}
     compared = tuple(replace(cell, baseline=baselines.get(cell.key.group)) for cell in cells)

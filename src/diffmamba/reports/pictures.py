@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import EngFormatter, NullFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
 
 from diffmamba.document import Chart, Panel, Series
 
@@ -24,8 +24,9 @@ def drawn(chart: Chart, kind: str) -> bytes:
     """The chart as a file of this kind: `svg`, `png` or `pdf`."""
     with mpl.rc_context(fname=STYLE):
         figure = Figure(figsize=chart.size, layout=ConstrainedLayoutEngine(h_pad=0.1))
-        grid = figure.subplots(len(chart.panels), max(map(len, chart.panels)), squeeze=False)
-        for axes_row, panels in zip(grid, chart.panels, strict=True):
+        rows = chart.panels or ((Panel("", ()),),)
+        grid = figure.subplots(len(rows), max(map(len, rows)), squeeze=False)
+        for axes_row, panels in zip(grid, rows, strict=True):
             for axes, panel in zip_longest(axes_row, panels):
                 draw(axes, panel) if panel else axes.set_axis_off()
         labelled: dict[str, Any] = {}
@@ -55,7 +56,8 @@ def draw(axes: Axes, panel: Panel) -> None:
     if panel.x_at is not None:
         axes.axvline(panel.x_at, color="#888888", linewidth=1)
     if panel.x_engineering:
-        axes.xaxis.set_major_formatter(EngFormatter())
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
     if panel.y_names:
         axes.set_yticks(range(len(panel.y_names)), panel.y_names)
         axes.set_ylim(len(panel.y_names) - 0.5, -0.5)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from diffmamba.reports.cells import Results, SeedResult
+from diffmamba.reports.cells import Results
+from diffmamba.reports.records import SeedResult
 
 
 def corpora(runs: Iterable[SeedResult]) -> list[dict[str, Any]]:
@@ -67,6 +68,7 @@ def warnings(results: Results) -> list[str]:
         found.append(f"Rows mix git revisions: {names}.")
     if dirty(results):
         found.append(f"{_share(dirty(results), results)} were made with uncommitted changes.")
+    found += results.sources
     with_delta = [(cell, cell.baseline) for cell in results.cells if cell.baseline and cell.delta is not None]
     unpaired = [cell.key.label for cell, baseline in with_delta if cell.values.keys() != baseline.values.keys()]
     if unpaired:
@@ -75,10 +77,15 @@ def warnings(results: Results) -> list[str]:
 
 
 def _corpus(corpus: Mapping[str, Any]) -> str:
-    words = [f"{split} {size:,}" for split, size in (corpus.get("sizes") or {}).items()]
+    sizes = corpus.get("sizes")
+    words = [f"{split} {_number(size)}" for split, size in (sizes if isinstance(sizes, Mapping) else {}).items()]
     words += [f"{corpus['vocabulary']} types"] if corpus.get("vocabulary") else []
     words += [f"fingerprint {corpus.get('fingerprint')}"]
     return f"{corpus.get('name')} ({', '.join(words)})"
+
+
+def _number(size: Any) -> str:
+    return f"{size:,}" if isinstance(size, int | float) else str(size)
 
 
 def _share(count: int, results: Results) -> str:

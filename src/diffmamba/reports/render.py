@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from diffmamba.document import Block, Bullets, Document, Grid, Paragraph, Rows, Section
+from diffmamba.document import Block, Bullets, Document, Grid, Paragraph, RowGroup, Section
 from diffmamba.reports import pictures
 
 ROOMY = 100  # columns of a terminal from which a second blank separates the columns of a table
@@ -33,7 +33,7 @@ def markdown(document: Document) -> str:
     return TEMPLATES.get_template("page.md").render(document=document).strip() + "\n"
 
 
-def shared_word(group: Rows) -> str:
+def shared_word(group: RowGroup) -> str:
     """The first text of the rows of a group if all share it and there are several, so that it is shown once; or ""."""
     words = {row[0].text for row in group.rows}
     return group.rows[0][0].text if len(words) == 1 and len(group.rows) > 1 else ""

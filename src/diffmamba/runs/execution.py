@@ -15,14 +15,15 @@ from torch.multiprocessing.spawn import ProcessException
 
 from diffmamba.errors import SettingError
 from diffmamba.runs import processes, vocabulary
+from diffmamba.runs.admission import admit, has_ended, kept_sources
+from diffmamba.runs.form import SCHEMA
 from diffmamba.runs.measurement import Measurement, measure
 from diffmamba.runs.parts import Settings
 from diffmamba.runs.provenance import git_state, now, versions
-from diffmamba.runs.store import Record, Run, RunStore, RunTakenError
-from diffmamba.runs.training import admit, train
+from diffmamba.runs.store import WELL, Record, Run, RunStore, RunTakenError
+from diffmamba.runs.training import train
 from diffmamba.runs.work import Training, Work
 
-SCHEMA = 2
 WAIT_SECONDS = 1.0  # between looks at a work that another process is doing
 
 log = logging.getLogger(__name__)
@@ -36,8 +37,9 @@ def work_of(settings: Settings) -> Work:
 def execute(work: Work, progress_bar: bool = True, wait: bool = True) -> Record:
     """Does a work, and first those it needs, unless its record is already there. Returns the record.
 
-    An interrupted training goes on from its last checkpoint. A failed work is returned as it is, unless `retry_failed`
-    is set. Raises RunTakenError where another process does the same work, and SettingError before anything is written.
+    An interrupted training goes on from its last checkpoint. A work that failed after its first step is returned as it
+    is, unless `retry_failed` is set. With `force` a run from other sources is set aside, and its work done anew. Raises
+    RunTakenError where another process does the same work, and SettingError before anything is written.
     Where another process does a work that this one needs, it waits, or raises RunTakenError too if `wait` is False.
 
     With several devices a training starts a process for each. Under torchrun or srun, every process calls this.
@@ -46,13 +48,11 @@ def execute(work: Work, progress_bar: bool = True, wait: bool = True) -> Record:
     run = RunStore(work.settings["runs"]).run(work.identity())
     for needed in () if has_ended(work, run.read()) else work.needs:
         record = _done(needed, progress_bar, wait)
-        if record["status"] != "finished":
+        if record["status"] not in WELL:
             raise SettingError(f"the training {record['id']} that this needs is {record['status']}")
     with ExitStack() as claim:
-        ended = processes.agree(lambda: _admit(work, run, claim))
+        ended = processes.agree(lambda: _begin(work, run, claim))
         if ended is not None:
-            if processes.rank() == 0:
-                log.info("%s at %s, not %s again", ended["status"], ended["finished"], _DONE[work.kind])
             return ended
         try:
             _compute(work, run, progress_bar)
@@ -64,9 +64,6 @@ def execute(work: Work, progress_bar: bool = True, wait: bool = True) -> Record:
             if processes.started_elsewhere():
                 raise  # ends the other ranks
         return processes.agree(lambda: _read(run))
-
-
-_DONE = {"training": "trained", "measurement": "measured"}
 
 
 def _done(work: Work, progress_bar: bool, wait: bool) -> Record:
@@ -124,23 +121,14 @@ def _train_as_rank(settings: Mapping[str, Any], run: Run, progress_bar: bool) ->
     train_recorded(work, run, progress_bar)
 
 
-def has_ended(work: Work, record: Record | None) -> bool:
-    """Whether a work is not to be done (again): it is finished or stopped, or failed and not to be tried again."""
-    ended = ("finished", "stopped") if work.settings["retry_failed"] else ("finished", "stopped", "failed")
-    return record is not None and record["status"] in ended
-
-
-def _admit(work: Work, run: Run, claim: ExitStack) -> Record | None:
-    """Claims the run and records that it is running. Returns the record of a work that is not to be done."""
-    claim.enter_context(run.claim())
-    record = run.read()
-    if has_ended(work, record):
-        return record
-    if isinstance(work, Training):
-        admit(work, run)
-        vocabulary.keep(run, work.data)
-    run.write(new_record(work, run, record))
-    return None
+def _begin(work: Work, run: Run, claim: ExitStack) -> Record | None:
+    """Records that the work is under way, unless it is not to be done: then returns its record."""
+    ended = admit(work, run, claim)
+    if ended is None:
+        if isinstance(work, Training):
+            vocabulary.keep(run, work.data)
+        run.write(new_record(work, run, run.read()))
+    return ended
 
 
 def new_record(work: Work, run: Run, earlier: Record | None) -> Record:
@@ -159,6 +147,7 @@ def new_record(work: Work, run: Run, earlier: Record | None) -> Record:
         "precision": work.execution.precision,
         "parameters": {},
         "corpus": work.facts,
+        "sources": kept_sources(work, run, earlier),
         "wall_seconds": 0.0,
         "started": earlier["started"] if earlier else now(),
         "finished": None,
@@ -178,8 +167,8 @@ def new_record(work: Work, run: Run, earlier: Record | None) -> Record:
 
 def record_end(run: Run, **changes: Any) -> None:
     """Says how a work ended, unless another process of the same work said so before."""
-    record = _read(run)
-    if record["status"] == "running":
+    record = run.read()
+    if record is not None and record["status"] == "running":
         run.write(record | changes)
 
 
@@ -197,5 +186,6 @@ def failure(error: Exception, step: int = 0) -> dict[str, Any]:
 
 def _read(run: Run) -> Record:
     record = run.read()
-    assert record is not None
+    if record is None:
+        raise SettingError(f"{run.result} was lost or damaged while the work was done; run it again")
     return record

@@ -48,7 +48,7 @@ from diffmamba.runs.work import (
 ROWS = "rows.csv"
 MEASURED = ("measure", "measured")
 """Settings of a measurement that a training does not have."""
-ASKED = ("weights", "runs", "retry_failed", "threads", "group", "published")
+ASKED = ("weights", "runs", "retry_failed", "force", "threads", "group", "published")
 """Settings that a measurement takes from its own command. All others say what the weights were trained with."""
 _FRESH = {"_target_": "diffmamba.runs.weights.Fresh"}
 

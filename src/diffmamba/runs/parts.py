@@ -85,12 +85,12 @@ class Execution:
             backend.select(self.backend)
 
     def check_memory(self, parameters: int) -> None:
-        """Raises SettingError where a CPU's machine cannot hold a network with its gradients and AdamW's two moments."""
+        """Raises SettingError where this machine cannot hold a network, its gradients and AdamW's two moments on the CPU."""
         needed, there = 4 * 4 * parameters, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         if not self.devices.on_gpu and needed > there:
             raise SettingError(
-                f"scale.d_model, scale.n_layers: training {parameters:,} parameters takes at least {needed / 1e9:,.0f} GB, "
-                f"and this machine has {there / 1e9:,.0f} GB; lower the sizes of the network"
+                f"scale.d_model, scale.n_layers: training {parameters:,} parameters takes at least "
+                f"{needed / 1e9:,.0f} GB, and this machine has {there / 1e9:,.0f} GB; lower the sizes of the network"
             )
 
     def _check_operators(self) -> None:

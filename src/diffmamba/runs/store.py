@@ -6,28 +6,40 @@
         checkpoints/         of a training: last.ckpt, best.ckpt
         csv/ wandb/
         lock                 held while a process works on the run
+    runs/3f2a9c01b7de.before-1/    the run that had this name before, from other sources
 
-A run whose record says "running" while nobody holds its lock was interrupted.
+A run whose record says "running" while nobody holds its lock was interrupted. What is damaged hides nothing else: it is
+no record, and is set aside under another name when its run is done again. Nothing here deletes.
 """
 
+import errno
+import fcntl
 import json
 import logging
+import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from diffmamba.atomic import write_json
 from diffmamba.errors import SettingError
+from diffmamba.runs.form import DamagedRecordError, Record, record_of
 
 log = logging.getLogger(__name__)
 
-Record = dict[str, Any]
-"""The content of a run's result.json."""
 Facts = Mapping[str, Any]
 """What is known of data by their content: name, fingerprint, sizes of the splits, size of the vocabulary."""
+BEFORE = ".before-"
+"""In the name of a run that was set aside: between the name that it had and a number."""
+WELL = ("finished", "stopped")
+"""How a run ends well: its whole budget, or as long as a callback of the user's wanted."""
+SWEEP_STARTED = "DIFFMAMBA_SWEEP_STARTED"
+"""In the environment of the processes of a sweep: when it began. What failed since then is not tried again in it."""
+PATIENCE_SECONDS = 0.2  # for a lock that somebody only looks at
+OF_A_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+"""Errors that say enough: the disk is full, or not ours to write."""
 
 
 class RunTakenError(RuntimeError):
@@ -49,58 +61,123 @@ class Run:
         """The file of its checkpoint `last` or `best`."""
         return self.directory / "checkpoints" / f"{name}.ckpt"
 
-    def read(self) -> Record | None:
-        """The record as it was last written; None if the run was never started."""
-        path = self.directory / "result.json"
+    @property
+    def result(self) -> Path:
+        """The file of its record."""
+        return self.directory / "result.json"
+
+    @property
+    def logged_as(self) -> str:
+        """Its name for loggers outside the store: its id, with a number if it was trained under this id before."""
+        return f"{self.id}-{self.times_before + 1}" if self.times_before else self.id
+
+    @property
+    def times_before(self) -> int:
+        """How many runs of this name were set aside."""
+        return sum(1 for _ in self.directory.parent.glob(f"{self.id}{BEFORE}*"))
+
+    def load(self) -> Record | None:
+        """The record as it was last written; None if the run was never started.
+
+        Raises DamagedRecordError for a file that is no record, and SettingError for one of a later version.
+        """
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = record_of(json.loads(self.result.read_text(encoding="utf-8")))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, OSError) as error:
-            raise SettingError(f"{path} is damaged ({error}); restore it, or delete {self.directory}") from error
-        if not isinstance(record, dict) or "status" not in record:
-            raise SettingError(f"{path} is no record of a run; restore it, or delete {self.directory}")
+        except IsADirectoryError:
+            raise DamagedRecordError(f"{self.result} is a directory") from None
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, SettingError) and not isinstance(error, DamagedRecordError):
+                raise SettingError(f"{self.result} {error}") from None
+            reason = str(error) if isinstance(error, DamagedRecordError) else f"is damaged ({error})"
+            raise DamagedRecordError(f"{self.result} {reason}") from None
+        if BEFORE in self.id:
+            record["id"] = self.id  # it was recorded under the name that another run has now
         return record
+
+    def read(self) -> Record | None:
+        """The record as `load` has it; None also where that is damaged."""
+        try:
+            return self.load()
+        except SettingError:
+            return None
 
     def share_done(self) -> float:
         """How much of its steps a run under way has done, 0 to 1."""
         try:
             progress = json.loads((self.directory / "progress.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
+            return min(1.0, max(0.0, progress["step"] / progress["steps"]))
+        except (OSError, ValueError, LookupError, TypeError, ArithmeticError):  # not there, or of another form
             return 0.0
-        return progress["step"] / progress["steps"]
 
     def write(self, record: Record) -> None:
         """Replaces the record at once: a reader sees the old one or the new one."""
-        write_json(self.directory / "result.json", record)
+        write_json(self.result, record)
+
+    def set_record_aside(self) -> Path:
+        """Gives the record another name, beside which the run begins anew or goes on. For who holds the run."""
+        return _renamed(self.result, ".damaged-")
+
+    def set_aside(self) -> Path:
+        """Gives the whole run another name, under which it can be read like any run. For who holds the run.
+
+        The lock goes with it: who sets a run aside must claim the name again.
+        """
+        return _renamed(self.directory, BEFORE)
 
     @contextmanager
     def claim(self) -> Iterator[None]:
         """Holds the run for this process; raises RunTakenError where another holds it.
 
-        Waits a moment, since `is_taken` holds the lock for an instant.
+        Waits a moment, since `is_taken` holds the lock for an instant. Raises SettingError where the store's disk has
+        no locks, and OSError where it cannot be written.
         """
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SettingError(f"runs={self.directory.parent} cannot hold runs: {error}") from error
-        lock = FileLock(self.directory / "lock")
-        try:
-            lock.acquire(timeout=0.2, poll_interval=0.02)
-        except Timeout:
-            raise RunTakenError(f"run {self.id} is worked on by another process") from None
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (descriptor := self._locked()) is None:
+            if time.monotonic() > deadline:
+                raise RunTakenError(f"run {self.id} is worked on by another process")
+            time.sleep(0.02)
         try:
             yield
         finally:
-            lock.release()
+            os.close(descriptor)  # which lets go of the lock
 
     def is_taken(self) -> bool:
-        """Whether a process holds the run."""
+        """Whether a process holds the run. Writes nothing."""
         try:
-            with FileLock(self.directory / "lock", timeout=0):
-                return False
-        except Timeout:
-            return True
+            descriptor = os.open(self.directory / "lock", os.O_RDONLY)
+        except OSError:  # nobody ever held it, or it is nothing to hold
+            return False
+        try:
+            return not _lock(descriptor, fcntl.LOCK_SH)
+        except OSError:  # a disk without locks, where nobody holds one
+            return False
+        finally:
+            os.close(descriptor)
+
+    def _locked(self) -> int | None:
+        """The open lock file if it is free, which it then no longer is."""
+        path, store = self.directory / "lock", self.directory.parent
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # set aside at this moment
+            return None
+        except OSError as error:
+            if error.errno in OF_A_DISK:
+                raise
+            raise SettingError(f"runs={store} cannot hold runs: {error}") from error
+        try:
+            if _lock(descriptor, fcntl.LOCK_EX) and _is_at(descriptor, path):
+                return descriptor
+        except OSError as error:
+            os.close(descriptor)
+            raise SettingError(
+                f"runs={store} is on a disk without locks ({error.strerror}); use runs=DIR on another one"
+            ) from error
+        os.close(descriptor)
+        return None
 
 
 class RunStore:
@@ -114,6 +191,11 @@ class RunStore:
     def run(self, run_id: str) -> Run:
         return Run(self.directory / run_id)
 
+    def ids(self) -> list[str]:
+        """The name of every run that was started, without those that were set aside."""
+        found = (path.parent.name for path in self.directory.glob("*/result.json"))
+        return sorted(name for name in found if BEFORE not in name)
+
     def facts(self, data: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> Facts | None:
         """What the latest run with the same `data` found in it: the `corpus` of its record. None if there is none.
 
@@ -126,10 +208,12 @@ class RunStore:
             config = record["config"]
             return known is not None and bool(config.get("measured")) and _which(config["data"]) == _which(known)
 
+        wanted = _which(data)
         same = [
             record
             for record in self.records().values()
-            if _which(record["config"].get("measured") or record["config"]["data"]) == _which(data)
+            if "corpus" in record
+            and _which(record["config"].get("measured") or record["config"]["data"]) == wanted
             and (record["corpus"].get("own_vocabulary", True) or alike(record))
         ]
         latest = max(same, key=lambda record: (alike(record), record["started"]), default=None)
@@ -138,25 +222,50 @@ class RunStore:
     def records(self) -> dict[str, Record]:
         """The record of every run that was started, by run id, with the status it has now."""
         found = {}
-        for path in sorted(self.directory.glob("*/result.json")):
-            run = Run(path.parent)
+        for name in self.ids():
+            run = self.run(name)
             try:
-                record = run.read()
-            except SettingError as error:  # one damaged record hides none of the others
-                log.warning("%s", error)
+                record = run.load()
+            except (SettingError, OSError) as error:  # one damaged record hides none of the others
+                log.warning("%s; it is left out", error)
                 continue
             if record is not None:
-                record.setdefault("kind", "training")  # before schema 2 there was nothing else
                 if record["status"] == "running" and not run.is_taken():
                     record["status"] = "interrupted"
                 found[run.id] = record
         return found
 
 
-def _which(data: Mapping[str, Any]) -> Any:
+def _which(data: Any) -> Any:
     """What says which data a configuration means; for a published corpus, without the place of its files."""
-    if "source" not in data:
-        return data["module"]
-    places = ("path", "url", "repository") if "expected" in data["source"] else ()
-    source = {key: value for key, value in data["source"].items() if key not in places}
-    return [data["name"], data["symbols"], source]
+    source = data.get("source")
+    if not isinstance(source, Mapping):
+        return data.get("module")
+    places = ("path", "url", "repository") if "expected" in source else ()
+    kept = {key: value for key, value in source.items() if key not in places}
+    return [data.get("name"), data.get("symbols"), kept]
+
+
+def _renamed(path: Path, mark: str) -> Path:
+    """Gives a file or directory the first free name of `NAME` + mark + 1, 2, 3, ..."""
+    number = 1
+    while os.path.lexists(aside := path.with_name(f"{path.name}{mark}{number}")):
+        number += 1
+    return path.rename(aside)
+
+
+def _lock(descriptor: int, kind: int) -> bool:
+    """Whether the lock of an open file could be had at once."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is still the one at this path: its run may have been set aside in the meantime."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

@@ -1,63 +1,106 @@
-"""How a work ended, in one line for people. Which figures there are, the record says."""
+"""How a work ended, in one line for people. Which figures there are, the record says.
+
+These lines are a side of the work: what a record lacks is left out, and no record makes them fail.
+"""
 
 import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from diffmamba.runs.store import Record
+from diffmamba.runs.form import Record
 
 
 def summary(record: Record, store: Path) -> str:
     """The line of a command for one work."""
-    place = store / record["id"]
+    place, training = store / record["id"], record["kind"] == "training"
     if record["status"] == "failed":
-        error, step = record["error"], f" at step {record['error']['step']}" * (record["kind"] == "training")
-        again = "retry_failed=true goes on with it" if step else "retry_failed=true tries it again"
-        return f"error: run {record['id']} failed{step}: {error['message']} (traceback in {place}/result.json; {again})"
-    if record["kind"] == "measurement":
-        return f"{place}: {figures(record)}, {record['wall_seconds']:.0f} s"
-    return (
-        f"{place}: {figures(record)} after {record['evaluations'][-1]['step']} steps, "
-        f"{record['parameters']['total']:,} parameters, {record['wall_seconds']:.0f} s, "
-        f"{record['tokens_per_second']:,.0f} symbols/s"
-    )
+        step = record["error"].get("step") if training else None
+        at = f" at step {step}" if step is not None else ""
+        again = "retry_failed=true goes on with it" if step else "the same command tries it again"
+        message = record["error"]["message"]
+        return f"error: run {record['id']} failed{at}: {message} (traceback in {place}/result.json; {again})"
+    total, speed = (record.get("parameters") or {}).get("total"), record.get("tokens_per_second")
+    told = [figures(record) + _after(record)]
+    told += [f"{total:,} parameters"] if training and total is not None else []
+    told += [f"{record.get('wall_seconds', 0.0):.0f} s"]
+    told += [f"{speed:,.0f} symbols/s"] if training and speed else []
+    return f"{place}: {', '.join(told)}"
 
 
-def ending(record: Record) -> str:
-    """The line of a sweep: which of its runs, and how it ended."""
-    config = record["config"]
-    model: dict[str, Any] = {"mixers": []} | config["model"]
-    layers = model.get("n_layers")
+def _after(record: Record) -> str:
+    """After how many steps a training was evaluated last, and where it was stopped."""
+    evaluations, stopped = record.get("evaluations"), record.get("stopped")
+    after = f" after {evaluations[-1]['step']} steps" if evaluations else ""
+    return f"{after}, {_stopped(record)}" if record["status"] == "stopped" and stopped else after
+
+
+def _stopped(record: Record) -> str:
+    steps = (record.get("progress") or {}).get("steps")
+    of = f" of {steps}" if steps else ""
+    return f"stopped at step {record['stopped']['step']}{of} by {record['stopped']['by']}"
+
+
+def title(config: Mapping[str, Any], measure: str = "") -> str:
+    """Which work of a sweep: its data, its model and its seed."""
+    model: dict[str, Any] = {"mixers": [], "name": "model"} | dict(config["model"])
+    layers, seed = model.get("n_layers"), config.get("seed")
+    mixers = [mixer for mixer in model["mixers"] or [] if isinstance(mixer, Mapping)]
     parts = [
-        config["data"]["name"],
+        config["data"].get("name"),
         f"{layers} layer{'s' * (layers != 1)}" * (layers is not None),
         model["name"],
         "outer norm" * bool(model.get("outer_norm")),
-        f"λ {model.get('lambda_form')}" * any("lambda_form" in mixer.get("combine", {}) for mixer in model["mixers"]),
-        f"seed {config['seed']}",
+        f"λ {model.get('lambda_form')}" * any("lambda_form" in (mixer.get("combine") or {}) for mixer in mixers),
+        f"seed {seed}" * (seed is not None),
     ]
-    name = ", ".join(filter(None, parts))
-    if record["kind"] == "measurement":
-        name = f"{record['measure']['name']} of {name}"
+    name = ", ".join(map(str, filter(None, parts)))
+    return f"{measure} of {name}" if measure else name
+
+
+def titles(works: Iterable[tuple[str, Mapping[str, Any], str, str]]) -> dict[str, str]:
+    """A title for each work of a sweep, by its id, so that no two look the same.
+
+    A work is its id, its configuration, the name of its measure, and its `words`: the settings that vary in the sweep.
+    The words are told where titles are the same without.
+    """
+    found = {run_id: (title(config, measure), words) for run_id, config, measure, words in works}
+    names = [name for name, _ in found.values()]
+    return {
+        run_id: f"{name}, {words}" if words and names.count(name) > 1 else name
+        for run_id, (name, words) in found.items()
+    }
+
+
+def ending(record: Record, name: str) -> str:
+    """The line of a sweep: which of its runs, by its title, and how it ended."""
     if record["status"] == "failed":
         return f"{name}: failed: {record['error']['message']} (run {record['id']})"
-    return f"{name}: {figures(record, val=False)} in {record['wall_seconds']:.0f} s"
+    stopped = f", {_stopped(record)}" if record["status"] == "stopped" and record.get("stopped") else ""
+    return f"{name}: {figures(record, val=False)}{stopped} in {record.get('wall_seconds', 0.0):.0f} s"
 
 
 def figures(record: Record, val: bool = True) -> str:
     """The headline of a finished work, by its name and with its digits; for a training also on the val split."""
     if record["kind"] == "measurement":
         told, values = record["measure"], record["values"]
-        keys = [told["headline"]]
+        keys = [told.get("headline")]
     else:
-        told, values = record["task"], record["evaluations"][-1]
-        keys = [told["headline"], *([told["headline"].replace("test/", "val/")] if val else [])]
-    texts = []
-    for key in dict.fromkeys(keys):
-        split, _, name = key.rpartition("/")
+        told, values = record.get("task") or {}, (record.get("evaluations") or [{}])[-1]
+        headline = told.get("headline")
+        keys = [headline, *([headline.replace("test/", "val/")] if val and headline else [])]
+    return ", ".join(_figure(told, values, key) for key in dict.fromkeys(keys) if key) or "not evaluated"
+
+
+def _figure(told: Mapping[str, Any], values: Mapping[str, Any], key: str) -> str:
+    split, _, name = key.rpartition("/")
+    value = values.get(key)
+    try:
         metric = told["metrics"][name]
-        texts.append(f"{split} {metric['label']} {values[key]:.{metric['digits']}f}".strip())
-    return ", ".join(texts)
+        label, number = metric["label"], f"{value:.{metric['digits']}f}"
+    except (LookupError, TypeError, ValueError):  # not measured, or not described
+        label, number = name, "not evaluated" if value is None else str(value)
+    return f"{split} {label} {number}".strip()
 
 
 def objective(record: Record) -> float | None:

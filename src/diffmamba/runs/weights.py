@@ -5,9 +5,11 @@ Each says which network they are of (`settings`), what determines them (`content
 """
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from diffmamba.errors import SettingError
-from diffmamba.runs.store import Record, Run, RunStore
+from diffmamba.runs.store import BEFORE, WELL, Record, Run, RunStore
 
 CHECKPOINTS = ("last", "best")
+BEGIN_ANEW = "put a copy in its place, or move it away: then the training starts from the beginning"
+MOST_TOLD = 6  # ids in a message
 PREFIX = "network."  # of the network's parameters in a checkpoint of Lightning's
 
 
@@ -85,38 +89,67 @@ class OfRun(Weights):
     """The weights of a training in the run store.
 
     Args:
-        run: its id, or its directory.
+        run: its id, the beginning of it, or its directory.
         checkpoint: `last`, or `best` by the metric that its task monitors.
         store: the run store that holds the id.
+        named: the setting that gives `run`, for messages.
     """
 
     run: str
     checkpoint: str = "last"
     store: str = "runs"
+    named: str = "run"
 
     def __post_init__(self) -> None:
-        _check_checkpoint(self.checkpoint)
+        _check_checkpoint(self.checkpoint, self.named.removesuffix("run") + "checkpoint")
 
     @cached_property
     def found(self) -> Run:
-        """The run itself. Raises SettingError where there is none."""
+        """The run itself. Raises SettingError where there is none, or several."""
         if not self.run:
-            raise SettingError("run=DIR is missing: which directory of the run store to take; --help says more")
-        given = Path(self.run).expanduser()
-        run = Run(given) if Run(given).read() is not None else RunStore(self.store).run(str(self.run))
-        if run.read() is None:
-            raise SettingError(f"run={self.run} is not a run: there is no result.json in it")
+            raise SettingError(f"{self.named}=ID is missing: which run of the run store to take; --help says more")
+        run = self._in_its_directory() or RunStore(self.store).run(self._id())
+        try:
+            record = run.load()
+        except OSError as error:
+            raise SettingError(f"{self.named}={self.run} cannot be read: {error}") from None
+        if record is None:
+            raise SettingError(f"{self.named}={self.run} is not a run: there is no result.json in it")
         return run
+
+    def _in_its_directory(self) -> Run | None:
+        """The run, if it is given by its directory."""
+        given = Path(str(self.run)).expanduser()
+        if not os.path.lexists(given / "result.json"):
+            return None
+        return Run(given.resolve() if given.is_symlink() or given.name in ("", "..") else given)
+
+    def _id(self) -> str:
+        """The id that the given one is, or begins."""
+        given, ids = str(self.run).rstrip("/"), RunStore(self.store).ids()
+        fitting = [name for name in ids if name.startswith(given)]
+        if given in ids or len(fitting) == 1:
+            return given if given in ids else fitting[0]
+        if fitting:
+            some = ", ".join(fitting[:MOST_TOLD]) + ", ..." * (len(fitting) > MOST_TOLD)
+            raise SettingError(f"{self.named}={given} is the beginning of {len(fitting)} runs: {some}")
+        if BEFORE in given and "/" not in given:
+            return given
+        near = get_close_matches(given, ids, MOST_TOLD)
+        advice = f"; nearest in {self.store} are {', '.join(near)}" if near else f", and {self.store} has no such id"
+        raise SettingError(f"{self.named}={given} is not a run: there is no result.json in it{advice}")
 
     @cached_property
     def record(self) -> Record:
         """Its record. Raises SettingError where it is no training."""
         record = self.found.read()
         assert record is not None
-        if record.get("kind", "training") != "training":
-            raise SettingError(f"run={self.run} is a {record['kind']}; weights come from a training")
+        if record["kind"] != "training":
+            raise SettingError(f"{self.named}={self.run} is a {record['kind']}; weights come from a training")
         if "module" not in record["config"].get("data", {}):
-            raise SettingError(f"run={self.run} was recorded by an earlier version of diffmamba; train it again")
+            raise SettingError(
+                f"{self.named}={self.run} was recorded by an earlier version of diffmamba; train it again"
+            )
         return record
 
     def settings(self, composed: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -124,7 +157,7 @@ class OfRun(Weights):
 
     def content(self) -> Any:
         return {"run": self.record["id"], "checkpoint": self.checkpoint} | (
-            {} if self.record["status"] == "finished" else {"step": self.step}
+            {} if self.record["status"] in WELL else {"step": self.step}
         )
 
     def load(self, network: nn.Module) -> None:
@@ -137,10 +170,16 @@ class OfRun(Weights):
     def opened(self) -> tuple[Path, Any]:
         """The checkpoint and its content, opened once: a training that goes on replaces the file."""
         path = self.found.checkpoint(self.checkpoint)
-        return path, read_checkpoint(path)
+        other = next(name for name in CHECKPOINTS if name != self.checkpoint)
+        advice = f"put a copy in its place, or use its other checkpoint: {other}"
+        content = read_checkpoint(path, advice)
+        if not isinstance(content, dict) or type(content.get("global_step")) is not int:
+            raise SettingError(f"{path} is no checkpoint of a training; {advice}")
+        return path, content
 
     def described(self) -> dict[str, Any]:
-        return {"kind": "OfRun", "run": self.record["id"], "checkpoint": self.checkpoint, "step": self.step}
+        described = {"kind": "OfRun", "run": self.record["id"], "checkpoint": self.checkpoint, "step": self.step}
+        return described | ({"anew": self.found.times_before} if self.found.times_before else {})
 
     @cached_property
     def step(self) -> int:
@@ -162,10 +201,13 @@ class OfFile(Weights):
         return {"sha256": self.digest}
 
     def load(self, network: nn.Module) -> None:
-        network.load_state_dict(fitting(network, self.file, read_checkpoint(self.file)))
+        network.load_state_dict(fitting(network, self.file, self._content()))
 
     def check(self, shapes: nn.Module) -> None:
-        fitting(shapes, self.file, read_checkpoint(self.file))
+        fitting(shapes, self.file, self._content())
+
+    def _content(self) -> Any:
+        return read_checkpoint(self.file, "weights.path takes a checkpoint, or parameters by name")
 
     @property
     def file(self) -> Path:
@@ -206,8 +248,8 @@ def fitting(network: nn.Module, path: Path, content: Any) -> dict[str, Tensor]:
     return found
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content, mapped into memory; or a SettingError that names the file."""
+def read_checkpoint(path: Path, advice: str = BEGIN_ANEW) -> dict[str, Any]:
+    """A checkpoint's content, mapped into memory; or a SettingError that names the file, and the `advice`."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -215,10 +257,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise SettingError(f"there is no checkpoint {path}") from None
     except Exception as error:
-        reason = type(error).__name__
-        raise SettingError(f"{path} is not a readable checkpoint ({reason}); restore or remove it") from error
+        raise SettingError(f"{path} is not a readable checkpoint ({type(error).__name__}); {advice}") from error
 
 
-def _check_checkpoint(name: str) -> None:
+def _check_checkpoint(name: str, setting: str = "weights.checkpoint") -> None:
     if name not in CHECKPOINTS:
-        raise SettingError(f"checkpoint={name} is not known; use one of {', '.join(CHECKPOINTS)}")
+        raise SettingError(f"{setting}={name} is not known; use one of {', '.join(CHECKPOINTS)}")

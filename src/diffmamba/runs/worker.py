@@ -6,11 +6,12 @@ next. If a process dies, one run is interrupted, and the next call resumes it.
 """
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from diffmamba.errors import SettingError
-from diffmamba.runs.execution import has_ended
-from diffmamba.runs.plan import Planned, check_launcher
+from diffmamba.runs import sources
+from diffmamba.runs.admission import has_ended
+from diffmamba.runs.form import Record
+from diffmamba.runs.measurement import Measurement
+from diffmamba.runs.plan import Planned, check_launcher, of_each
 from diffmamba.runs.processes import Devices
-from diffmamba.runs.store import Record, RunStore
-from diffmamba.runs.summary import ending
+from diffmamba.runs.provenance import now
+from diffmamba.runs.store import SWEEP_STARTED, WELL, RunStore
+from diffmamba.runs.summary import ending, titles
 
 LAUNCHERS = {"slurm": "submitit_slurm"}
 POLL_SECONDS = 0.5
@@ -67,7 +72,7 @@ def finished(planned: Sequence[Planned]) -> int:
     """How many works of a sweep are finished, or no longer needed."""
     pending = {item.id for item in _pending(planned)}
     both = zip(planned, _records(planned), strict=True)
-    return sum(r["status"] == "finished" if r else not item.asked and item.id not in pending for item, r in both)
+    return sum(r["status"] in WELL if r else not item.asked and item.id not in pending for item, r in both)
 
 
 def work_off(sweep: str, planned: Sequence[Planned], engine: Engine, words: Sequence[str], console: Console) -> None:
@@ -78,17 +83,45 @@ def work_off(sweep: str, planned: Sequence[Planned], engine: Engine, words: Sequ
     again for those that are left.
     """
     store = store_of(planned)
-    pending = _pending(planned)
-    if not pending:
-        return
-    engine.check()
-    for item in pending:
-        item.work.check(here=engine.local)
-    console.print(f"{len(pending)} of {len(planned)} runs to do, in {store.directory}", highlight=False)
-    while pending:
-        _do(sweep, planned, pending, engine, words, console)
-        left = _pending(planned)
-        pending = left if engine.local and len(left) < len(pending) else []
+    with _in_a_sweep():
+        pending = _pending(planned)
+        _tell_sources(planned, pending, console)
+        if not pending:
+            return
+        engine.check()
+        of_each(pending, lambda item: item.work.check(here=engine.local), lambda item: item.words)
+        console.print(f"{len(pending)} of {len(planned)} runs to do, in {store.directory}", highlight=False)
+        while pending:
+            _do(sweep, planned, pending, engine, words, console)
+            left = _pending(planned)
+            pending = left if engine.local and len(left) < len(pending) else []
+
+
+@contextmanager
+def _in_a_sweep() -> Iterator[None]:
+    """Tells this process and those that it starts when the sweep began, so that a work fails once in it."""
+    before = os.environ.get(SWEEP_STARTED)
+    os.environ[SWEEP_STARTED] = now()
+    try:
+        yield
+    finally:
+        os.environ.pop(SWEEP_STARTED)
+        if before is not None:
+            os.environ[SWEEP_STARTED] = before
+
+
+def _tell_sources(planned: Sequence[Planned], pending: Sequence[Planned], console: Console) -> None:
+    """One line on the runs that are there and were made with other sources than those of now."""
+    todo = {item.id for item in pending}
+    records = {r["id"]: r for i, r in zip(planned, _records(planned), strict=True) if r and i.id not in todo}
+    changed = {run_id: names for run_id, record in records.items() if (names := sources.changed(record))}
+    if changed:
+        modules = sources.some([name for names in changed.values() for name in names])
+        console.print(
+            f"{len(changed)} of {len(planned)} runs were made with other sources, which have changed since: {modules}; "
+            "force=true makes them anew beside the old ones",
+            highlight=False,
+        )
 
 
 def _do(
@@ -112,9 +145,8 @@ def _do(
                 f"interrupted with {done} of {len(planned)} runs finished; the same command goes on from here"
             )
             raise
-    for process, log in processes.items():
-        if process.returncode != 0:
-            console.print(_trouble(process.returncode, log), markup=False, highlight=False)
+    for line in _trouble({log: process.returncode for process, log in processes.items() if process.returncode}):
+        console.print(line, markup=False, highlight=False)
 
 
 Processes = dict["subprocess.Popen[bytes]", Path]
@@ -126,6 +158,7 @@ def _processes(
     sweep: str, pending: Sequence[Planned], engine: Engine, words: Sequence[str], logs: Path
 ) -> Iterator[Processes]:
     logs.mkdir(parents=True, exist_ok=True)
+    name = f"{sweep.replace('/', '-')}-{secrets.token_hex(3)}"  # of its own: two sweeps may run at once
     command = [sys.executable, "-m", "diffmamba.train", f"sweeps={sweep}", *words]
     if engine.local:
         shares = worker_shares(pending[0].work.execution.devices, engine.workers, len(pending))
@@ -135,7 +168,7 @@ def _processes(
     started: Processes = {}
     try:
         for index, share in enumerate(shares):
-            log = logs / f"{sweep}-{index}.log"
+            log = logs / f"{name}-{index}.log"
             with log.open("wb") as output:  # a session of its own: Ctrl-C reaches it once, from _stop
                 process = subprocess.Popen(
                     command,
@@ -149,6 +182,9 @@ def _processes(
         yield started
     finally:
         _stop(started)
+        for process, log in started.items():
+            if process.returncode == 0:
+                log.unlink(missing_ok=True)
 
 
 def worker_shares(devices: Devices, workers: int, runs: int) -> list[dict[str, str]]:
@@ -179,11 +215,24 @@ def _pending(planned: Sequence[Planned]) -> list[Planned]:
     return [item for item in left if item.asked or item.id in needed]
 
 
-def _trouble(status: int, log: Path) -> str:
-    """Why a process ended with a status other than 0. Failures of runs were printed before, so they are left out."""
-    errors = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
-    untold = dict.fromkeys(line for line in errors if not line.startswith("error: run "))
-    return f"a process ended with status {status}: {'; '.join(untold) or f'see {log}'}"
+def _trouble(failed: Mapping[Path, int]) -> list[str]:
+    """Why processes ended with a status other than 0: each error once, and each log that has none to tell.
+
+    Failures of runs were printed before, so they are left out.
+    """
+    errors: list[str] = []
+    for log, status in failed.items():
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        told = [line for line in lines if line.startswith("error: ")]
+        errors += [line for line in told if not line.startswith("error: run ")]
+        died = status < 0 or any(line.startswith("Traceback") for line in lines)
+        if died or not told:
+            errors.append(f"error: a process ended with status {status}; its last words are in {log}")
+    return list(dict.fromkeys(errors))
+
+
+def _measure(item: Planned) -> str:
+    return item.work.measure.described()["name"] if isinstance(item.work, Measurement) else ""
 
 
 def _listen_to_interrupts() -> None:
@@ -217,6 +266,7 @@ def _watch(
 ) -> None:
     """Follows the run store until the processes end; says how each run ended when it does."""
     earlier = {run_id: (store.run(run_id).read() or {}).get("finished") for run_id in pending}
+    names = titles((item.id, item.config, _measure(item), item.words) for item in planned)
     done = len(planned) - len(pending)
     progress = Progress(
         TextColumn("{task.description}"),
@@ -238,10 +288,11 @@ def _watch(
                 if item.id not in pending:
                     continue
                 record = store.run(item.id).read()
-                if record and record["status"] in ("finished", "failed") and record["finished"] != earlier[item.id]:
+                if record and record["status"] in (*WELL, "failed") and record["finished"] != earlier[item.id]:
                     pending.remove(item.id)
                     done += 1
-                    progress.console.print(f"{done}/{len(planned)} {ending(record)}", markup=False, highlight=False)
+                    line = f"{done}/{len(planned)} {ending(record, names[item.id])}"
+                    progress.console.print(line, markup=False, highlight=False)
                 elif record and record["status"] == "running":
                     under_way += store.run(item.id).share_done()
             progress.update(task, completed=done + under_way, done=done)

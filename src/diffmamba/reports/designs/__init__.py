@@ -1,20 +1,52 @@
-"""The published tables and figures: one file each, which holds a `DESIGN`. A new file here is found by its name."""
+"""The published tables and figures: one file each, which holds a `DESIGN`. A new file here is found by its name.
 
+Designs of a user's own lie in the folder `designs` of their configuration directory: `conf/designs` in the working
+directory, or `$DIFFMAMBA_CONF/designs`. They add to those here; one with the name of one of ours does not replace it.
+"""
+
+import difflib
+import os
 import pkgutil
 from importlib import import_module
-from typing import cast
+from pathlib import Path
 
 from diffmamba.errors import SettingError
 from diffmamba.reports.design import Design
 
+KINDS = ("table", "figure")
+OURS = tuple(__path__)
+
 
 def names(kind: str) -> list[str]:
     """The names of all designs of this kind, `table` or `figure`."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name.startswith(kind))
+    return sorted({module.name for module in pkgutil.iter_modules(_places()) if module.name.startswith(kind)})
 
 
 def find(kind: str, name: str) -> Design:
-    """The design of this kind and name."""
+    """The design of this kind and name. Raises SettingError if there is none, or if its file cannot be used."""
     if name not in names(kind):
-        raise SettingError(f"{kind}={name} is not known; use one of {', '.join(names(kind))}")
-    return cast(Design, import_module(f"{__name__}.{name}").DESIGN)
+        raise SettingError(f"{kind}={name} is not known; {_advice(kind, name)}")
+    __path__[:] = _places()
+    try:
+        design = import_module(f"{__name__}.{name}").DESIGN
+    except Exception as error:  # a user's own file may raise anything
+        said = str(error).partition("\n")[0]
+        raise SettingError(f"{kind}={name}: its file fails with {type(error).__name__}: {said}") from error
+    if not isinstance(design, Design) or design.name != name:
+        raise SettingError(f"{kind}={name}: DESIGN in its file must be a Design with name={name!r}")
+    return design
+
+
+def _places() -> list[str]:
+    """The folders of designs: this one, then the user's."""
+    own = str((Path(os.environ.get("DIFFMAMBA_CONF", "conf")) / "designs").absolute())
+    return list(dict.fromkeys([*OURS, own]))
+
+
+def _advice(kind: str, name: str) -> str:
+    for other in KINDS:
+        if name in names(other):
+            return f"it is a {other}: use {other}={name}"
+    near = difflib.get_close_matches(name, names(kind), n=1)
+    guess = f"did you mean {kind}={near[0]}? " if near else ""
+    return f"{guess}There {'are' if len(names(kind)) > 1 else 'is'} {', '.join(names(kind))}"

@@ -26,7 +26,7 @@ def key(config: Mapping[str, Any]) -> Key:
     """A model with or without the outer norm, and the form of its λ; None: there is no λ."""
     model = config["model"]
     name, outer_norm = model["name"], model["outer_norm"]
-    has_lambda = any("lambda_form" in mixer.get("combine", {}) for mixer in model["mixers"])
+    has_lambda = any("lambda_form" in {**mixer, **mixer.get("combine", {})} for mixer in model["mixers"])
     form = model["lambda_form"] if has_lambda else None
     return Key(
         {"model": name, "outer_norm": outer_norm, "lambda_form": form},

@@ -1,0 +1,55 @@
+"""Where the pages of a table or figure lie: those of the plain sweep in NAME-SCALE, those of other settings apart.
+
+A page of other settings has them in the name of its directory, `table2-smoke-data=pysrc8-seed=1,2`, and in its title.
+So it never takes the place of the plain page.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+HOW = (
+    *("runs", "logger", "threads", "group", "retry_failed", "force", "compile", "hydra", "model.backend"),
+    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.log_every_n_steps"),
+    *("data.directory", "data.eval_batch_size", "scale.eval_batch_size"),
+)
+"""Settings that say how or where something is computed. With all that is below them, they make no other result."""
+DEVICES = ("trainer=auto", "trainer=cpu", "trainer=gpu", "trainer=ddp", "trainer=fsdp")
+LONGEST = 80  # characters of the settings in a name; file systems take 255 bytes
+
+
+def telling(words: Iterable[str]) -> tuple[str, ...]:
+    """The words that may change a result, in the order of their names, so that their order makes no other page."""
+    return tuple(sorted(word for word in words if not _says_how(word)))
+
+
+def directory(reports: str | Path, name: str, settings: Iterable[str]) -> Path:
+    """The directory of the page `name`, such as `table2-smoke`, with these settings."""
+    return Path(reports) / "-".join(filter(None, [name, _slug(settings)]))
+
+
+def others(reports: str | Path, name: str) -> Iterator[tuple[Path, str]]:
+    """The pages that were made of the same table or figure with other settings, and these settings."""
+    stem = name.partition("-")[0]
+    for found in sorted(Path(reports).glob(f"{name}-*")):
+        path = next((path for path in (found / "table.json", found / f"{stem}.json") if path.is_file()), None)
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))["settings"] if path else []
+            if settings:
+                yield found, " ".join(settings)
+        except (OSError, ValueError, KeyError, TypeError):  # no page of ours
+            continue
+
+
+def _says_how(word: str) -> bool:
+    name = word.lstrip("+~").partition("=")[0].partition("@")[0].replace("/", ".")
+    return word in DEVICES or any(name == known or name.startswith(f"{known}.") for known in HOW)
+
+
+def _slug(settings: Iterable[str]) -> str:
+    """The settings as part of a file name. A hash follows where signs or letters had to be left out."""
+    told = "-".join(settings)
+    safe = re.sub(r"[^A-Za-z0-9=,._+-]", "_", told)[:LONGEST]
+    return safe if safe == told else f"{safe}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"

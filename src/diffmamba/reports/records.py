@@ -1,0 +1,133 @@
+"""What a record says: which metric counts, and the result of one seed.
+
+A record is the content of a run's `result.json`. It may be of an older version, of another task, or damaged by hand, so
+it is looked through once, at the entrance: what has not the shape that it should have is left out (`cleaned`).
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Record = Mapping[str, Any]
+SCHEMA_1: Record = {"headline": "test/ppl", "metrics": {"ppl": {"label": "PPL", "better": "lower", "digits": 3}}}
+"""What a record without `task` and `measure` is about: those were all trainings of language models."""
+DESCRIBED = ("label", "better", "digits")
+SHAPES: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("status", "kind", "finished"), str),
+    **dict.fromkeys(("wall_seconds", "tokens_per_second"), (int, float)),
+    **dict.fromkeys(("config", "task", "measure", "values", "error", "progress", "stopped", "sources"), Mapping),
+    **dict.fromkeys(("git", "versions", "hardware", "parameters", "corpus"), Mapping),
+    "evaluations": list,
+}
+"""The types of those parts of a record that tables read."""
+
+
+def cleaned(record: Any) -> Record:
+    """The parts of a record that have the type they should have; NaN and infinity are None, as JSON has neither."""
+    parts: dict[str, Any] = _finite_parts(record) if isinstance(record, Mapping) else {}
+    found = {name: part for name, part in parts.items() if name not in SHAPES or isinstance(part, SHAPES[name])}
+    if "evaluations" in found:
+        found["evaluations"] = [at for at in found["evaluations"] if isinstance(at, Mapping)]
+    return found
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The metric that counts. `key` is its name in records: `test/ppl`. `better` is lower, higher, or "" if unknown."""
+
+    key: str
+    label: str
+    better: str = ""
+    digits: int = 3
+
+    @property
+    def name(self) -> str:
+        """The key without its split: `ppl`."""
+        return self.key.rpartition("/")[2]
+
+    def verdict(self, lower: str, higher: str) -> str:
+        """Which of two words is better, such as `left is better` if lower values are; "" if the record does not say."""
+        return {"lower": f"{lower} is better", "higher": f"{higher} is better"}.get(self.better, "")
+
+    def text(self, number: float | None) -> str:
+        """A value, or a standard deviation of values."""
+        return "–" if number is None else f"{number:.{self.digits}f}"
+
+    def difference(self, number: float | None) -> str:
+        """A difference with its sign: a real minus sign, and no sign before a zero."""
+        if number is None or round(number, self.digits) == 0:
+            return self.text(None if number is None else 0.0)
+        return f"{number:+.{self.digits}f}".replace("-", "−")
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """One seed of a cell. `value` is set exactly when the run counts in a mean; `reason` says why it does not."""
+
+    id: str
+    seed: int
+    status: str
+    reason: str = ""
+    value: float | None = None
+    record: Record = field(default_factory=dict)
+
+    def part(self, name: str) -> Record:
+        """A part of the record, such as `git` or `corpus`; empty where it has none."""
+        return self.record.get(name) or {}
+
+
+def headline(records: Iterable[Record], key: str | None) -> Headline:
+    """The metric that `key` names, or that is the headline of these records, as the first record describes it."""
+    described = [record.get("task") or record.get("measure") or SCHEMA_1 for record in records]
+    for about in [*described, *[SCHEMA_1] * (key is not None)]:
+        found, metrics = key or str(about.get("headline", "")), about.get("metrics") or {}
+        if words := metrics.get(found.rpartition("/")[2]):
+            return Headline(found, **{"label": found} | {name: words[name] for name in DESCRIBED if name in words})
+    name = key or "result"
+    return Headline(name, name.rpartition("/")[2])
+
+
+def read(run_id: str, seed: int, record: Record | None, metric: Headline) -> SeedResult:
+    """The result in `record`, if the run has started. One that finished without a finite metric has failed."""
+    status = (record or {}).get("status", "pending")
+    if record is None or status == "pending":
+        return SeedResult(run_id, seed, "pending", "not started", record=record or {})
+    if status != "finished":
+        return SeedResult(run_id, seed, status, _reason(record), record=record)
+    evaluated = record.get("values") if record.get("kind") == "measurement" else (record.get("evaluations") or [{}])[-1]
+    value = _finite((evaluated or {}).get(metric.key))
+    if value is None:
+        return SeedResult(run_id, seed, "failed", f"finished without a finite {metric.key}", record=record)
+    return SeedResult(run_id, seed, status, value=value, record=record)
+
+
+def _reason(record: Record) -> str:
+    """Why a run that has started does not count: `failed at step 120: loss is not finite`, `running at step 3 of 9`."""
+    error, progress = record.get("error") or {}, record.get("progress") or {}
+    if stopped := record.get("stopped"):
+        of = f" of {progress['steps']}" if "steps" in progress else ""
+        return f"stopped at step {stopped.get('step')}{of} by {stopped.get('by')}"
+    if record["status"] == "failed":
+        message = str(error.get("message") or error.get("type") or "no message").strip().splitlines()[0]
+        return f"failed: {message}" if error.get("step") is None else f"failed at step {error['step']}: {message}"
+    known = {"step", "steps"} <= set(progress)
+    return record["status"] + (f" at step {progress['step']} of {progress['steps']}" if known else "")
+
+
+def rank(seed: Any) -> tuple[bool, Any]:
+    """The key by which seeds are sorted: numbers first, then texts."""
+    return isinstance(seed, str), seed
+
+
+def _finite(value: Any) -> float | None:
+    """A number as float; None for NaN, infinity and what is no number."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _finite_parts(part: Any) -> Any:
+    if isinstance(part, Mapping):
+        return {str(key): _finite_parts(value) for key, value in part.items()}
+    if isinstance(part, list | tuple):
+        return [_finite_parts(value) for value in part]
+    return None if isinstance(part, float) and not math.isfinite(part) else part
