@@ -71,7 +71,6 @@ trainer.devices=0                    | trainer.devices=0 must be a whole number 
 trainer.gradient_clip_val=-1         | trainer.gradient_clip_val=-1 must be a number above 0, or null
 trainer.log_every_n_steps=x          | trainer.log_every_n_steps=x must be a whole number of at least 0
 scale.corpora=mine                   | scale.corpora=mine is not known; use one of embedded, published
-logger.csv.name=[a]                  | logger.csv.name=['a'] must be text
 task._target_=mine.Nothing           | task._target_=mine.Nothing cannot be imported: No module named 'mine'
 model.mixers=[]                      | model.mixers=[] is empty
 optimizer=null                       | optimizer=null: a group needs a choice; name one of its files

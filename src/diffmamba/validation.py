@@ -142,7 +142,10 @@ def _check_node(node: Values, path: str, name_of: NameOf) -> None:
         raise SettingError(f"{named_by}={shown(node['_target_'])} must name a class or function, as module.Name")
     constructor = target(node["_target_"], named_by)
     given = {key: value for key, value in node.items() if not (key.startswith("_") and key.endswith("_"))}
-    named = inspect.signature(constructor).parameters
+    try:
+        named = inspect.signature(constructor).parameters
+    except ValueError:  # of a class that is written in C
+        return
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in named.values())
     for key in given.keys() - named.keys() if not takes_all else ():
         name = name_of(_join(path, key))

@@ -30,9 +30,9 @@ train    | data.path=SHORT | data.batch_size
 train    | scale.d_model=30 | 30
 train    | scale.steps=0 | scale.steps=0, at least 1
 train    | scale.steps=null | scale.steps, null
-train    | scale.length=0 | data.length
-train    | scale.batch_size=0 | data.batch_size
-train    | scale.eval_windows=0 | data.eval_windows
+train    | scale.length=0 | scale.length=0
+train    | scale.batch_size=0 | scale.batch_size=0
+train    | scale.eval_windows=0 | scale.eval_windows=0
 train    | scale.d_model=48 scale.headdim=64 | headdim
 train    | seed=-1 | seed=-1
 train    | optimizer.learning_rate=fast | learning_rate=fast

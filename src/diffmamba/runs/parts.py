@@ -85,7 +85,7 @@ class Execution:
             backend.select(self.backend)
 
     def check_memory(self, parameters: int) -> None:
-        """Raises SettingError where this machine cannot hold a network, its gradients and AdamW's two moments on the CPU."""
+        """Raises SettingError where a network, its gradients and AdamW's two moments do not fit into the memory."""
         needed, there = 4 * 4 * parameters, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         if not self.devices.on_gpu and needed > there:
             raise SettingError(
