@@ -9,6 +9,7 @@ words on to the grid: `own_settings`.
 
 import errno
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -32,10 +33,14 @@ from diffmamba.validation import text_settings
 FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--resolve", "--package", "-p")
 OF_A_TRAINING = ("model", "model/embedding", "data", "task", "optimizer", "budget", "scale", "experiments", "seed")
 INTERRUPTED = 130
-OF_A_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+OF_A_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
 """Errors of a disk that is full or cannot be written. What was not recorded is done again by the same command."""
 PATHS = ("data.path", "data.directory", "weights.run", "weights.path", "measured.path", "data.name")
 """Texts that constructors are handed. Those that a command reads itself are known from its schema."""
+
+
+ESCAPED = re.compile(r"(\\*)('|$)")
+"""What Hydra would take for its own in a quoted text: quotes, and backslashes before a quote or at the end."""
 
 
 class Ended(NamedTuple):
@@ -106,7 +111,8 @@ def own_settings(root: str, words: Sequence[str]) -> tuple[dict[str, Any], list[
         names = compose(root).keys()
         own = [_quoted(word, texts_of(root)) for word in words if word.partition("=")[0] in names]
         settings = resolved(compose(root, overrides=own), root, own)
-    return settings, [word for word in words if word.partition("=")[0] not in names]
+    grid = [word for word in words if word.partition("=")[0] not in names]
+    return settings, [word if "," in word else _quoted(word, texts_of("train")) for word in grid]
 
 
 def texts_of(root: str) -> tuple[str, ...]:
@@ -119,8 +125,9 @@ def refuse_ignored(settings: Mapping[str, Any], words: Sequence[str]) -> None:
     if not settings.get("measure") or "run" not in settings["weights"]:
         return
     for word in words:
-        name = word.lstrip("+~").partition("=")[0].partition(".")[0]
-        if name in OF_A_TRAINING:
+        whole = word.lstrip("+~").partition("=")[0]
+        name = whole.partition(".")[0]
+        if name in OF_A_TRAINING and whole != "model.backend":
             advice = "; for another corpus to measure on use data@measured=NAME" * (name == "data")
             raise SettingError(f"{word}: with weights=run, {name} is that of the run; leave it out{advice}")
 
@@ -142,7 +149,7 @@ def _quoted(word: str, texts: Sequence[str]) -> str:
     plain = len(value) < 2 or value[0] != value[-1] or value[0] not in "'\""
     if not equals or name.lstrip("+") not in texts or not plain or value == "null":
         return word
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    escaped = ESCAPED.sub(lambda found: 2 * found[1] + found[2].replace("'", "\\'"), value)
     return f"{name}='{escaped}'"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from diffmamba import atomic, command_line, device
 from diffmamba.errors import SettingError
+from diffmamba.terminal import terminal
 
 MOST_STRETCHES = 12  # of a table that is read at a glance
 
@@ -21,9 +22,7 @@ def main() -> None:
 def run(settings: dict[str, Any]) -> int:
     """Measures unless that has been done, prints two tables, and writes the figures where `out` says."""
     device.chosen(settings)
-    from rich.console import Console  # here: --help and a wrong setting need none of it
-
-    from diffmamba.reports import show
+    from diffmamba.reports import show  # here: --help and a wrong setting need none of it
     from diffmamba.runs import RunStore
     from diffmamba.runs.execution import execute
     from diffmamba.runs.measurement import Measurement, read_rows
@@ -37,7 +36,7 @@ def run(settings: dict[str, Any]) -> int:
         command_line.tell(f"error: run {record['id']} failed: {record['error']['message']}")
         return 1
     rows = read_rows(place)
-    show(document(record, rows), Console())
+    show(document(record, rows), terminal())
     if out:
         atomic.write_json(out, record | {"rows": rows.astype(object).where(rows.notna(), None).to_dict("records")})
     print(out or place.directory)

@@ -7,6 +7,7 @@ from typing import Any
 
 from diffmamba import command_line, device
 from diffmamba.errors import SettingError
+from diffmamba.output import reader_is_gone
 
 
 def main() -> None:
@@ -21,12 +22,15 @@ def run(settings: dict[str, Any]) -> int:
 
     from diffmamba.data.symbols import read_vocabulary
     from diffmamba.models import LanguageModel, generate
+    from diffmamba.runs import sources
     from diffmamba.runs.weights import OfRun
     from diffmamba.runs.work import Training, build_network, symbols_of
 
     if settings["threads"]:
         torch.set_num_threads(settings["threads"])
     weights = OfRun(settings["run"], settings["checkpoint"], settings["runs"])
+    if changed := sources.some(sources.changed(weights.record)):
+        command_line.tell(f"the run was trained with other sources: {changed}")
     work = Training.of(weights.record["config"])
     corpus, symbols = weights.record["corpus"], symbols_of(weights, work)
     network = build_network(work.network, corpus["vocabulary"]).eval()
@@ -55,6 +59,8 @@ def run(settings: dict[str, Any]) -> int:
         for text in vocabulary.stream(chain(prompt, row)):
             sys.stdout.write(text)
             sys.stdout.flush()
+            if reader_is_gone():
+                return 0
         sys.stdout.write("\n")
     return 0
 

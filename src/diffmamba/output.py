@@ -13,17 +13,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+from diffmamba.terminal import LETTERS
+
 READER_IS_GONE = (errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO)
 
 
-class _Patient:
+class Patient:
     """A stream whose writes never fail. `failure` is the first error there was; after it nothing is written."""
 
     def __init__(self, stream: TextIO):
         self.stream = stream
         self.failure: OSError | None = None
-        if isinstance(stream, io.TextIOWrapper):  # a terminal without our letters shows ? in their place
-            stream.reconfigure(errors="backslashreplace" if stream is sys.stderr else "replace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=LETTERS)
 
     def write(self, text: str) -> int:
         self._tried(lambda: self.stream.write(text))
@@ -55,8 +57,8 @@ def patient() -> Iterator[None]:
     """Inside, standard output and error are such streams."""
     before = sys.stdout, sys.stderr
     for name, stream in zip(("stdout", "stderr"), before, strict=True):
-        if stream is not None and not isinstance(stream, _Patient):
-            setattr(sys, name, _Patient(stream))
+        if stream is not None and not isinstance(stream, Patient):
+            setattr(sys, name, Patient(stream))
     try:
         yield
     finally:

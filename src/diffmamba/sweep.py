@@ -3,9 +3,8 @@
 import sys
 from typing import Any
 
-from rich.console import Console
-
 from diffmamba import command_line
+from diffmamba.terminal import say, terminal
 
 
 def main() -> None:
@@ -18,12 +17,12 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
     from diffmamba.runs import worker  # here: --help needs none of it
     from diffmamba.runs.plan import expand
 
-    console = Console()
+    console = terminal()
     planned = expand(settings["sweep"], words)
     engine = worker.Engine(settings["launcher"], settings["workers"])
     worker.work_off(settings["sweep"], planned, engine, words, console)
     done = worker.finished(planned)
-    console.print(f"{done} of {len(planned)} runs are finished in {worker.store_of(planned).directory}")
+    say(console, f"{done} of {len(planned)} runs are finished in {worker.store_of(planned).directory}")
     return 0 if done == len(planned) else 1
 
 

@@ -109,7 +109,8 @@ def _reason(record: Record) -> str:
         of = f" of {progress['steps']}" if "steps" in progress else ""
         return f"stopped at step {stopped.get('step')}{of} by {stopped.get('by')}"
     if record["status"] == "failed":
-        message = str(error.get("message") or error.get("type") or "no message").strip().splitlines()[0]
+        said = str(error.get("message") or "").strip() or str(error.get("type") or "no message")
+        message = said.splitlines()[0]
         return f"failed: {message}" if error.get("step") is None else f"failed at step {error['step']}: {message}"
     known = {"step", "steps"} <= set(progress)
     return record["status"] + (f" at step {progress['step']} of {progress['steps']}" if known else "")

@@ -6,9 +6,9 @@ argument that a later Lightning adds is refused until somebody has put it on one
 """
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 from diffmamba.errors import SettingError
+from diffmamba.validation import did_you_mean
 
 ALLOWED = (
     *("accelerator", "devices", "num_nodes", "strategy", "precision"),
@@ -57,6 +57,6 @@ def check_arguments(names: Iterable[str]) -> None:
         if name in REFUSED:
             raise SettingError(f"trainer.{name} is set by the run itself; {REFUSED[name]}")
         if name not in ALLOWED:
-            near = get_close_matches(name, (*ALLOWED, *REFUSED), n=1)
-            advice = f"did you mean trainer.{near[0]}?" if near else f"use one of {', '.join(ALLOWED)}"
-            raise SettingError(f"trainer.{name} is no argument of lightning.Trainer that a run can be given; {advice}")
+            advice = did_you_mean(f"trainer.{name}", (f"trainer.{one}" for one in (*ALLOWED, *REFUSED)))
+            advice = advice or f"; use one of {', '.join(ALLOWED)}"
+            raise SettingError(f"trainer.{name} is no argument of lightning.Trainer that a run can be given{advice}")

@@ -120,7 +120,7 @@ def _started(node: Mapping[str, Any], run: Run, settings: Mapping[str, Any], sho
         logger: Logger = instantiate(given)
         logger.log_hyperparams(dict(shown))
         return logger
-    given |= _labels({"project": "diffmamba"} | _told(settings) | dict(node)) | {"id": run.id}
+    given |= _labels({"project": "diffmamba"} | _told(settings) | dict(node)) | {"id": run.logged_as}
     if given.get("offline") or os.environ.get("WANDB_MODE", "online") != "online":
         return _wandb(given, shown)
     import wandb  # here: it takes half a second

@@ -6,13 +6,13 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import wraps
-from typing import Any, TextIO
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
+from diffmamba.output import Patient
 from diffmamba.runs.recorder import RunRecorder
 from diffmamba.runs.work import Training
 
@@ -92,7 +92,7 @@ class RunProgressBar(RichProgressBar):
     """Lightning's bar, as long as the run where the run is shorter than an epoch, with the loss as last logged."""
 
     def __init__(self, recorder: RunRecorder):
-        super().__init__(console_kwargs={"file": Forgiving(sys.stdout)})
+        super().__init__(console_kwargs={"file": Patient(sys.stdout)})
         self.recorder = recorder
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
@@ -122,27 +122,3 @@ def _unfailing(hook: Callable[..., Any]) -> Callable[..., Any]:
 for _name, _hook in inspect.getmembers(RichProgressBar, inspect.isfunction):
     if _name in ("setup", "teardown") or _name.startswith("on_"):
         setattr(RunProgressBar, _name, _unfailing(_hook))
-
-
-class Forgiving:
-    """A text stream that cannot fail: what a closed terminal does not take is lost, what it cannot encode is a "?"."""
-
-    def __init__(self, stream: TextIO):
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        try:
-            self._stream.write(text)
-        except UnicodeError:
-            encoding = self._stream.encoding
-            self.write(text.encode(encoding, "replace").decode(encoding))
-        except (OSError, ValueError):
-            pass
-        return len(text)
-
-    def flush(self) -> None:
-        with suppress(OSError, ValueError):
-            self._stream.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)

@@ -4,7 +4,6 @@ Designs of a user's own lie in the folder `designs` of their configuration direc
 directory, or `$DIFFMAMBA_CONF/designs`. They add to those here; one with the name of one of ours does not replace it.
 """
 
-import difflib
 import os
 import pkgutil
 from importlib import import_module
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from diffmamba.errors import SettingError
 from diffmamba.reports.design import Design
+from diffmamba.validation import nearest
 
 KINDS = ("table", "figure")
 OURS = tuple(__path__)
@@ -47,6 +47,6 @@ def _advice(kind: str, name: str) -> str:
     for other in KINDS:
         if name in names(other):
             return f"it is a {other}: use {other}={name}"
-    near = difflib.get_close_matches(name, names(kind), n=1)
-    guess = f"did you mean {kind}={near[0]}? " if near else ""
+    near = nearest(name, names(kind))
+    guess = f"did you mean {kind}={near}? " if near else ""
     return f"{guess}There {'are' if len(names(kind)) > 1 else 'is'} {', '.join(names(kind))}"
