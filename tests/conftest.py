@@ -10,7 +10,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def _no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "COLUMNS"):  # pytest-xdist sets the width of its own terminal
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(Path(tmp_path_factory.getbasetemp()) / "no-netrc"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

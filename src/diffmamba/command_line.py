@@ -20,6 +20,7 @@ import hydra
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -144,13 +145,21 @@ def _check(root: str, words: Sequence[str]) -> None:
 
 
 def _quoted(word: str, texts: Sequence[str]) -> str:
-    """The word with its value in Hydra's quotes, if it is one of these settings and not quoted already."""
+    """The word with its value in Hydra's quotes, if it is one of these settings and Hydra would read another value."""
     name, equals, value = word.partition("=")
-    plain = len(value) < 2 or value[0] != value[-1] or value[0] not in "'\""
-    if not equals or name.lstrip("+") not in texts or not plain or value == "null":
+    already = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    if not equals or name.lstrip("+") not in texts or already or value == "null" or _is_text(word, value):
         return word
     escaped = ESCAPED.sub(lambda found: 2 * found[1] + found[2].replace("'", "\\'"), value)
     return f"{name}='{escaped}'"
+
+
+def _is_text(word: str, value: str) -> bool:
+    """Whether Hydra reads a word's value as the text that it is."""
+    try:
+        return OverridesParser.create().parse_override(word).value() == value
+    except HydraException:
+        return False
 
 
 def guarded(function: Callable[[], int]) -> int:

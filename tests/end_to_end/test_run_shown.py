@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 from diffmamba.runs import shown
 from diffmamba.runs.execution import execute
-from diffmamba.runs.shown import Forgiving, duration
+from diffmamba.runs.shown import duration
 
 
 def test_without_a_terminal_every_evaluation_is_a_line(world, command):
@@ -122,9 +122,3 @@ def test_a_bar_that_fails_is_told_and_the_run_goes_on(world, monkeypatch, caplog
     record = execute(world.work(), progress_bar=True)
     assert record["status"] == "finished", record["error"]
     assert "the bar failed, the run goes on without it: no width" in caplog.text
-
-
-def test_what_a_terminal_cannot_encode_is_a_question_mark():
-    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
-    Forgiving(stream).write("━ 5")
-    assert stream.buffer.getvalue() == b"? 5"

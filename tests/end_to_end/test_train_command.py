@@ -105,7 +105,7 @@ def test_every_wrong_cell_of_a_grid_is_told_once_before_anything_is_trained(worl
 
 def test_what_is_wrong_with_every_cell_is_one_line(world, command):
     line = command("train", ["-m", *world.words("trainer.precision=9", TWO_SEEDS)]).refusal()
-    assert "trainer.precision=9 is not known" in line
+    assert "trainer.precision=9 must be one of 32-true" in line
     assert "cells" not in line
 
 

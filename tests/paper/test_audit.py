@@ -159,7 +159,7 @@ def test_another_setting_changes_the_cells_and_leaves_the_contradictions(audit: 
     ("word", "message"),
     [
         ("device=abacus", "device=abacus is not known"),
-        ("utilisation_bf16=1.5", "utilisation_bf16=1.5 must be above 0"),
+        ("utilisation_bf16=1.5", "utilisation_bf16=1.5 must be a number above 0"),
         ("utilisation_fp32=half", "utilisation_fp32=half must be a number"),
         ("scale=smoke", "no sizes are published; use scale=paper"),
         ("modle.ssm=mamba1", "modle"),

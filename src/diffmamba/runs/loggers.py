@@ -167,7 +167,9 @@ def _replaces_earlier(logger: Logger, run: Run) -> bool:
     *earlier, _ = sessions
     for session in earlier:
         (session.parent / "replaced").mkdir(exist_ok=True)
-        session.rename(session.parent / "replaced" / session.name)
+        target = session.parent / "replaced" / session.name
+        count = len(list(target.parent.glob(f"{session.name}*")))
+        session.rename(target.with_name(f"{target.name}.{count}") if count else target)  # two began in one second
     return True
 
 

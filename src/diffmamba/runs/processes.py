@@ -5,6 +5,7 @@ already one of several, started by torchrun or by srun with a task for each devi
 `execute`. The first rank keeps the record.
 """
 
+import atexit
 import logging
 import os
 import signal
@@ -163,6 +164,13 @@ def _connect() -> None:
         os.environ.setdefault("MASTER_PORT", str(port))
     os.environ |= {"RANK": str(job.rank), "WORLD_SIZE": str(job.size)}
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    """Ends the process group before Python ends, or its threads would abort the process."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def launch(function: Callable[..., None], arguments: tuple[Any, ...], processes: int) -> None:
