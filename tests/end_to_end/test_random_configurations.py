@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from diffmamba.configuration import composed
 from diffmamba.validation import names_in
 
-EXAMPLES = int(os.environ.get("DIFFMAMBA_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("DIFFMAMBA_EXAMPLES", "25"))
 BASE = ("scale.steps=2", "scale.evaluate_every=1", "scale.eval_windows=2", "scale.warmup_steps=1")
 CHOICES = {
     "model": ["mamba", "diff_mamba", "diff_s6", "naive_diff", "transformer", "diff_transformer", "diff_mamba_hybrid"],
