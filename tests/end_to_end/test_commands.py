@@ -66,7 +66,7 @@ evaluate | run=nowhere | run=nowhere, result.json
 evaluate | run=RUN split=dev | split=dev, test, val, train
 evaluate | run=RUN checkpoint=first | checkpoint=first, last, best
 evaluate | run=RUN device=tpu | device=tpu, auto, cpu, cuda
-evaluate | run=RUN window=-1 | window=-1, at least 1
+evaluate | run=RUN window=-1 | window=-1, at least 0
 evaluate | run=RUN window=long | window=long, number
 evaluate | run=RUN stride=17 | stride=17, window=16
 evaluate | run=RUN limit=-2 | limit=-2

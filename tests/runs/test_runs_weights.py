@@ -72,7 +72,3 @@ def test_what_is_no_run_is_one_line_with_the_nearest(store, given, says):
 def test_a_measurement_has_no_weights(store):
     with pytest.raises(SettingError, match=r"^weights\.run=m1 is a measurement"):
         assert OfRun("m1", store=str(store), named="weights.run").record
-    with pytest.raises(SettingError, match=r"^checkpoint=first is not known"):
-        OfRun("m1", "first")
-    with pytest.raises(SettingError, match=r"^weights\.checkpoint=first is not known"):
-        OfRun("m1", "first", named="weights.run")

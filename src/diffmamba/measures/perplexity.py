@@ -8,7 +8,7 @@ predicted from the `p` symbols of its window up to there.
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -19,8 +19,7 @@ from diffmamba.data.streams import IGNORED
 from diffmamba.errors import SettingError
 from diffmamba.measures.measure import Measure, Row, Subject
 from diffmamba.metric import Metric
-
-SPLITS = ("test", "val", "train", ALL)
+from diffmamba.ranges import Count
 
 
 @dataclass(frozen=True)
@@ -35,11 +34,11 @@ class Perplexity(Measure):
         limit: that many windows, spread evenly over the split; None is all.
     """
 
-    split: str = "test"
-    window: int | None = None
-    stride: int | None = None
-    batch: int | None = None
-    limit: int | None = None
+    split: Literal["test", "val", "train", "all"] = "test"
+    window: Count | None = None
+    stride: Count | None = None
+    batch: Count | None = None
+    limit: Count | None = None
 
     metrics: ClassVar[Mapping[str, Metric]] = {
         "ppl": Metric("PPL"),
@@ -50,14 +49,6 @@ class Perplexity(Measure):
     }
     headline = "ppl"
     reads_corpus_alone = True
-
-    def __post_init__(self) -> None:
-        if self.split not in SPLITS:
-            raise SettingError(f"split={self.split} is not known; use one of {', '.join(SPLITS)}")
-        for name in ("window", "stride", "batch", "limit"):
-            value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < 0):
-                raise SettingError(f"{name}={value} must be a whole number of at least 1, or null for the default")
 
     def completed(self, settings: Mapping[str, Any]) -> "Perplexity":
         data = settings["data"]

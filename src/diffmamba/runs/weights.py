@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from diffmamba.errors import SettingError
 from diffmamba.runs.store import BEFORE, WELL, Record, Run, RunStore
+from diffmamba.settings import Checkpoint
 
-CHECKPOINTS = ("last", "best")
 BEGIN_ANEW = "put a copy in its place, or move it away: then the training starts from the beginning"
 MOST_TOLD = 6  # ids in a message
 PREFIX = "network."  # of the network's parameters in a checkpoint of Lightning's
@@ -71,11 +71,8 @@ class Trained(Weights):
         start: what that training starts from.
     """
 
-    checkpoint: str = "last"
+    checkpoint: Checkpoint = "last"
     start: Weights = Fresh()
-
-    def __post_init__(self) -> None:
-        _check_checkpoint(self.checkpoint)
 
     def content(self) -> Any:
         raise TypeError("which training these weights are of is known to the measurement alone")
@@ -96,12 +93,9 @@ class OfRun(Weights):
     """
 
     run: str
-    checkpoint: str = "last"
+    checkpoint: Checkpoint = "last"
     store: str = "runs"
     named: str = "run"
-
-    def __post_init__(self) -> None:
-        _check_checkpoint(self.checkpoint, self.named.removesuffix("run") + "checkpoint")
 
     @cached_property
     def found(self) -> Run:
@@ -170,7 +164,7 @@ class OfRun(Weights):
     def opened(self) -> tuple[Path, Any]:
         """The checkpoint and its content, opened once: a training that goes on replaces the file."""
         path = self.found.checkpoint(self.checkpoint)
-        other = next(name for name in CHECKPOINTS if name != self.checkpoint)
+        other = "best" if self.checkpoint == "last" else "last"
         advice = f"put a copy in its place, or use its other checkpoint: {other}"
         content = read_checkpoint(path, advice)
         if not isinstance(content, dict) or type(content.get("global_step")) is not int:
@@ -258,8 +252,3 @@ def read_checkpoint(path: Path, advice: str = BEGIN_ANEW) -> dict[str, Any]:
         raise SettingError(f"there is no checkpoint {path}") from None
     except Exception as error:
         raise SettingError(f"{path} is not a readable checkpoint ({type(error).__name__}); {advice}") from error
-
-
-def _check_checkpoint(name: str, setting: str = "weights.checkpoint") -> None:
-    if name not in CHECKPOINTS:
-        raise SettingError(f"{setting}={name} is not known; use one of {', '.join(CHECKPOINTS)}")
