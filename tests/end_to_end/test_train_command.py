@@ -1,10 +1,13 @@
 """`diffmamba train`, as a user meets it: what it says of runs that end well, fail, are interrupted or taken."""
 
+import math
 import signal
 
 import pytest
+from hydra.core.utils import run_job
 
 from diffmamba.runs import RunStore
+from diffmamba.runs.summary import objective
 from diffmamba.tasks import LanguageModelling
 
 
@@ -121,3 +124,21 @@ def test_run_store_and_paths_are_where_the_user_stands(world, command, monkeypat
     assert command("train", world.words("runs=mine", "data.path=../story.txt")).status == 0
     assert len(RunStore(place / "mine").records()) == 1
     assert [path.name for path in place.iterdir()] == ["mine"]
+
+
+def test_a_grid_returns_the_headline_of_each_cell_as_a_number(world, command, monkeypatch):
+    """What a sweeper such as Optuna is given: a number, and the worst there is for a cell that failed."""
+    returned = []
+
+    def observed(*arguments, **named):
+        job = run_job(*arguments, **named)
+        returned.append(job.return_value)
+        return job
+
+    monkeypatch.setattr("hydra._internal.core_plugins.basic_launcher.run_job", observed)
+    command("train", ["-m", *world.words("seed=0,1")])
+    records = world.store.records()
+    assert sorted(returned) == sorted(record["evaluations"][-1]["test/ppl"] for record in records.values())
+    record = next(iter(records.values()))
+    assert objective(record | {"status": "failed"}) == math.inf
+    assert objective(record | {"evaluations": []}) is None
