@@ -80,8 +80,8 @@ def application(root: str, function: Callable[[dict[str, Any]], int | Ended]) ->
     def run() -> int:
         if not any(word.startswith(FLAGS) for word in words[1:]):  # Hydra would say in ten lines what is wrong
             _check(root, words[1:])
-            searched = any(word.startswith("hydra/sweeper=") for word in words)  # such as Optuna: no cells to check yet
-            if multirun and not searched and SWEEP_STARTED not in os.environ:  # a sweep has checked all before it starts
+            searched = any(word.startswith("hydra/sweeper=") for word in words)  # as Optuna does: no cells to check yet
+            if multirun and not searched and SWEEP_STARTED not in os.environ:  # a sweep has checked its cells
                 from diffmamba.runs.plan import check_grid  # here: one work needs none of it
 
                 check_grid(words[1:], root, here=not any(word.startswith("hydra/launcher=") for word in words))

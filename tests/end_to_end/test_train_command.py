@@ -2,6 +2,7 @@
 
 import math
 import signal
+from importlib import import_module
 
 import pytest
 from hydra.core.utils import run_job
@@ -135,7 +136,7 @@ def test_a_grid_returns_the_headline_of_each_cell_as_a_number(world, command, mo
         returned.append(job.return_value)
         return job
 
-    monkeypatch.setattr("hydra._internal.core_plugins.basic_launcher.run_job", observed)
+    monkeypatch.setattr(import_module("hydra._internal.core_plugins.basic_launcher"), "run_job", observed)
     command("train", ["-m", *world.words("seed=0,1")])
     records = world.store.records()
     assert sorted(returned) == sorted(record["evaluations"][-1]["test/ppl"] for record in records.values())
