@@ -154,11 +154,8 @@ def _is_used(name: str, plain: Mapping[str, Any], config: DictConfig) -> bool:
 
 
 def _refers(text: str, name: str) -> bool:
-    """Whether a text has an interpolation of a setting, or of one that ends in the same two names."""
-    return any(found.strip(".") in (name, name.rpartition(".")[2]) for found in INTERPOLATED.findall(text))
-
-
-INTERPOLATED = re.compile(r"[\w.]*[\w]")
+    """Whether a text refers to a setting by its whole name, or from beside it by its last name."""
+    return any(found.strip(".") in (name, name.rpartition(".")[2]) for found in re.findall(r"[\w.]*\w", text))
 
 
 def _texts(node: Any) -> Iterator[str]:
