@@ -11,6 +11,8 @@ import fcntl
 import importlib
 import locale
 import os
+import pkgutil
+import re
 import signal
 import sys
 import termios
@@ -21,7 +23,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffmamba.runs import execution, provenance  # noqa: F401 - imported before a call is forked
+import diffmamba
+from diffmamba.runs import provenance
+
+for _module in pkgutil.walk_packages(diffmamba.__path__, "diffmamba."):  # before a call is forked
+    if not _module.name.endswith("__main__"):
+        importlib.import_module(_module.name)
+
 
 TOUCHES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate")
 """Python's audit events of a file."""
@@ -127,7 +135,8 @@ class Call:
     def said(self) -> str:
         """Standard output and error, as far as somebody could read them."""
         read = [path.read_text(errors="replace") for path in self.files if path.exists()]
-        return "".join(read) + self.shown.decode(errors="replace").replace("\r\n", "\n")
+        shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", self.shown.decode(errors="replace"))
+        return "".join(read) + "".join(line for line in shown.splitlines(keepends=True) if "━" not in line)
 
 
 def _become(start: Start, touches: list[int], files: list[Path], slave: int | None, count: Path) -> None:

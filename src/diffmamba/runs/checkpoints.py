@@ -25,7 +25,10 @@ class AtomicCheckpoints(TorchCheckpointIO):
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic.replacing(target) as file:
-            torch.save(checkpoint, file)
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:  # PyTorch's own, which hides that of the disk
+                raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
 
 class KeptCheckpoint(ModelCheckpoint):
