@@ -32,6 +32,7 @@ from tests.end_to_end.conftest import SMALL, english
 from tests.end_to_end.stopped_calls import Call, Moment, Start
 
 RUN_FILES = ("result.json", "last.ckpt", "best.ckpt", "metrics.csv", "progress.json", "vocabulary.json", "lock")
+SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
 DATA_FILES = ("manifest.json", "symbols.bin")
 MOST_CALLS = 3  # without faults, until the result is there
 SETTINGS = (*SMALL, "scale.steps=24", "scale.dropout=0.3", "trainer.log_every_n_steps=3")
@@ -172,7 +173,7 @@ def takes_permission(name: str) -> Callable[[Blow], None]:
         folder = blow.place.folder / name
         for path in [folder, *folder.rglob("*")] if folder.exists() else []:
             path.chmod(0o555 if path.is_dir() else 0o444)
-        blow.place.mend.append(lambda: gives_permission(folder))
+        blow.place.mend.append(lambda: gives_permission(blow.place.folder))
 
     return strike
 
@@ -203,8 +204,9 @@ def removes_text(blow: Blow) -> None:
 def leaves_rubbish(blow: Blow) -> None:
     """What killed writers leave, and lock files that nobody holds."""
     run, data = blow.place.run(blow.run_id), blow.place.folder / "data"
-    for path in (run / "lock", run / ".result.json.0a1b2c3d.new", run / "checkpoints/.last.ckpt.0a1b2c3d.new",
-                 data / "story-000000000000.lock", data / "story-000000000000.partial-0a1b2c3d/symbols.bin"):  # fmt: skip
+    found = [run / "lock", run / ".result.json.0a1b2c3d.new", run / "checkpoints/.last.ckpt.0a1b2c3d.new"]
+    found += [data / "story-000000000000.lock", data / "story-000000000000.partial-0a1b2c3d/symbols.bin"]
+    for path in found:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             path.write_bytes(b"half")
@@ -253,7 +255,7 @@ def sets(**values: Any) -> Callable[[Start, Place], None]:
 
 DAY = 86400.0
 FAULTS: dict[str, Fault] = {
-    **{f"{name} sent": Fault(strike=sends(getattr(signal, name))) for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")},
+    **{f"{name} sent": Fault(strike=sends(getattr(signal, name))) for name in SIGNALS},
     "disk full": Fault(strike=fills_disk),
     **{f"{name} damaged": Fault(strike=damage(name)) for name in (*RUN_FILES, *DATA_FILES)},
     "store moved away": Fault(strike=moves("store")),
@@ -364,9 +366,10 @@ def _whole(path: Path) -> bool:
 
 def followed(call: Call, place: Place, truth: Truth) -> bool:
     """Does what the line of an error says. Whether it says what this person understands."""
-    moved = re.search(r"error: (/\S.*?\.ckpt) .*move it away", call.said)
-    if moved:
-        Path(moved[1]).rename(f"{moved[1]}.away")
+    damaged = re.search(r"error: (/[^;]+\.ckpt) .*move it away", call.said)
+    in_the_way = re.search(r"Is a directory: '?(/[^';]+)", call.said)
+    for found in filter(None, (damaged, in_the_way)):
+        Path(found[1]).rename(f"{found[1]}.away")
         return True
     return False
 

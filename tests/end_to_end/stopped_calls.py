@@ -82,6 +82,8 @@ class Call:
         self.files = [notes / f"out-{time.monotonic_ns()}", notes / f"err-{time.monotonic_ns()}"]
         self.pid = os.fork()
         if self.pid == 0:
+            if self.master is not None:
+                os.close(self.master)
             _become(start, touches, self.files, slave, notes / "touches")
         if slave is not None:
             os.close(slave)
@@ -197,7 +199,7 @@ def _streams(start: Start, files: list[Path], slave: int | None) -> None:
     for number, (name, mode) in enumerate(modes.items()):
         closed = number in start.streams and start.streams[number] is None
         errors = "backslashreplace" if name == "stderr" else "strict"
-        stream = None if closed else open(number, mode, encoding=start.encoding, errors=errors, closefd=False)
+        stream = None if closed else open(number, mode, encoding=start.encoding, errors=errors, closefd=False)  # noqa: SIM115
         setattr(sys, name, stream)
 
 
