@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.end_to_end.faults import Place, wrong_with
+from tests.end_to_end.fault_judge import wrong_with
+from tests.end_to_end.fault_kinds import Place
 
 ROOT = Path(__file__).parents[2]
 

@@ -27,8 +27,8 @@ class AtomicCheckpoints(TorchCheckpointIO):
         with atomic.replacing(target) as file:
             try:
                 torch.save(checkpoint, file)
-            except RuntimeError as error:  # PyTorch's own, which hides that of the disk
-                raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
+            except RuntimeError as error:  # PyTorch's own, which hides a full disk or Ctrl-C
+                raise (error.__context__ or error) from None
 
 
 class KeptCheckpoint(ModelCheckpoint):
