@@ -14,6 +14,7 @@ import contextlib
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -188,15 +189,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="the number of the first run")
     parser.add_argument("--only", type=int, help="the number of one run, with all that it said")
     parser.add_argument("--image", action="store_true", help="on a disk of 24 MB; needs root")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a disk is to be unmounted
     torch.set_num_threads(1)
     recorder.HEARTBEAT_SECONDS = 0.01
     endings = []
     with a_place(asked.image) as place:
         truth = Truth(place)
-        for number in range(asked.runs) if asked.only is None else [asked.only]:
+        for number in range(asked.first, asked.first + asked.runs) if asked.only is None else [asked.only]:
             ending = disturbed(place, truth, random.Random(f"{asked.seed} {number}"))
             endings.append(ending)
             if ending.wrong or asked.only is not None:
