@@ -87,11 +87,12 @@ def _whole(path: Path) -> bool:
     return True
 
 
-def followed(call: Call, place: Place, truth: Truth) -> bool:
+def followed(call: Call) -> bool:
     """Does what the line of an error says. Whether it says what this person understands."""
     damaged = re.search(r"error: (/[^;]+\.ckpt) .*move it away", call.said)
     in_the_way = re.search(r"Is a directory: '?(/[^';]+)", call.said)
-    for found in filter(None, (damaged, in_the_way)):
-        Path(found[1]).rename(f"{found[1]}.away")
-        return True
-    return False
+    found = damaged or in_the_way
+    if not found or not Path(found[1]).exists():
+        return False
+    Path(found[1]).rename(f"{found[1]}.away")
+    return True

@@ -125,7 +125,7 @@ def _called_again(place: Place, truth: Truth, ending: Ending) -> None:
             return
         if call.status == 0:
             break
-        told |= followed(call, place, truth)
+        told |= followed(call)
     lost = {path.name for path in place.hurt if path.name not in left(place.run(truth.run_id))}
     for name in sorted(lost & {"last.ckpt", "best.ckpt"}):  # the run had ended by then: told by who wants to use it
         words = [f"run={truth.run_id}", f"runs={place.folder}/{place.store}", f"checkpoint={name[:4]}", "length=1"]
