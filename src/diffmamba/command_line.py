@@ -7,7 +7,6 @@ configuration. Commands for a whole sweep (`sweep`, `reproduce`, `report`) keep 
 words on to the grid: `own_settings`.
 """
 
-import errno
 import os
 import re
 import signal
@@ -34,8 +33,6 @@ from diffmamba.validation import text_settings
 FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--resolve", "--package", "-p")
 OF_A_TRAINING = ("model", "model/embedding", "data", "task", "optimizer", "budget", "scale", "experiments", "seed")
 INTERRUPTED = 130
-OF_A_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
-"""Errors of a disk that is full or cannot be written. What was not recorded is done again by the same command."""
 PATHS = ("data.path", "data.directory", "weights.run", "weights.path", "measured.path", "data.name")
 """Texts that constructors are handed. Those that a command reads itself are known from its schema."""
 
@@ -181,8 +178,8 @@ def guarded(function: Callable[[], int]) -> int:
             return 2
         except KeyboardInterrupt:
             return INTERRUPTED
-        except OSError as error:
-            if error.errno not in OF_A_DISK:
+        except OSError as error:  # of the machine: what was not recorded is done again by the same command
+            if error.errno is None:
                 raise
             where = f": {error.filename}" if error.filename else ""
             tell(f"error: {error.strerror or error}{where}; mend that and run it again")

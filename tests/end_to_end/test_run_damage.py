@@ -1,13 +1,18 @@
 """What is damaged in the run store costs no work, hides nothing else and is one line: in every command."""
 
+import errno
 import json
 import os
+import resource
 import shutil
 
 import pytest
 import torch
 
+from diffmamba import command_line
+from diffmamba.data import CorpusChoice
 from diffmamba.errors import SettingError
+from diffmamba.runs import measurement, recorder
 from diffmamba.tasks import LanguageModelling
 
 DAMAGE = {"empty": "", "cut": '{"schema": 2, "ki', "a list": "[]", "no record": "{}", "a directory": None}
@@ -175,3 +180,93 @@ def test_a_record_of_a_later_version_is_left_as_it_is(world, command):
     before = world.contents()
     assert "later version of diffmamba (schema 3)" in command("train", world.words()).refusal()
     assert world.contents() == before
+
+
+def test_progress_that_cannot_be_written_costs_no_work(world, monkeypatch):
+    monkeypatch.setattr(recorder, "HEARTBEAT_SECONDS", 0.0)
+    run = world.run(world.interrupted(2))
+    damage(run.directory / "progress.json", None)
+    assert world.train()["status"] == "finished"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EFBIG, errno.ESTALE, errno.ENOTDIR, errno.ENOSPC])
+def test_every_error_of_the_machine_is_one_line(capsys, number):
+    def fails():
+        raise OSError(number, os.strerror(number), "/a/file")
+
+    assert command_line.guarded(fails) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"error: {os.strerror(number)}: /a/file; mend that and run it again"
+
+
+def struck(step, strike):
+    """A training step before which, at one step, something happens."""
+    training_step = LanguageModelling.training_step
+
+    def struck_step(task, batch, index):
+        if task.global_step == step:
+            strike()
+        return training_step(task, batch, index)
+
+    return struck_step
+
+
+def test_a_disk_that_is_full_fails_no_work_for_ever(world, command, undisturbed, monkeypatch):
+    """There is room for the record, and none for the second checkpoint: as if files could not be so long."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    fills = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))  # noqa: E731
+    with monkeypatch.context() as patched:
+        patched.setattr(LanguageModelling, "training_step", struck(6, fills))
+        outcome = command("train", world.words("scale.dropout=0.3"))
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (outcome.status, len(outcome.err.splitlines())) == (1, 1), outcome
+    assert "failed at step 8: [Errno 27] File too large: " in outcome.err
+    assert ".ckpt' (" in outcome.err
+    assert "the same command tries it again" in outcome.err
+    assert command("train", world.words("scale.dropout=0.3")).status == 0
+    (record,) = world.store.records().values()
+    assert left(world, record) == undisturbed
+
+
+def cut(path):
+    os.truncate(path, 100)
+
+
+def overwrite(path):
+    with path.open("r+b") as file:
+        file.write(bytes(1000))
+
+
+@pytest.mark.parametrize("change", [cut, overwrite])
+def test_no_figure_is_of_data_that_were_changed_under_the_training(world, command, undisturbed, monkeypatch, change):
+    """Within its last page a file that is cut reads as zeros: the figures would be wrong, and nothing would say so."""
+    changes = lambda: [change(path) for path in (world.folder / "data").glob("*/symbols.bin")]  # noqa: E731
+    with monkeypatch.context() as patched:
+        patched.setattr(LanguageModelling, "training_step", struck(6, changes))
+        outcome = command("train", world.words("scale.dropout=0.3"))
+    assert (outcome.status, len(outcome.err.splitlines())) == (1, 1), outcome
+    assert "prepared data were changed while they were read" in outcome.err
+    (record,) = world.store.records().values()
+    assert [entry["step"] for entry in record["evaluations"]] == [4]
+    CorpusChoice.forget()  # as in a process of its own
+    assert command("train", world.words("scale.dropout=0.3")).status == 0
+    (record,) = world.store.records().values()
+    assert left(world, record) == undisturbed
+
+
+def test_no_measurement_is_of_data_that_were_changed_under_it(world, command, monkeypatch):
+    words = [f"run={world.train()['id']}", f"runs={world.store.directory}", "device=cpu"]
+    build = measurement.fabric_of
+
+    def changed(execution):
+        for path in (world.folder / "data").glob("*/symbols.bin"):
+            overwrite(path)
+        return build(execution)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(measurement, "fabric_of", changed)
+        outcome = command("evaluate", words)
+    assert (outcome.status, len(outcome.err.splitlines())) == (1, 1), outcome
+    assert "prepared data were changed while they were read" in outcome.err
+    CorpusChoice.forget()
+    assert command("evaluate", words).status == 0

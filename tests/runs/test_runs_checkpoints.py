@@ -1,5 +1,7 @@
 """A checkpoint is written whole or not at all."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -45,6 +47,25 @@ def test_a_killed_writer_leaves_the_old_checkpoint_whole(last):
     assert leftover.stat().st_size > 0
     atomic.remove_leftovers(last.parent.parent)
     assert [path.name for path in last.parent.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_what_ends_a_write_is_not_hidden_by_the_writer(last, monkeypatch, error):
+    """PyTorch's writer, ended before its time, raises an error of its own."""
+
+    class Ended(io.BytesIO):
+        def write(self, content):
+            if self.tell():
+                raise error
+            return super().write(content)
+
+        def fileno(self):
+            raise AssertionError("it was not written")
+
+    monkeypatch.setattr(atomic, "replacing", lambda path: contextlib.nullcontext(Ended()))
+    with pytest.raises(type(error)) as raised:
+        AtomicCheckpoints().save_checkpoint({"weight": torch.ones(1000)}, last)
+    assert raised.value is error
 
 
 def test_a_checkpoint_is_written_beside_the_one_it_replaces(last, monkeypatch):

@@ -7,6 +7,7 @@ fingerprint, the symbol system, `FORMAT`, and the vocabulary if it is not the co
     manifest.json   name, origin and revision, vocabulary, type, count, split offsets, hashes
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -52,7 +53,8 @@ class Corpus:
             intact = self.manifest["format"] == FORMAT and sum(self.sizes[name] for name in SPLITS) == total
             intact &= {"name", "sha256", "source"} <= self.manifest.keys()
             intact &= len(self.manifest["vocabulary"]["symbols"]) > 0
-            intact &= (home / "symbols.bin").stat().st_size == total * dtype.itemsize
+            self._opened = (home / "symbols.bin").stat()
+            intact &= self._opened.st_size == total * dtype.itemsize
         except (OSError, ValueError, LookupError, TypeError):
             intact = False
         if not intact:
@@ -98,6 +100,19 @@ class Corpus:
         """Whether the integers are those that were prepared. It reads them all: a second per gigabyte or two."""
         with (self.home / "symbols.bin").open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == self.manifest["sha256"]
+
+    def require_unchanged(self) -> None:
+        """Raises OSError where the integers have been changed since they were opened: what was read may be wrong.
+
+        A file that was removed or replaced is still whole for who has it open.
+        """
+        try:
+            now = (self.home / "symbols.bin").stat()
+        except OSError:
+            return
+        same = (now.st_size, now.st_mtime_ns) == (self._opened.st_size, self._opened.st_mtime_ns)
+        if now.st_ino == self._opened.st_ino and not same and not self.is_whole():
+            raise OSError(errno.ESTALE, "prepared data were changed while they were read", str(self.home))
 
     def split(self, name: str) -> np.ndarray:
         """The integers of `train`, `val` or `test`: a read-only memory-mapped array `(symbols,)`.

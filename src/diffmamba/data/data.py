@@ -59,6 +59,9 @@ class Data(LightningDataModule):
     def check(self, world_size: int) -> None:
         """Raises SettingError where the settings do not fit the content or the number of devices."""
 
+    def require_unchanged(self) -> None:
+        """Raises OSError where what the data are read from has been changed since they were built."""
+
     def require(self, expected: Mapping[str, Any], whose: str) -> None:
         """Raises SettingError unless these are data of the expected facts, those of the run `whose`."""
         if self.facts["fingerprint"] != expected["fingerprint"]:

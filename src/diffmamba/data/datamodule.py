@@ -87,6 +87,9 @@ class LanguageModellingData(Data):
         self.train_streams(0, world_size)
         self.val_dataloader()
 
+    def require_unchanged(self) -> None:
+        self.corpus.require_unchanged()
+
     def require_symbols(self, symbols: Mapping[str, Any] | None, size: int, whose: str) -> None:
         if symbols is None:
             super().require_symbols(symbols, size, whose)

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from diffmamba.runs import sources, training
-from diffmamba.runs.form import DamagedRecordError, Record
+from diffmamba.runs.form import DamagedRecordError, Record, is_tried_again
 from diffmamba.runs.measurement import ROWS, Measurement, read_rows
 from diffmamba.runs.store import SWEEP_STARTED, WELL, Run, RunStore
 from diffmamba.runs.weights import OfRun
@@ -31,13 +31,12 @@ log = logging.getLogger(__name__)
 def has_ended(work: Work, record: Record | None) -> bool:
     """Whether a work is not to be done (again): it ended well, or failed and is not to be tried again.
 
-    A failure before the first step says nothing of the work, so the next call tries again: the machine was short of
-    memory, or a file could not be read.
+    A failure that says nothing of the work is tried again: see `failure`.
     """
     if record is None or record["status"] not in (*WELL, "failed"):
         return False
     if record["status"] == "failed":
-        again = work.settings["retry_failed"] or not record["error"].get("step")
+        again = work.settings["retry_failed"] or is_tried_again(record["error"])
         return not again or (record.get("finished") or "") >= os.environ.get(SWEEP_STARTED, "~")
     return not outdated(work, record)
 

@@ -25,7 +25,10 @@ class AtomicCheckpoints(TorchCheckpointIO):
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic.replacing(target) as file:
-            torch.save(checkpoint, file)
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:  # PyTorch's own, which hides a full disk or Ctrl-C
+                raise (error.__context__ or error) from None
 
 
 class KeptCheckpoint(ModelCheckpoint):

@@ -37,8 +37,8 @@ def work_of(settings: Settings) -> Work:
 def execute(work: Work, progress_bar: bool = True, wait: bool = True) -> Record:
     """Does a work, and first those it needs, unless its record is already there. Returns the record.
 
-    An interrupted training goes on from its last checkpoint. A work that failed after its first step is returned as it
-    is, unless `retry_failed` is set. With `force` a run from other sources is set aside, and its work done anew. Raises
+    An interrupted training goes on from its last checkpoint. A work that failed by itself is returned as it is, unless
+    `retry_failed` is set. With `force` a run from other sources is set aside, and its work done anew. Raises
     RunTakenError where another process does the same work, and SettingError before anything is written.
     Where another process does a work that this one needs, it waits, or raises RunTakenError too if `wait` is False.
 
@@ -173,7 +173,11 @@ def record_end(run: Run, **changes: Any) -> None:
 
 
 def failure(error: Exception, step: int = 0) -> dict[str, Any]:
-    """What a record says of an error: its type, its first line, the traceback, and the step it came at."""
+    """What a record says of an error: its type, its first line, the traceback, and the step it came at.
+
+    `again`: it says nothing of the work, so that the next call tries again: it came before the first step, where the
+    machine may have been short of memory, or it is one of the machine, such as a full disk.
+    """
     cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
     lines = str(cause).strip().splitlines() or [type(cause).__name__]
     return {
@@ -181,6 +185,7 @@ def failure(error: Exception, step: int = 0) -> dict[str, Any]:
         "message": lines[-1] if isinstance(cause, ProcessException) else lines[0],  # of a rank: its traceback's last
         "traceback": traceback.format_exc(),
         "step": step,
+        "again": not step or (isinstance(cause, OSError) and cause.errno is not None),
     }
 
 

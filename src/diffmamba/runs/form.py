@@ -52,6 +52,11 @@ def record_of(content: Any) -> Record:
     return record
 
 
+def is_tried_again(error: Mapping[str, Any]) -> bool:
+    """Whether the next call tries a failed work again. Older records do not say: then if it failed before a step."""
+    return bool(error.get("again", not error.get("step")))
+
+
 def _wrong_inside(record: Record) -> list[str]:
     """Keys whose parts readers index too."""
     checks = {

@@ -192,6 +192,7 @@ def measure(work: Measurement, run: Run, progress_bar: bool) -> None:
         subject = Subject(network, work.data, fabric.to_device, progress)
         rows = list(work.measure.rows(subject))
     _check_finite(work, rows)
+    work.data.require_unchanged()
     atomic.write(run.directory / ROWS, table(rows).to_csv(index=False))
     record = run.read()
     assert record is not None

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 from typing import Any
 
 import lightning as L
@@ -10,6 +11,7 @@ from lightning.fabric.utilities.data import sized_len
 from torch import Tensor, distributed
 
 from diffmamba.atomic import write_json
+from diffmamba.data import Data
 from diffmamba.runs.loggers import Logs
 from diffmamba.runs.store import Record, Run
 
@@ -104,7 +106,9 @@ class RunRecorder(L.Callback):
             self._log(trainer, pl_module)
         if trainer.is_global_zero and now - self._last_beat > HEARTBEAT_SECONDS:
             self._last_beat = now
-            write_json(self.run.directory / "progress.json", {"step": trainer.global_step, "steps": trainer.max_steps})
+            with suppress(OSError):  # for who looks on; the next may be written
+                progress = {"step": trainer.global_step, "steps": trainer.max_steps}
+                write_json(self.run.directory / "progress.json", progress)
 
     def _log(self, trainer: L.Trainer, task: Any) -> None:
         self.loss = float(task.step_loss())
@@ -134,6 +138,8 @@ class RunRecorder(L.Callback):
         expected = [sized_len(loader) for loader in trainer.val_dataloaders or ()]
         if any(there not in (None, done) for there, done in zip(expected, self._evaluated, strict=True)):
             return  # of some of the windows only
+        if isinstance(data := trainer.datamodule, Data):  # type: ignore[attr-defined]  # Lightning sets it elsewhere
+            data.require_unchanged()  # before these figures are recorded, and the weights are kept
         measured = {
             key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith(("val/", "test/"))
         }

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from diffmamba.runs.form import Record
+from diffmamba.runs.form import Record, is_tried_again
 
 
 def summary(record: Record, store: Path) -> str:
@@ -17,7 +17,8 @@ def summary(record: Record, store: Path) -> str:
     if record["status"] == "failed":
         step = record["error"].get("step") if training else None
         at = f" at step {step}" if step is not None else ""
-        again = "retry_failed=true goes on with it" if step else "the same command tries it again"
+        again = "the same command tries it again"
+        again = again if is_tried_again(record["error"]) else "retry_failed=true goes on with it"
         message = record["error"]["message"]
         return f"error: run {record['id']} failed{at}: {message} (traceback in {place}/result.json; {again})"
     total, speed = (record.get("parameters") or {}).get("total"), record.get("tokens_per_second")
