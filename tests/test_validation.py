@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Len, Lt
 
 from diffmamba.configuration import composed
 from diffmamba.errors import SettingError
-from diffmamba.ranges import Dropout, Rate, Seed, Share, Size
+from diffmamba.ranges import Dropout, Seed, Share, Size
 from diffmamba.runs.execution import work_of
 from diffmamba.runs.work import Training
 from diffmamba.settings import OF
@@ -76,9 +76,15 @@ model.mixers=[]                      | model.mixers=[] is empty
 optimizer=null                       | optimizer=null: a group needs a choice; name one of its files
 trainer=5                            | trainer=5: a group needs a choice; name one of its files
 ~optimizer                           | ~optimizer: a setting cannot be removed; give it another value
-+trainer.nonsense=1                  | trainer.nonsense is no argument of Trainer
++trainer.nonsense=1                  | trainer.nonsense is no argument of lightning.Trainer
 +optimizer.lr=1                      | optimizer.lr is no argument of AdamW; did you mean optimizer.learning_rate?
 +model.network.depth=1               | model.network.depth is no argument of LanguageModel
++trainer.max_step=3                  | trainer.max_step is no argument of lightning.Trainer that a run can be given
+scale=[1,2]                          | scale=[1,2]: a group needs a choice; name one of its files
+=3                                   | '=3' is not a setting; write name=value
+model=                               | model= is not known; available are
+~model                               | ~model: a setting cannot be removed
++seed=3                              | +seed: seed is there already; leave out the +
 +foo=1                               | +foo=1: nothing uses foo
 +model.foo=1                         | +model.foo=1: nothing uses model.foo
 """
@@ -151,7 +157,6 @@ def test_good_values_stay_as_they_are(word: str, path: str, value: Any) -> None:
         (Seed, "a whole number of at least 0 and below 4294967296"),
         (Dropout, "a number of at least 0 and below 1"),
         (Share, "a number above 0 and at most 1"),
-        (Rate, "a number above 0"),
         (str | Path | None, "text, or null"),
         (Literal["a", "b"], "one of a, b"),
         (Annotated[Sequence[Dropout], Len(2, 2)], "a list of 2, each entry a number of at least 0 and below 1"),

@@ -6,6 +6,7 @@ from typing import Any
 
 from diffmamba import command_line
 from diffmamba.configuration import composed
+from diffmamba.errors import SettingError
 from diffmamba.reproduce import saved
 from diffmamba.terminal import terminal
 
@@ -22,7 +23,12 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
     from diffmamba.paper.compute import Assumed
 
     assumed = Assumed(settings["device"], *(settings[f"utilisation_{name}"] for name in ("fp32", "tf32", "bf16")))
-    seeds = len(settings["seed"].split(",")) if settings["seed"] else None
+    listed = settings["seed"].split(",") if settings["seed"] else []
+    if wrong := next((one for one in listed if not one.strip().isdecimal()), None):
+        raise SettingError(
+            f"seed={settings['seed']}: {wrong!r} is no seed; write whole numbers with commas, such as 0,42"
+        )
+    seeds = len(listed) or None
     scale = [] if any(word.startswith("scale=") for word in words) else ["scale=paper"]  # the published setting
     document, console = audit([*scale, *words], seeds, assumed), terminal()
     defaults = composed([], "audit")

@@ -24,11 +24,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from diffmamba import settings as settings_of
-from diffmamba.configuration import CONF, composing, resolved
+from diffmamba.configuration import CONF, composing, known_names, resolved
 from diffmamba.errors import SettingError
 from diffmamba.output import lost, patient
 from diffmamba.runs.store import SWEEP_STARTED
-from diffmamba.validation import text_settings
+from diffmamba.validation import nearest, text_settings
 
 FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--resolve", "--package", "-p")
 OF_A_TRAINING = ("model", "model/embedding", "data", "task", "optimizer", "budget", "scale", "experiments", "seed")
@@ -111,6 +111,10 @@ def own_settings(root: str, words: Sequence[str]) -> tuple[dict[str, Any], list[
         own = [_quoted(word, texts_of(root)) for word in words if word.partition("=")[0] in names]
         settings = resolved(compose(root, overrides=own), root, own)
     grid = [word for word in words if word.partition("=")[0] not in names]
+    for word in grid:
+        own_name = nearest(name := word.lstrip("+").partition("=")[0], [str(one) for one in names if one != "hydra"])
+        if own_name and "." not in name and name not in known_names("train"):
+            raise SettingError(f"there is no setting {name}; did you mean {own_name}?")
     return settings, [word if "," in word else _quoted(word, texts_of("train")) for word in grid]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -23,6 +24,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from diffmamba import settings
 from diffmamba.errors import SettingError
+from diffmamba.trainer_arguments import check_arguments
 from diffmamba.validation import did_you_mean, names_in, nearest, validate
 
 PACKAGE = Path(__file__).resolve().parent
@@ -100,17 +102,29 @@ def composing(root: str, words: Sequence[str] = ()) -> Iterator[None]:
 @contextmanager
 def explained(root: str, words: Sequence[str] = ()) -> Iterator[None]:
     """Raises SettingError of one line in place of what Hydra raises."""
+    for word in words:
+        if word.startswith("~") and not word.startswith(REMOVABLE):
+            raise SettingError(f"{word}: a setting cannot be removed; give it another value")
+        if not word.strip("+~").partition("=")[0]:
+            raise SettingError(f"{word!r} is not a setting; write name=value")
     try:
         yield
     except SettingError:
         raise
     except HydraException as error:
         raise SettingError(one_line(error, root)) from error
-    except ValueError as error:
-        if "Config group override" not in str(error):
+    except (ValueError, TypeError) as error:  # of Hydra, for a choice that is no name
+        wrong = _without_a_choice(root, words)
+        if not wrong:
             raise
-        chosen = ", ".join(word for word in words if word.lstrip("+").partition("=")[0] in _groups(root))
-        raise SettingError(f"{chosen}: a group needs a choice; name one of its files") from error
+        raise SettingError(f"{wrong}: a group needs a choice; name one of its files") from error
+
+
+def _without_a_choice(root: str, words: Sequence[str]) -> str:
+    """The word whose group is given a value that is no name of a file."""
+    groups, parser = set(_groups(root)), OverridesParser.create()
+    found = (one for one in parser.parse_overrides(list(words)) if one.key_or_group in groups)
+    return next((str(one.input_line) for one in found if not isinstance(one.value(), str)), "")
 
 
 def resolved(config: DictConfig, root: str = "train", words: Sequence[str] = ()) -> dict[str, Any]:
@@ -118,9 +132,6 @@ def resolved(config: DictConfig, root: str = "train", words: Sequence[str] = ())
 
     `words` are those of the command line. Raises SettingError that names the setting to change.
     """
-    for word in words:
-        if word.startswith("~") and not word.startswith(REMOVABLE):
-            raise SettingError(f"{word}: a setting cannot be removed; give it another value")
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -129,8 +140,10 @@ def resolved(config: DictConfig, root: str = "train", words: Sequence[str] = ())
     named = {str(key): value for key, value in plain.items()}
     for word in words:
         name = word.lstrip("+").partition("=")[0]
-        if word.startswith("+") and not _is_used(name, named, config):
+        if word.startswith("+") and not _is_used(name, named, config, root):
             raise SettingError(f"{word}: nothing uses {name}{did_you_mean(name, set(names_in(named)) - {name})}")
+    if isinstance(trainer := named.get("trainer"), Mapping):
+        check_arguments(key for key in trainer if not key.startswith("_"))
     validate(named, settings.OF.get(root), config)
     return named
 
@@ -140,11 +153,13 @@ READ_AS_A_WHOLE = ("hydra", "published", "logger", "callbacks")
 """Settings below these are read whatever their names are."""
 
 
-def _is_used(name: str, plain: Mapping[str, Any], config: DictConfig) -> bool:
+def _is_used(name: str, plain: Mapping[str, Any], config: DictConfig, root: str) -> bool:
     """Whether anything can read a setting that the command line added: a constructor, or another setting."""
     keys = name.split("@")[0].split(".")
     if keys[0] in READ_AS_A_WHOLE or "/" in name or OmegaConf.select(config, name) is None:
         return True  # the last: a choice of a group, which is no setting
+    if name in names_in(OmegaConf.to_container(_default(root), resolve=False)):
+        return True  # it was there already
     node: Any = plain
     for key in keys:
         if isinstance(node, Mapping) and "_target_" in node:
@@ -180,8 +195,10 @@ def one_line(error: Exception, root: str = "train") -> str:
     if isinstance(error, OverrideParseException):
         return _unreadable(error.override)
     if found := re.search(r"Could not override '(.+?)'", text):
-        return f"there is no setting {found[1]}{did_you_mean(found[1], _known(root))}"
-    if found := re.search(r"Could not find '(.+)/(.+?)'\s+Available options in '.+':\s((?:\t.+\n?)+)", text):
+        return f"there is no setting {found[1]}{did_you_mean(found[1], known_names(root))}"
+    if found := re.search(r"Could not append to config. An item is already at '(.+?)'", text):
+        return f"+{found[1]}: {found[1]} is there already; leave out the +"
+    if found := re.search(r"Could not find '(.+)/(.*?)'\s+Available options in '.+':\s((?:\t.+\n?)+)", text):
         group, name, options = found[1], found[2], found[3].split()
         hint = f"; did you mean {meant}?" if (meant := nearest(name, options)) else ""
         return f"{group}={name} is not known{hint or ';'} available are {', '.join(options)}"
@@ -198,7 +215,7 @@ def _unreadable(word: str) -> str:
     return f"{word} cannot be read; if the value is meant as text, quote it twice: '{name}=\"{quoted}\"'"
 
 
-def _known(root: str) -> list[str]:
+def known_names(root: str) -> list[str]:
     """The names of all settings and groups of a root configuration at its defaults."""
     plain = OmegaConf.to_container(_default(root), resolve=False)
     assert isinstance(plain, dict)

@@ -9,8 +9,8 @@ import pytest
 from diffmamba.configuration import composed
 from diffmamba.errors import SettingError
 from diffmamba.runs.execution import work_of
-from diffmamba.runs.lightning_arguments import ALLOWED, REFUSED, check_arguments
 from diffmamba.runs.lightning_trainer import check_trainer
+from diffmamba.trainer_arguments import ALLOWED, REFUSED, check_arguments
 
 STOP = "+callbacks.stop._target_=lightning.pytorch.callbacks.EarlyStopping"
 

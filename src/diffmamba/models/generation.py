@@ -63,7 +63,8 @@ def sample(
         raise ValueError(f"top_p={top_p} must be above 0 and at most 1, or None for all")
     if temperature == 0:
         return logits.argmax(dim=-1)
-    logits = logits.float() / temperature
+    logits = logits.float()
+    logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature  # the largest is 0, so none becomes infinite
     if top_k is not None:
         likeliest = logits.topk(min(top_k, logits.shape[-1]), dim=-1)
         logits = torch.full_like(logits, -torch.inf).scatter(1, likeliest.indices, likeliest.values)

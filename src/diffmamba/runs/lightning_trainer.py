@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback, ProgressBar
+from lightning.pytorch.callbacks import BatchSizeFinder, Callback, LearningRateFinder, ProgressBar
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
 from diffmamba.errors import SettingError
@@ -18,6 +18,7 @@ from diffmamba.runs.checkpoints import best_and_last
 from diffmamba.runs.processes import Devices
 from diffmamba.runs.quiet import quiet
 from diffmamba.tasks import Task
+from diffmamba.tasks.task import SPLITS
 
 STRATEGIES = {"auto": object, "ddp": DDPStrategy, "fsdp": ModelParallelStrategy}
 Callbacks = Mapping[str, partial[Callback]]
@@ -26,6 +27,13 @@ Callbacks = Mapping[str, partial[Callback]]
 def check_trainer(trainer: partial[L.Trainer], devices: Devices, callbacks: Callbacks, task: type[Task]) -> None:
     """Builds a trainer that is thrown away. Raises SettingError for what it refuses, and for what it replaces."""
     users = build_callbacks(callbacks)
+    for name, callback in zip(callbacks, users, strict=True):
+        monitor = getattr(callback, "monitor", None)
+        known = [f"{split}/{metric}" for split in SPLITS for metric in task.metrics]
+        if isinstance(monitor, str) and monitor not in known:
+            raise SettingError(f"callbacks.{name}.monitor={monitor} is not known; use one of {', '.join(known)}")
+        if isinstance(callback, BatchSizeFinder | LearningRateFinder):
+            raise SettingError(f"callbacks.{name} changes what the settings say; set the value that you want itself")
     for variable in sorted(name for name in os.environ if name.startswith("PL_TRAINER_")):
         raise SettingError(f"the environment variable {variable} would change the training; unset it, and use settings")
     try:

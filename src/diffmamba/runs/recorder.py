@@ -31,8 +31,9 @@ class RunRecorder(L.Callback):
     uninterrupted one. Logs the loss, the learning rate and the speed of training every `log_every_n_steps`.
     """
 
-    def __init__(self, run: Run, record: Record, logs: Logs):
+    def __init__(self, run: Run, record: Record, logs: Logs, steps: int):
         self.run = run
+        self.steps = steps  # of the whole budget, whatever a callback makes of the trainer's
         self.record = record
         self.logs = logs
         self.evaluations: list[dict[str, float]] = []
@@ -57,7 +58,7 @@ class RunRecorder(L.Callback):
     def update(self, trainer: L.Trainer, **changes: Any) -> None:
         """Brings the record on disk up to date, with these changes."""
         self.record |= {
-            "progress": {"step": trainer.global_step, "steps": trainer.max_steps},
+            "progress": {"step": trainer.global_step, "steps": self.steps},
             "evaluations": self.evaluations,
             "wall_seconds": self.wall_seconds(),
             "tokens_per_second": self.tokens_per_second(),
@@ -68,7 +69,7 @@ class RunRecorder(L.Callback):
 
     def ending(self, trainer: L.Trainer) -> dict[str, Any]:
         """What the record says of a training that has returned. Raises EndedEarlyError unless it is the whole one."""
-        step, steps = trainer.global_step, trainer.max_steps
+        step, steps = trainer.global_step, self.steps
         last = self.evaluations[-1]["step"] if self.evaluations else 0
         if step == steps == last:
             return {"status": "finished"}
@@ -96,7 +97,7 @@ class RunRecorder(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: tuple[Tensor, Tensor], index: int
     ) -> None:
-        trainer.should_stop |= trainer.global_step == trainer.max_steps  # Lightning evaluates when told to stop
+        trainer.should_stop |= trainer.global_step == self.steps  # Lightning evaluates when told to stop
         now = time.monotonic()
         self.training_seconds += now - self._since_batch
         self.tokens += batch[1].numel() * trainer.world_size
@@ -107,7 +108,7 @@ class RunRecorder(L.Callback):
         if trainer.is_global_zero and now - self._last_beat > HEARTBEAT_SECONDS:
             self._last_beat = now
             with suppress(OSError):  # for who looks on; the next may be written
-                progress = {"step": trainer.global_step, "steps": trainer.max_steps}
+                progress = {"step": trainer.global_step, "steps": self.steps}
                 write_json(self.run.directory / "progress.json", progress)
 
     def _log(self, trainer: L.Trainer, task: Any) -> None:
@@ -179,7 +180,7 @@ class StopWatch(L.Callback):
         self.recorder = recorder
 
     def _look(self, trainer: L.Trainer, *_: Any, **named: Any) -> None:
-        if trainer.should_stop and self.recorder.stopped is None and trainer.global_step < trainer.max_steps:
+        if trainer.should_stop and self.recorder.stopped is None and trainer.global_step < self.recorder.steps:
             self.recorder.stopped = {"step": trainer.global_step, "by": type(self.watched).__name__}
 
     on_train_start = on_train_epoch_start = on_train_batch_start = on_train_batch_end = on_train_epoch_end = _look

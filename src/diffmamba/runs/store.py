@@ -161,9 +161,10 @@ class Run:
         path, store = self.directory / "lock", self.directory.parent
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:  # set aside at this moment
-            return None
+            try:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            except FileNotFoundError:  # set aside at this moment
+                return None
         except OSError as error:
             if error.errno in OF_A_DISK:
                 raise

@@ -61,7 +61,7 @@ def train(work: Training, run: Run, progress_bar: bool, ended: Ended = lambda er
         logs = Logs(run, work.settings, record["parameters"]["total"])
         trainer: L.Trainer | None = None
         try:
-            recorder = RunRecorder(run, record, logs)
+            recorder = RunRecorder(run, record, logs, work.length.steps or 0)
             trainer = build_trainer(work, run, _callbacks(work, run, recorder, progress_bar), logs)
             record |= _used(work, trainer)
             if trainer.is_global_zero:

@@ -4,6 +4,7 @@
 whose integers mean nothing beyond themselves.
 """
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -21,7 +22,11 @@ log = logging.getLogger(__name__)
 def keep(run: Run, data: Data) -> None:
     """Writes the vocabulary of a training's data into the directory of its run."""
     if data.symbols is not None:
-        atomic.write_json(run.directory / NAME, data.symbols)
+        atomic.write_json(run.directory / NAME, {**data.symbols, "sha256": _digest(data.symbols)})
+
+
+def _digest(symbols: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps([symbols["system"], symbols["symbols"]]).encode()).hexdigest()
 
 
 def kept(run: Run, size: int) -> Mapping[str, Any] | None:
@@ -29,11 +34,11 @@ def kept(run: Run, size: int) -> Mapping[str, Any] | None:
     path = run.directory / NAME
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found["system"], str) and len(found["symbols"]) == found["size"] == size:
+        if found.pop("sha256") == _digest(found) and len(found["symbols"]) == found["size"] == size:
             return found
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         pass
     log.warning("%s is damaged; the vocabulary is taken from the run's corpus", path)
     return None

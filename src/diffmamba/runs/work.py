@@ -18,12 +18,12 @@ from diffmamba.data import Data
 from diffmamba.errors import SettingError
 from diffmamba.runs import vocabulary
 from diffmamba.runs.identity import canonical, name_of
-from diffmamba.runs.lightning_arguments import check_arguments
 from diffmamba.runs.lightning_trainer import check_trainer
 from diffmamba.runs.parts import Budget, Execution, Settings, built
 from diffmamba.runs.store import Facts
 from diffmamba.runs.weights import OfRun, Trained, Weights
 from diffmamba.tasks import AdamW, Task
+from diffmamba.trainer_arguments import check_arguments
 
 
 class Work(ABC):

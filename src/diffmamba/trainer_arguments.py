@@ -8,7 +8,7 @@ argument that a later Lightning adds is refused until somebody has put it on one
 from collections.abc import Iterable
 
 from diffmamba.errors import SettingError
-from diffmamba.validation import did_you_mean
+from diffmamba.validation import nearest
 
 ALLOWED = (
     *("accelerator", "devices", "num_nodes", "strategy", "precision"),
@@ -57,6 +57,9 @@ def check_arguments(names: Iterable[str]) -> None:
         if name in REFUSED:
             raise SettingError(f"trainer.{name} is set by the run itself; {REFUSED[name]}")
         if name not in ALLOWED:
-            advice = did_you_mean(f"trainer.{name}", (f"trainer.{one}" for one in (*ALLOWED, *REFUSED)))
-            advice = advice or f"; use one of {', '.join(ALLOWED)}"
-            raise SettingError(f"trainer.{name} is no argument of lightning.Trainer that a run can be given{advice}")
+            near = nearest(name, (*ALLOWED, *REFUSED))
+            advice = f"use one of {', '.join(ALLOWED)}"
+            if near:
+                advice = f"trainer.{near} is set by the run itself; {REFUSED[near]}" if near in REFUSED else ""
+                advice = advice or f"did you mean trainer.{near}?"
+            raise SettingError(f"trainer.{name} is no argument of lightning.Trainer that a run can be given; {advice}")
