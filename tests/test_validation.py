@@ -29,7 +29,7 @@ scale.learning_rate=high             | scale.learning_rate=high must be a number
 optimizer.weight_decay=true          | optimizer.weight_decay=true must be a number of at least 0
 optimizer.betas=[0.9]                | optimizer.betas=[0.9] must be a list of 2, each
 optimizer.betas=0.9                  | optimizer.betas=0.9 must be a list of 2, each
-optimizer.betas=[0.9,1.0]            | optimizer.betas=[0.9, 1.0] must be a list of 2, each
+optimizer.betas=[0.9,1.0]            | optimizer.betas=[0.9,1.0] must be a list of 2, each
 optimizer.betas=null                 | optimizer.betas=null must be a list of 2
 optimizer.warmup_steps=1.5           | optimizer.warmup_steps=1.5 must be a whole number of at least 0
 optimizer.warmup_steps=-1            | optimizer.warmup_steps=-1 must be a whole number of at least 0
@@ -41,7 +41,7 @@ scale.dropout=-0.1                   | scale.dropout=-0.1 must be a number of at
 model.n_layers=1.0                   | model.n_layers=1.0 must be a whole number of at least 1
 model.n_layers=0                     | model.n_layers=0 must be a whole number of at least 1
 model.layer=mixer                    | model.layer=mixer must be a list, each entry one of mixer, ffn
-model.layer=[mixer,mlp]              | model.layer=['mixer', 'mlp'] must be a list, each entry one of mixer, ffn
+model.layer=[mixer,mlp]              | model.layer=[mixer,mlp] must be a list, each entry one of mixer, ffn
 model.outer_norm=yes                 | model.outer_norm=yes must be true or false
 model.lambda_form=scaler             | model.lambda_form=scaler is not known; use one of scalar, reparam
 model.lambda_form=null               | model.lambda_form=null must be one of scalar, reparam

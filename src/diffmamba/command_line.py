@@ -31,6 +31,7 @@ from diffmamba.runs.store import SWEEP_STARTED
 from diffmamba.validation import nearest, text_settings
 
 FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--resolve", "--package", "-p")
+MULTIRUN = ("-m", "--multirun")
 OF_A_TRAINING = ("model", "model/embedding", "data", "task", "optimizer", "budget", "scale", "experiments", "seed")
 INTERRUPTED = 130
 PATHS = ("data.path", "data.directory", "weights.run", "weights.path", "measured.path", "data.name")
@@ -55,9 +56,14 @@ def application(root: str, function: Callable[[dict[str, Any]], int | Ended]) ->
     they are written: no sign in a path or a prompt has a meaning of its own, but `null` is null. In a multirun they are
     Hydra's, so that they may have several values. Hydra's own flags work: `--help`, `--cfg job`, `-m`.
     """
-    multirun = any(word in ("-m", "--multirun") or word.startswith("sweeps=") for word in sys.argv[1:])
+    try:
+        given = _flags_first(sys.argv[1:])
+    except SettingError as error:
+        tell(f"error: {error}")
+        return 2
+    multirun = any(word in MULTIRUN or word.startswith("sweeps=") for word in given)
     texts = () if multirun else texts_of(root)
-    words = [sys.argv[0], *(_quoted(word, texts) for word in sys.argv[1:])]
+    words = [sys.argv[0], *(_quoted(word, texts) for word in given)]
     statuses: list[int] = []
 
     def entry(config: DictConfig) -> float | None:
@@ -87,6 +93,16 @@ def application(root: str, function: Callable[[dict[str, Any]], int | Ended]) ->
         return statuses[0] if len(statuses) == 1 else int(any(statuses))
 
     return guarded(run)
+
+
+def _flags_first(words: Sequence[str]) -> list[str]:
+    """The words with `-m` before all settings, as Hydra wants it. Hydra's questions (`--cfg job`) stay as they are."""
+    if any(word.startswith(FLAGS) for word in words):
+        return list(words)
+    for word in words:
+        if word.startswith("-") and word not in MULTIRUN:
+            raise SettingError(f"{word} is no option; write settings as name=value, or ask --help")
+    return sorted(words, key=lambda word: word not in MULTIRUN)
 
 
 def sweep_application(root: str, function: Callable[[dict[str, Any], list[str]], int]) -> int:

@@ -18,8 +18,9 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
     from diffmamba.runs.plan import expand
 
     console = terminal()
-    planned = expand(settings["sweep"], words)
     engine = worker.Engine(settings["launcher"], settings["workers"])
+    engine.check()
+    planned = expand(settings["sweep"], words)
     worker.work_off(settings["sweep"], planned, engine, words, console)
     done = worker.finished(planned)
     say(console, f"{done} of {len(planned)} runs are finished in {worker.store_of(planned).directory}")

@@ -33,7 +33,7 @@ def run(settings: dict[str, Any]) -> command_line.Ended:
         record = execute(work_of(settings), progress_bar=single, wait=single)
     except RunTakenError as taken:
         print(taken)
-        return command_line.Ended(0)
+        return command_line.Ended(int(single))  # in a grid, what another process does is done
     except KeyboardInterrupt:
         print("interrupted; the same command goes on, a training from its last checkpoint", file=sys.stderr)
         raise

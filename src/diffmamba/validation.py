@@ -45,6 +45,10 @@ def validate(plain: Values, schema: type | None, config: DictConfig) -> None:
 
     if schema is not None:
         _check_schema(schema, plain, "", name_of)
+    for group in ("logger", "callbacks"):
+        for name, part in (plain.get(group) or {}).items():
+            if not isinstance(part, Mapping) or "_target_" not in part:
+                raise SettingError(f"{group}.{name}={shown(part)} must be a part with a _target_")
     _check_below(plain, "", name_of)
 
 
@@ -98,6 +102,8 @@ def described(annotation: Any) -> str:
         return _within(described(arguments[0]), arguments[1:])
     if kind in (Union, UnionType):
         parts = list(dict.fromkeys(described(part) for part in sorted(arguments, key=lambda part: part is NoneType)))
+        if "text" in parts:  # which a number may stand for
+            parts = [part for part in parts if part != "a whole number"]
         return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])}, or {parts[-1]}"
     if kind is Literal:
         return f"one of {', '.join(map(shown, arguments))}"
@@ -265,7 +271,7 @@ def shown(value: Any) -> str:
     """A value as it is written in a configuration."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
-    return str(value)
+    return f"[{','.join(map(shown, value))}]" if isinstance(value, list) else str(value)
 
 
 def _join(path: str, key: Any) -> str:

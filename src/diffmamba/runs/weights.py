@@ -166,6 +166,8 @@ class OfRun(Weights):
         path = self.found.checkpoint(self.checkpoint)
         other = "best" if self.checkpoint == "last" else "last"
         advice = f"put a copy in its place, or use its other checkpoint: {other}"
+        if not path.exists() and self.record["status"] not in WELL:
+            raise SettingError(f"{self.named}={self.run} is {self.record['status']}, and has no checkpoint {path}")
         content = read_checkpoint(path, advice)
         if not isinstance(content, dict) or type(content.get("global_step")) is not int:
             raise SettingError(f"{path} is no checkpoint of a training; {advice}")
