@@ -73,4 +73,4 @@ def test_letters_that_a_terminal_does_not_have_are_replaced(monkeypatch: pytest.
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
     with patient():
         print("λ = 0.2")
-    assert raw.getvalue() == b"? = 0.2\n"
+    assert raw.getvalue() == b"l = 0.2\n"

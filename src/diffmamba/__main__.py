@@ -2,6 +2,7 @@
 
 import os
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 
 COMMANDS = {
@@ -23,7 +24,9 @@ def main() -> None:
     if command not in COMMANDS:
         asked = command in ("", "-h", "--help", "help")
         if not asked:
-            print(f"error: {command} is not a command; use one of {', '.join(COMMANDS)}", file=sys.stderr)
+            near = get_close_matches(command, COMMANDS, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            print(f"error: {command} is not a command; use one of {', '.join(COMMANDS)}{hint}", file=sys.stderr)
             sys.exit(2)
         print("diffmamba COMMAND [setting=value ...], or diffmamba COMMAND --help\n")
         print("\n".join(f"  {name:10} {what}" for name, what in COMMANDS.items()))

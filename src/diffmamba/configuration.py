@@ -24,7 +24,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from diffmamba import settings
 from diffmamba.errors import SettingError
-from diffmamba.trainer_arguments import check_arguments
+from diffmamba.trainer_arguments import REFUSED, check_arguments
 from diffmamba.validation import did_you_mean, names_in, nearest, validate
 
 PACKAGE = Path(__file__).resolve().parent
@@ -195,7 +195,7 @@ def one_line(error: Exception, root: str = "train") -> str:
     if isinstance(error, OverrideParseException):
         return _unreadable(error.override)
     if found := re.search(r"Could not override '(.+?)'", text):
-        return f"there is no setting {found[1]}{did_you_mean(found[1], known_names(root))}"
+        return f"there is no setting {found[1]}{_advice(found[1], root)}"
     if found := re.search(r"Could not append to config. An item is already at '(.+?)'", text):
         return f"+{found[1]}: {found[1]} is there already; leave out the +"
     if found := re.search(r"Could not find '(.+)/(.*?)'\s+Available options in '.+':\s((?:\t.+\n?)+)", text):
@@ -204,6 +204,23 @@ def one_line(error: Exception, root: str = "train") -> str:
         return f"{group}={name} is not known{hint or ';'} available are {', '.join(options)}"
     lines = [line.strip() for line in text.split("Config search path")[0].splitlines()]
     return " ".join(line for line in lines if line and not line.startswith(("Set the environment", "To append to")))
+
+
+def _advice(name: str, root: str) -> str:
+    """What to do about a name that is no setting: where it is one, or the nearest that there is."""
+    group, _, key = name.partition(".")
+    if group == "trainer" and key in REFUSED:
+        return f"; {REFUSED[key]}"
+    choices = [file.stem for file in sorted(Path(CONF, group).glob("*.yaml")) if _defines(file, key)] if key else []
+    if choices:
+        return f"; it belongs to {' or '.join(f'{group}={choice}' for choice in choices)}"
+    return did_you_mean(name, known_names(root))
+
+
+def _defines(file: Path, key: str) -> bool:
+    """Whether a file of a group has a setting of this name, such as `path` or `early_stopping.patience`."""
+    found = OmegaConf.load(file)
+    return key in found or OmegaConf.select(found, key) is not None
 
 
 def _unreadable(word: str) -> str:

@@ -229,9 +229,12 @@ def target(name: str, setting: str) -> Callable[..., Any]:
     try:
         found: Any = import_module(first)
         for end, part in enumerate(parts, start=1):
-            if not hasattr(found, part):
-                import_module(".".join([first, *parts[:end]]))
-            found = getattr(found, part)
+            inner = ".".join([first, *parts[:end]])
+            if not hasattr(found, part) and (end == len(parts) or not hasattr(found, "__path__")):
+                raise SettingError(f"{setting}={name}: there is no {part} in it{did_you_mean(part, dir(found))}")
+            found = getattr(found, part) if hasattr(found, part) else import_module(inner)
+    except SettingError:
+        raise
     except (ImportError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise SettingError(f"{setting}={name} cannot be imported: {reason}") from error

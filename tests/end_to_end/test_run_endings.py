@@ -4,6 +4,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
+from diffmamba.errors import SettingError
 from diffmamba.tasks import LanguageModelling
 
 STOP = (
@@ -138,7 +139,22 @@ def test_the_order_of_callbacks_counts(world):
     assert names[0] != names[1]
 
 
-def test_a_callback_that_fails_is_a_failed_run_that_says_why(world):
-    record = world.train("callbacks=early_stopping", "callbacks.early_stopping.monitor=val/los")
-    assert record["status"] == "failed"
-    assert "val/los" in record["error"]["message"]
+def test_a_callback_that_monitors_nothing_is_refused_before_anything_is_written(world):
+    with pytest.raises(
+        SettingError, match=r"^callbacks\.early_stopping\.monitor=val/los is not known; use one of val/"
+    ):
+        world.train("callbacks=early_stopping", "callbacks.early_stopping.monitor=val/los")
+    assert not world.store.directory.exists()
+
+
+class Shortens(Callback):
+    """Changes what Lightning knows of the budget."""
+
+    def on_train_start(self, trainer, pl_module):
+        trainer.fit_loop.epoch_loop.max_steps = 8
+
+
+def test_a_budget_that_a_callback_has_shortened_is_not_finished(world):
+    target = f"{Shortens.__module__}.{Shortens.__qualname__}"
+    record = world.train(f"+callbacks.shortens._target_={target}")
+    assert (record["status"], record["progress"]) == ("failed", {"step": 8, "steps": 12})

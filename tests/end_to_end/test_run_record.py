@@ -134,7 +134,7 @@ def test_failed_run_says_why_and_is_trained_again_only_on_demand(world, monkeypa
         patched.setattr(LanguageModelling, "training_step", exploding)
         record = world.train()
     assert (record["status"], record["error"]["type"], record["error"]["step"]) == ("failed", "NonFiniteLossError", 9)
-    assert record["error"].keys() == {"type", "message", "traceback", "step"}
+    assert record["error"].keys() == {"type", "message", "where", "traceback", "step", "again"}
     assert "nan at step 9" in record["error"]["message"]
     assert "training_step" in record["error"]["traceback"]
     assert [entry["step"] for entry in record["evaluations"]] == [4, 8]

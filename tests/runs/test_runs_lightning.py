@@ -44,11 +44,16 @@ def test_a_work_is_not_made_of_what_a_run_sets_itself(word):
 
 @pytest.mark.parametrize(
     ("name", "near"),
-    [("max_step", "max_steps"), ("gradient_clip_value", "gradient_clip_val"), ("precison", "precision")],
+    [("gradient_clip_value", "gradient_clip_val"), ("precison", "precision")],
 )
 def test_an_unknown_argument_is_refused_with_the_nearest_one(name, near):
     with pytest.raises(SettingError, match=rf"^trainer\.{name} .*did you mean trainer\.{near}\?$"):
         training(f"+trainer.{name}=3")
+
+
+def test_an_argument_near_a_refused_one_is_told_what_to_do_instead():
+    with pytest.raises(SettingError, match=r"^trainer\.max_step .*; trainer\.max_steps is set by .*; use scale\.steps"):
+        training("+trainer.max_step=3")
 
 
 def test_an_argument_unlike_all_others_is_refused_with_the_allowed_ones():

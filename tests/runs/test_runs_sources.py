@@ -60,7 +60,7 @@ def test_a_package_passes_on_and_only_what_is_needed_counts(folder):
     assert record["sources"]["digests"].keys() == PARTS
     assert record["sources"]["files"] == {name: f"{folder}/{name.replace('.', '/')}.py" for name in PARTS}
     assert sources.changed(record) == []
-    assert "mine" not in sys.modules  # nothing was imported
+    assert str(folder) not in str(sys.modules.get("mine"))  # nothing was imported
 
 
 def test_no_installed_or_standard_module_counts():

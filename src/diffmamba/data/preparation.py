@@ -26,6 +26,7 @@ from diffmamba.data.symbols import symbol_system
 from diffmamba.data.systems import SymbolSystem, Vocabulary
 from diffmamba.errors import SettingError
 
+FEW = 20  # symbols that are left where a text has hardly a letter that the symbol system knows
 CHUNK = 1 << 20  # symbols held in memory at once
 Extents = dict[str, tuple[int, int]]  # where each split starts and ends, in symbols
 
@@ -87,6 +88,11 @@ def _encode(source: Source, text: RawText, system: SymbolSystem, provisional: IO
                 source.check(text, {part: ends[-1] - ends[-2]})  # a wrong text is refused as soon as it shows
     if not ends[-1]:
         raise SettingError(f"data.path: {text.origin} is empty or has only white space; give a text with symbols")
+    if ends[-1] < FEW <= (text.size or 0):
+        raise SettingError(
+            f"data.symbols: {text.origin} has {text.size:,} bytes, of which {ends[-1]} symbols are left; use "
+            "data.symbols=bytes or words"
+        )
     if len(text.parts) == 1:
         return split_offsets(ends[-1])
     extents = dict(zip(text.parts, pairwise(ends), strict=True))

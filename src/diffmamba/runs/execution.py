@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -180,9 +181,11 @@ def failure(error: Exception, step: int = 0) -> dict[str, Any]:
     """
     cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
     lines = str(cause).strip().splitlines() or [type(cause).__name__]
+    frames = [frame for frame in traceback.extract_tb(cause.__traceback__) if "site-packages" not in frame.filename]
     return {
         "type": type(cause).__name__,
         "message": lines[-1] if isinstance(cause, ProcessException) else lines[0],  # of a rank: its traceback's last
+        "where": f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else None,
         "traceback": traceback.format_exc(),
         "step": step,
         "again": not step or (isinstance(cause, OSError) and cause.errno is not None),

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -164,8 +165,8 @@ def _replaces_earlier(logger: Logger, run: Run) -> bool:
     sessions = sorted((run.directory / "wandb").glob("offline-run-*"))
     if not isinstance(logger, WandbLogger) or not sessions or any(run.directory.glob("wandb/*/*.synced")):
         return False
-    *earlier, _ = sessions
-    for session in earlier:
+    own = Path(logger.experiment.dir).parent  # names of two that began in one second do not sort by age
+    for session in (one for one in sessions if one.name != own.name):
         (session.parent / "replaced").mkdir(exist_ok=True)
         target = session.parent / "replaced" / session.name
         count = len(list(target.parent.glob(f"{session.name}*")))

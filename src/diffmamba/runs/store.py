@@ -188,8 +188,6 @@ class RunStore:
         if not str(directory):
             raise SettingError("runs= is empty; name the directory of the run store")
         self.directory = Path(directory)
-        if self.directory.is_file():
-            raise SettingError(f"runs={directory} is a file; name the directory of the run store")
 
     def run(self, run_id: str) -> Run:
         return Run(self.directory / run_id)

@@ -20,7 +20,8 @@ def summary(record: Record, store: Path) -> str:
         again = "the same command tries it again"
         again = again if is_tried_again(record["error"]) else "retry_failed=true goes on with it"
         message = record["error"]["message"]
-        return f"error: run {record['id']} failed{at}: {message} (traceback in {place}/result.json; {again})"
+        where = f"{record['error']['where']}; " if record["error"].get("where") else ""
+        return f"error: run {record['id']} failed{at}: {message} ({where}traceback in {place}/result.json; {again})"
     total, speed = (record.get("parameters") or {}).get("total"), record.get("tokens_per_second")
     told = [figures(record) + _after(record)]
     told += [f"{total:,} parameters"] if training and total is not None else []

@@ -13,6 +13,7 @@ from torch._inductor import config as inductor_config
 
 from diffmamba import atomic
 from diffmamba.allocator import keep_freed_memory
+from diffmamba.models.consistency import check_mixers
 from diffmamba.ops import backend
 from diffmamba.runs.checkpoints import AtomicCheckpoints, CompleteState, best_and_last
 from diffmamba.runs.job import tell_lightning_rank
@@ -91,6 +92,8 @@ def build_task(work: Training) -> Task:
     L.seed_everything(work.seed, verbose=False)
     network = build_network(work.network, work.data.vocabulary_size)
     work.weights.load(network)
+    if work.execution.backend != "cuda":  # whose operators refuse a CPU
+        check_mixers(network)
     if work.execution.compiled:
         inductor_config.fallback_random = True  # the same dropout as without, whose run this is
         network.compile()
