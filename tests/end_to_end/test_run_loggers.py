@@ -34,6 +34,8 @@ def messages(file):
             position += left
             continue
         size = int.from_bytes(content[position + 4 : position + 6], "little")
+        if position + 7 + size > len(content):
+            return  # still being written
         kind = content[position + 6]  # 1 whole, 2 first, 3 middle, 4 last piece of an entry
         pending += content[position + 7 : position + 7 + size]
         position += 7 + size
