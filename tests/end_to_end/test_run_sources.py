@@ -20,6 +20,9 @@ class Mine(Mamba2):
 
     def forward(self, x, *arguments, **more):
         return super().forward(FACTOR * x, *arguments, **more)
+
+    def step(self, x, state):
+        return super().step(FACTOR * x, state)
 '''
 YAML = """
 defaults: [mamba, _self_]

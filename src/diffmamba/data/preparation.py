@@ -26,7 +26,7 @@ from diffmamba.data.symbols import symbol_system
 from diffmamba.data.systems import SymbolSystem, Vocabulary
 from diffmamba.errors import SettingError
 
-FEW = 20  # symbols that are left where a text has hardly a letter that the symbol system knows
+FEW, MANY = 20, 1000  # symbols that are left of so many bytes, where a text has hardly a letter of the system
 CHUNK = 1 << 20  # symbols held in memory at once
 Extents = dict[str, tuple[int, int]]  # where each split starts and ends, in symbols
 
@@ -88,7 +88,7 @@ def _encode(source: Source, text: RawText, system: SymbolSystem, provisional: IO
                 source.check(text, {part: ends[-1] - ends[-2]})  # a wrong text is refused as soon as it shows
     if not ends[-1]:
         raise SettingError(f"data.path: {text.origin} is empty or has only white space; give a text with symbols")
-    if ends[-1] < FEW <= (text.size or 0):
+    if ends[-1] < FEW and (text.size or 0) >= MANY:
         raise SettingError(
             f"data.symbols: {text.origin} has {text.size:,} bytes, of which {ends[-1]} symbols are left; use "
             "data.symbols=bytes or words"
