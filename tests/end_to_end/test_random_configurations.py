@@ -1,7 +1,7 @@
 """Configurations at random: each trains to its end, or is refused in one line before anything is written.
 
 Settings are drawn from all groups, with values that fit and values that do not, of every type. `make test` tries a few
-dozen; `DIFFMAMBA_EXAMPLES=500 pytest tests/end_to_end/test_random_configurations.py` as many as one likes.
+; `DIFFMAMBA_EXAMPLES=500 pytest tests/end_to_end/test_random_configurations.py` as many as one likes.
 """
 
 import os
@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from diffmamba.configuration import composed
 from diffmamba.validation import names_in
 
-EXAMPLES = int(os.environ.get("DIFFMAMBA_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("DIFFMAMBA_EXAMPLES", "10"))
 BASE = ("scale.steps=2", "scale.evaluate_every=1", "scale.eval_windows=2", "scale.warmup_steps=1")
 CHOICES = {
     "model": ["mamba", "diff_mamba", "diff_s6", "naive_diff", "transformer", "diff_transformer", "diff_mamba_hybrid"],
