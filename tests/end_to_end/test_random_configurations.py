@@ -1,7 +1,7 @@
 """Configurations at random: each trains to its end, or is refused in one line before anything is written.
 
-Settings are drawn from all groups, with values that fit and values that do not, of every type. `make test` tries a few
-; `DIFFMAMBA_EXAMPLES=500 pytest tests/end_to_end/test_random_configurations.py` as many as one likes.
+Settings are drawn from all groups, with values that fit and values that do not, of every type. `make test` tries ten;
+`DIFFMAMBA_EXAMPLES=500 pytest tests/end_to_end/test_random_configurations.py` tries as many as one likes.
 """
 
 import os
