@@ -7,7 +7,7 @@ import os
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 # How long the threads of PyTorch spin while they wait for each other, read when it loads GNU's OpenMP. By default they
-# spin so long that beside other busy processes most of their time is lost: 100 steps at scale smoke took 270 s, and take
-# 16 s so. On an idle machine it costs nothing measurable; not to spin at all (OMP_WAIT_POLICY=PASSIVE) costs 30 %.
+# spin so long that beside other busy processes most of their time is lost: 100 steps at scale smoke took 270 s, and
+# take 16 s so. On an idle machine it costs nothing measurable; not to spin at all (OMP_WAIT_POLICY=PASSIVE) costs 30 %.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
