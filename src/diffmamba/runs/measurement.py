@@ -4,11 +4,9 @@ What it is: its parts and its identity. What it does: opens the network with its
 rows and record.
 """
 
-import logging
 import math
 import sys
 import time
-import warnings
 from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,6 +30,7 @@ from diffmamba.ops import backend
 from diffmamba.runs.identity import canonical
 from diffmamba.runs.parts import Execution, Settings, built
 from diffmamba.runs.provenance import hardware, now
+from diffmamba.runs.quiet import quiet
 from diffmamba.runs.store import Facts, Run
 from diffmamba.runs.weights import Fresh, OfRun, Trained, Weights
 from diffmamba.runs.work import (
@@ -216,9 +215,7 @@ def fabric_of(execution: Execution) -> Fabric:
     Raises SettingError for a precision that would be replaced by another one: the record would not say what was done.
     """
     accelerator = "cuda" if execution.devices.on_gpu else "cpu"
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the replacement, which is refused here
+    with quiet():
         fabric = Fabric(
             accelerator=accelerator,
             devices=1,

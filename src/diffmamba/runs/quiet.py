@@ -9,7 +9,7 @@ EXPECTED = {
     r"`isinstance\(treespec, LeafSpec\)` is deprecated": "Lightning's own use of PyTorch",
     r"Checkpoint directory .* exists and is not empty": "a run that goes on, or is tried again, has its checkpoints",
     r"It is recommended to use `self\.log\(.*sync_dist=True": "the means are taken over all devices before",
-    r"You passed `Trainer\(accelerator='cpu', precision='16-mixed'\)`": "refused in one line instead",
+    r"You passed `(Trainer|Fabric)\(accelerator='cpu', precision='16-mixed'\)`": "refused in one line instead",
     r"The number of training batches .* is smaller than the logging interval": "steps are counted over all epochs",
     r"FSDP2-wrapped module": "of views that are changed in place; ours are not",
 }
