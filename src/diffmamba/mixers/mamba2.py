@@ -18,7 +18,7 @@ from diffmamba.errors import SettingError
 from diffmamba.mixers.combine import Single
 from diffmamba.mixers.mixer import Mixer
 from diffmamba.mixers.state_space import MambaState, initial_dt_bias
-from diffmamba.ops import causal_conv, causal_conv_step, conv_scan_norm, gated_rms_norm, ssd, ssd_step
+from diffmamba.ops import causal_conv_step, conv_scan_norm, gated_rms_norm, ssd_step
 from diffmamba.ops.norm import EPSILON
 from diffmamba.ranges import Size
 
@@ -80,23 +80,15 @@ class Mamba2(Mixer):
         nn.init.uniform_(self.out_proj.weight, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        zxBCdt = self.in_proj(x)
-        u = conv_scan_norm(
-            zxBCdt,
-            *self._conv_weights(),
-            self.dt_bias,
-            -torch.exp(self.A_log),
-            self.D,
-            self.norm.weight.repeat(self.sharing),
-            self.headdim,
-            self.groups,
-        )
-        if u is not None:
-            return self.combine(u, self.out_proj.weight)
-        return self._parallel(zxBCdt, None, None)[0]
+        u, _ = conv_scan_norm(self.in_proj(x), *self._operands(), self.headdim, self.groups)
+        return self.combine(u, self.out_proj.weight)
 
     def extend(self, x: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
-        return self._parallel(self.in_proj(x), *state)
+        u, following = conv_scan_norm(
+            self.in_proj(x), *self._operands(), self.headdim, self.groups, state, extend=True
+        )
+        assert following is not None
+        return self.combine(u, self.out_proj.weight), following
 
     def allocate_state(self, batch: int) -> MambaState:
         like = self.in_proj.weight
@@ -114,13 +106,11 @@ class Mamba2(Mixer):
         y, ssm_state = ssd_step(*self._scan_inputs(xBC, dt), ssm_state)
         return self._output(y, z), (conv_state, ssm_state)
 
-    def _parallel(
-        self, zxBCdt: Tensor, conv_state: Tensor | None, ssm_state: Tensor | None
-    ) -> tuple[Tensor, MambaState]:
-        z, xBC, dt = self._split(zxBCdt)
-        xBC, conv_state = causal_conv(xBC, *self._conv_weights(), conv_state)
-        y, ssm_state = ssd(*self._scan_inputs(xBC, dt), ssm_state)
-        return self._output(y, z), (conv_state, ssm_state)
+    def _operands(self) -> tuple[Tensor, ...]:
+        """The arguments of `conv_scan_norm` after the first, up to norm_weight: those that branches share repeated."""
+        weight, bias = self._conv_weights()
+        norm = self.norm.weight if self.sharing == 1 else self.norm.weight.repeat(self.sharing)
+        return weight, bias, self.dt_bias, -torch.exp(self.A_log), self.D, norm
 
     def _split(self, zxBCdt: Tensor) -> tuple[Tensor, ...]:
         """Splits the projected input into z `(..., d_inner)`, the input of the convolution, and dt `(..., heads)`."""

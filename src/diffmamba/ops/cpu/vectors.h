@@ -32,11 +32,19 @@ INLINE Integers lanes() {
     for (int i = 0; i < W; i++) v[i] = i;
     return v;
 }
-INLINE float sum(Vector v) {
-    float total = 0;
-    for (int i = 0; i < W; i++) total += v[i];
-    return total;
+template <int COUNT> INLINE float sum_of(const float* x) {  // by halves, always in the same order
+    if constexpr (COUNT == 1) {
+        return *x;
+    } else {
+        typedef float Half __attribute__((vector_size(COUNT * 2)));
+        Half low, high;
+        std::memcpy(&low, x, sizeof low);
+        std::memcpy(&high, x + COUNT / 2, sizeof high);
+        low += high;
+        return sum_of<COUNT / 2>(reinterpret_cast<const float*>(&low));
+    }
 }
+INLINE float sum(Vector v) { return sum_of<W>(reinterpret_cast<const float*>(&v)); }
 
 // --- memory: addresses need not be aligned; `count` numbers of W, the others are 0 and not touched
 

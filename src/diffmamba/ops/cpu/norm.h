@@ -1,0 +1,62 @@
+// The gated norm of one position of one group, and its gradient. With u = y · silu(z) and n channels:
+//
+//     r = 1 / sqrt(mean(u²) + ε)      out = w · r · u
+//     v = r · (w · dout - u · m) with m = r² · mean(w · dout · u)     dy = v · silu(z)     dz = v · y · silu'(z)     dw = Σ r · u · dout
+#pragma once
+#include "vectors.h"
+
+template <class Y, class Z> struct Gated {  // y lies head by head
+    const Y* y;
+    int64_t y_step;
+    const Z* z;
+    int64_t heads, headdim;
+    float epsilon;
+
+    template <class F> INLINE void each(F f) const {  // f(channel, numbers left in the head, y, z)
+        for (int64_t h = 0; h < heads; h++)
+            for (int64_t p = 0; p < headdim; p += W)
+                f(h * headdim + p, headdim - p, load(y + h * y_step + p, headdim - p), load(z + h * headdim + p, headdim - p));
+    }
+    float root(Vector squares) const { return 1 / std::sqrt(sum(squares) / (heads * headdim) + epsilon); }
+};
+
+template <class Y, class Z, class Out> INLINE void gated_norm(const Gated<Y, Z>& row, const float* weight, float* u, Out* out) {  // u: scratch of heads · headdim + W
+    Vector squares{};
+    row.each([&](int64_t c, int64_t left, Vector y, Vector z) {
+        const Vector gated = y * z * sigmoid(z);
+        squares += gated * gated;
+        store(u + c, gated, left);
+    });
+    const float r = row.root(squares);
+    const int64_t size = row.heads * row.headdim;
+    for (int64_t c = 0; c < size; c += W) store(out + c, load(u + c, size - c) * r * load(weight + c, size - c), size - c);
+}
+
+struct NormFactors {
+    float r, m;
+};
+
+template <class Y, class Z, class Out> INLINE NormFactors norm_factors(const Gated<Y, Z>& row, const float* weight, const Out* dout) {
+    Vector squares{}, product{};
+    row.each([&](int64_t c, int64_t left, Vector y, Vector z) {
+        const Vector u = y * z * sigmoid(z);
+        squares += u * u;
+        product += u * load(dout + c, left) * load(weight + c, left);
+    });
+    const float r = row.root(squares);
+    return {r, sum(product) / (row.heads * row.headdim) * r * r};
+}
+
+// The gradient of some channels: dy is PADDED with zeros to whole vectors in a tile.
+template <bool PADDED, class Y, class Z, class Out, class DY>
+INLINE void norm_gradient(NormFactors f, const Y* y, const Z* z, const Out* dout, const float* weight, int64_t count, DY* dy, Z* dz, float* dweight) {
+    for (int64_t c = 0; c < count; c += W) {
+        const int64_t left = count - c;
+        const Vector yv = load(y + c, left), zv = load(z + c, left), d = load(dout + c, left);
+        const Vector s = sigmoid(zv), gate = zv * s, u = yv * gate;
+        const Vector v = (d * load(weight + c, left) - u * f.m) * f.r;
+        store(dweight + c, load(dweight + c, left) + d * u * f.r, left);
+        store(dz + c, v * yv * silu_slope(s, gate), left);
+        store(dy + c, v * gate, PADDED ? W : left);
+    }
+}
