@@ -38,23 +38,36 @@ template <class F> INLINE void by_width(int64_t width, F f) {
 }
 
 // y at `count` positions from `first` on, and dy/dv unless `slope` is null. Rows of y that are PADDED end with zeros.
+//
+// One vector of channels after the other goes through all positions, with its taps and its last inputs in registers.
 template <bool PADDED, class T, class Out>
 void convolve(Inputs<const T> x, Filter filter, int64_t first, int64_t count, Out* y, int64_t y_step, float* slope, int64_t slope_step) {
     by_width(filter.width, [&]<int WIDTH>() {
         const int64_t width = WIDTH ? WIDTH : filter.width;
-        for (int64_t q = 0; q < count; q++) {
-            const T* taken[WIDTH ? WIDTH : MAX_WIDTH];
-            for (int k = 0; k < width; k++) taken[k] = x.at(first + q - width + 1 + k, width);
-            for (int64_t c = 0; c < filter.channels; c += W) {
-                const int64_t left = filter.channels - c;
-                Vector v = load(filter.bias + c, left);
-                for (int k = 0; k < width; k++)
-                    if (taken[k]) v += load(filter.taps + k * filter.step + c, left) * load(taken[k] + c, left);
+        by_vectors(filter.channels, [&](int64_t c, auto left) {
+            auto input = [&](int64_t position) {
+                const T* from = x.at(position, width);
+                return from ? load(from + c, left) : Vector{};
+            };
+            const Vector bias = load(filter.bias + c, left);
+            Vector taps[WIDTH ? WIDTH : MAX_WIDTH], in[WIDTH ? WIDTH : MAX_WIDTH];  // in[k] meets taps[k]
+#pragma GCC unroll 4
+            for (int k = 0; k < width; k++) {
+                taps[k] = load(filter.taps + k * filter.step + c, left);
+                if (k > 0) in[k] = input(first - width + k);
+            }
+            for (int64_t q = 0; q < count; q++) {
+#pragma GCC unroll 4
+                for (int k = 0; k + 1 < width; k++) in[k] = in[k + 1];
+                in[width - 1] = load(x.rows + (first + q) * x.step + c, left);
+                Vector v = bias;
+#pragma GCC unroll 4
+                for (int k = 0; k < width; k++) v += taps[k] * in[k];
                 const Vector s = sigmoid(v), value = v * s;
-                store(y + q * y_step + c, value, PADDED ? W : left);
+                PADDED ? store(y + q * y_step + c, value) : store(y + q * y_step + c, value, left);
                 if (slope) store(slope + q * slope_step + c, silu_slope(s, value));
             }
-        }
+        });
     });
 }
 
@@ -68,21 +81,23 @@ void convolve_back(Inputs<const T> x, Filter filter, int64_t first, int64_t coun
     by_width(filter.width, [&]<int WIDTH>() {
         const int64_t width = WIDTH ? WIDTH : filter.width;
         const int64_t last = first == 0 && dx.past ? -(width - 1) : 0;
-        for (int64_t c = 0; c < filter.channels; c += W) {
-            const int64_t left = filter.channels - c;
+        by_vectors(filter.channels, [&](int64_t c, auto left) {
             Vector taps[WIDTH ? WIDTH : MAX_WIDTH], dtaps[WIDTH ? WIDTH : MAX_WIDTH], dv[WIDTH ? WIDTH : MAX_WIDTH];  // dv[k] is that at t + k
             Vector dbias = load(sums.bias + c, left);
+#pragma GCC unroll 4
             for (int k = 0; k < width; k++) {
                 taps[k] = load(filter.taps + k * filter.step + c, left);
                 dtaps[k] = load(sums.taps + k * sums.step + c, left);
                 if (k > 0) dv[k - 1] = load(later + (k - 1) * later_step + c);
             }
             for (int64_t q = count - 1; q >= last; q--) {
+#pragma GCC unroll 4
                 for (int k = width - 1; k > 0; k--) dv[k] = dv[k - 1];
                 dv[0] = q >= 0 ? load(dy + q * dy_step + c, left) * load(slope + q * slope_step + c) : Vector{};
-                const T* input = x.at(first + q, width);
-                const Vector in = input ? load(input + c, left) : Vector{};
+                const T* from = x.at(first + q, width);
+                const Vector in = from ? load(from + c, left) : Vector{};
                 Vector d{};
+#pragma GCC unroll 4
                 for (int k = 0; k < width; k++) {
                     d += taps[width - 1 - k] * dv[k];
                     dtaps[width - 1 - k] += in * dv[k];
@@ -90,11 +105,12 @@ void convolve_back(Inputs<const T> x, Filter filter, int64_t first, int64_t coun
                 dbias += dv[0];
                 store(dx.at(first + q, width) + c, d, left);
             }
+#pragma GCC unroll 4
             for (int k = 0; k < width; k++) {
                 store(sums.taps + k * sums.step + c, dtaps[k], left);
                 if (k > 0) store(later + (k - 1) * later_step + c, dv[k - 1]);
             }
             store(sums.bias + c, dbias, left);
-        }
+        });
     });
 }

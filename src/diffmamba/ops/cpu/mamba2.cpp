@@ -65,7 +65,26 @@ template <class T> struct Projection {
         if (n < s.chunk) std::memset(tile + n * step, 0, (s.chunk - n) * step * sizeof(float));
         convolve<true>(inputs(b, channel), filter(channel, count), k * s.chunk, n, tile, step, slope, step);
     }
+    // Asks for the rows of a chunk while the one before is computed. Columns of a few heads in many rows are a pattern
+    // that processors do not foresee: without this, waiting for memory was a sixth of the operator's time.
+    void prefetch(int64_t b, int64_t g, int64_t k, bool gradient) const {
+        if (k < 0 || k >= s.chunks()) return;
+        const int64_t own = s.per_group() * s.headdim, of_dt = row_size() - s.heads + g * s.per_group();
+        auto ask = [](const T* from, int64_t count) {
+            for (int64_t i = 0; i < count; i += 64 / sizeof(T)) __builtin_prefetch(from + i, 0, 2);
+        };
+        for (int64_t position = k * s.chunk; position < k * s.chunk + s.count(k); position++) {
+            const T* from = row(b, position);
+            ask(from + g * own, own);
+            ask(from + s.inner() + g * own, own);
+            ask(from + s.inner() + of_B(g), s.state);
+            ask(from + s.inner() + of_C(g), s.state);
+            ask(from + of_dt, s.per_group());
+            if (gradient) ask(dout + (b * s.length + position) * s.inner() + g * own, own);
+        }
+    }
     void load_group(Chunk& chunk, Local& local, int64_t b, int64_t g, int64_t k, bool gradient) const {
+        prefetch(b, g, gradient ? k - 1 : k + 1, gradient);
         load_channels(b, k, of_B(g), s.state, chunk.B, gradient ? (float*)local.slope_B : nullptr, s.N());
         load_channels(b, k, of_C(g), s.state, chunk.C, gradient ? (float*)local.slope_C : nullptr, s.N());
     }

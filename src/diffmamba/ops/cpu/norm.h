@@ -14,22 +14,23 @@ template <class Y, class Z> struct Gated {  // y lies head by head
 
     template <class F> INLINE void each(F f) const {  // f(channel, numbers left in the head, y, z)
         for (int64_t h = 0; h < heads; h++)
-            for (int64_t p = 0; p < headdim; p += W)
-                f(h * headdim + p, headdim - p, load(y + h * y_step + p, headdim - p), load(z + h * headdim + p, headdim - p));
+            by_vectors(headdim, [&](int64_t p, auto left) {
+                f(h * headdim + p, left, load(y + h * y_step + p, left), load(z + h * headdim + p, left));
+            });
     }
     float root(Vector squares) const { return 1 / std::sqrt(sum(squares) / (heads * headdim) + epsilon); }
 };
 
 template <class Y, class Z, class Out> INLINE void gated_norm(const Gated<Y, Z>& row, const float* weight, float* u, Out* out) {  // u: scratch of heads · headdim + W
     Vector squares{};
-    row.each([&](int64_t c, int64_t left, Vector y, Vector z) {
+    row.each([&](int64_t c, auto left, Vector y, Vector z) {
         const Vector gated = y * z * sigmoid(z);
         squares += gated * gated;
         store(u + c, gated, left);
     });
     const float r = row.root(squares);
     const int64_t size = row.heads * row.headdim;
-    for (int64_t c = 0; c < size; c += W) store(out + c, load(u + c, size - c) * r * load(weight + c, size - c), size - c);
+    by_vectors(size, [&](int64_t c, auto left) { store(out + c, load(u + c, left) * r * load(weight + c, left), left); });
 }
 
 struct NormFactors {
@@ -38,7 +39,7 @@ struct NormFactors {
 
 template <class Y, class Z, class Out> INLINE NormFactors norm_factors(const Gated<Y, Z>& row, const float* weight, const Out* dout) {
     Vector squares{}, product{};
-    row.each([&](int64_t c, int64_t left, Vector y, Vector z) {
+    row.each([&](int64_t c, auto left, Vector y, Vector z) {
         const Vector u = y * z * sigmoid(z);
         squares += u * u;
         product += u * load(dout + c, left) * load(weight + c, left);
@@ -50,13 +51,15 @@ template <class Y, class Z, class Out> INLINE NormFactors norm_factors(const Gat
 // The gradient of some channels: dy is PADDED with zeros to whole vectors in a tile.
 template <bool PADDED, class Y, class Z, class Out, class DY>
 INLINE void norm_gradient(NormFactors f, const Y* y, const Z* z, const Out* dout, const float* weight, int64_t count, DY* dy, Z* dz, float* dweight) {
-    for (int64_t c = 0; c < count; c += W) {
-        const int64_t left = count - c;
+    by_vectors(count, [&](int64_t c, auto left) {
         const Vector yv = load(y + c, left), zv = load(z + c, left), d = load(dout + c, left);
         const Vector s = sigmoid(zv), gate = zv * s, u = yv * gate;
         const Vector v = (d * load(weight + c, left) - u * f.m) * f.r;
         store(dweight + c, load(dweight + c, left) + d * u * f.r, left);
         store(dz + c, v * yv * silu_slope(s, gate), left);
-        store(dy + c, v * gate, PADDED ? W : left);
-    }
+        if constexpr (PADDED)
+            store(dy + c, v * gate);
+        else
+            store(dy + c, v * gate, left);
+    });
 }

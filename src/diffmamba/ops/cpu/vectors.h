@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__AVX512F__)
 constexpr int W = 16;
@@ -81,6 +82,12 @@ template <class T> INLINE void store(T* to, Vector v, int64_t count) {
     T part[W];
     store(part, v);
     std::memcpy(to, part, count * sizeof(T));
+}
+// Calls f(first, left) for the vectors of `count` numbers: `left` is the constant W for those that are whole.
+template <class F> INLINE void by_vectors(int64_t count, F f) {
+    int64_t c = 0;
+    for (; c + W <= count; c += W) f(c, std::integral_constant<int64_t, W>{});
+    if (c < count) f(c, count - c);
 }
 INLINE float number(const float* from) { return *from; }
 INLINE float number(const bfloat16* from) {
