@@ -19,6 +19,14 @@ template <class Y, class Z> struct Gated {  // y lies head by head
             });
     }
     float root(Vector squares) const { return 1 / std::sqrt(sum(squares) / (heads * headdim) + epsilon); }
+    float root() const {
+        Vector squares{};
+        each([&](int64_t, auto, Vector y, Vector z) {
+            const Vector u = y * z * sigmoid(z);
+            squares += u * u;
+        });
+        return root(squares);
+    }
 };
 
 template <class Y, class Z, class Out> INLINE void gated_norm(const Gated<Y, Z>& row, const float* weight, float* u, Out* out) {  // u: scratch of heads · headdim + W
