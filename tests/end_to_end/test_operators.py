@@ -7,7 +7,8 @@ import torch
 
 from diffmamba.errors import SettingError
 from diffmamba.models import LanguageModel
-from diffmamba.ops import backend
+from diffmamba.ops import backend, cuda
+from diffmamba.ops.cpu import build
 from diffmamba.runs.weights import fitting, read_checkpoint
 
 SSM_MODELS = ["diff_mamba", "diff_mamba_additive", "diff_mamba_hybrid", "diff_s6", "mamba", "naive_diff"]
@@ -68,10 +69,10 @@ def test_what_this_machine_lacks_is_one_line(world, command, monkeypatch, settin
 def test_kernels_that_are_not_installed_are_told_with_the_remedy(world, monkeypatch):
     """On a machine with a GPU, which this one pretends to be."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(backend, "missing", lambda: "mamba-ssm is not installed")
+    monkeypatch.setattr(cuda, "missing", lambda: "mamba-ssm is not installed")
     with pytest.raises(SettingError) as told:
         world.work("trainer=gpu", "model.backend=cuda").check()
-    remedy = f"{backend.INSTALL}, or use model.backend=auto"
+    remedy = f"{cuda.INSTALL}, or use model.backend=auto"
     assert str(told.value) == f"model.backend=cuda: mamba-ssm is not installed; {remedy}"
 
 

@@ -9,10 +9,10 @@ from diffmamba.ops.cpu.compiler import CompileError
 
 
 def main() -> int:
-    """Compiles them, again if need be, and says where the library lies. Status 1: they could not be compiled."""
+    """Compiles them if they are not there, and says where the library lies. Status 1: they could not be compiled."""
     started = time.monotonic()
     try:
-        path = build.build(again=True)
+        path = build.build(retry=True)
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -21,7 +21,7 @@ from platformdirs import user_cache_path
 
 from diffmamba import atomic
 from diffmamba.ops.cpu import processor
-from diffmamba.ops.cpu.compiler import CompileError, compile_library, compiler, name_of, version
+from diffmamba.ops.cpu.compiler import SOURCES, CompileError, compile_library, compiler, file_name, name_of, version
 
 VARIABLE = "DIFFMAMBA_CACHE"
 """Names a folder for the libraries in place of the user's cache."""
@@ -57,22 +57,21 @@ def describe() -> str:
     return f"{processor.chosen()}{'' if library.diffmamba_openmp() else ', one thread: compiled without OpenMP'}"
 
 
-def build(again: bool = False) -> Path:
-    """Compiles the library into the cache and returns its path, that of the one that is there unless `again`.
+def build(retry: bool = False) -> Path:
+    """The path of the library in the cache, compiled if it is not there. `retry`: also by a compiler that just failed.
 
     Raises CompileError, OSError where the cache cannot be written, and SettingError as `load` does.
     """
     instructions, folder, command = _instructions(), cache_folder(), compiler()
-    name = f"{name_of(instructions)}-{hashlib.sha256(repr((command, version(command))).encode()).hexdigest()[:8]}"
-    if not again and (found := _found(folder, name)):
+    name = f"{name_of(instructions, SOURCES)}-{_compiler_named(command)}"
+    if found := _found(folder, name):
         return found
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f"{name}.lock")
     with suppress(Timeout, NotImplementedError):  # it only saves work
         lock.acquire(timeout=WAIT)
     try:
-        found = None if again else _found(folder, name)
-        return found or _compiled(command, instructions, folder, name, again)
+        return _found(folder, name) or _compiled(command, instructions, folder, name, retry)
     finally:
         lock.release()
 
@@ -87,9 +86,14 @@ def _load() -> ctypes.CDLL | str:
     try:
         instructions = _instructions()
         with suppress(OSError):  # it may need a newer C library than there is here
-            if carried := _found(IN_PACKAGE, name_of(instructions)):
+            if carried := _found(IN_PACKAGE, name_of(instructions, SOURCES)):
                 return _opened(carried, instructions)
-        return _opened(build(), instructions)
+        path = build()
+        try:
+            return _opened(path, instructions)
+        except OSError:  # whole, but not what its name says
+            path.unlink()
+            return _opened(build(), instructions)
     except CompileError as error:
         return _without_compiler(str(error))
     except OSError as error:
@@ -103,34 +107,34 @@ def _instructions() -> str:
     return instructions
 
 
-def _compiled(command: list[str], instructions: str, folder: Path, name: str, again: bool) -> Path:
+def _compiled(command: list[str], instructions: str, folder: Path, name: str, retry: bool) -> Path:
     failed = folder / f"{name}.failed"
-    if not again and failed.exists() and time.time() - failed.stat().st_mtime < HOUR:
+    if not retry and failed.exists() and time.time() - failed.stat().st_mtime < HOUR:
         raise CompileError(failed.read_text())
     log.info("compiling the CPU operators for %s, once, which takes seconds", instructions)
     try:
-        content = compile_library(command, instructions)
+        content = compile_library(command, instructions, sources=SOURCES)
     except CompileError as error:
         atomic.write(failed, str(error))
         raise
-    path = folder / f"{name}-{_digest(content)}.so"
+    path = folder / file_name(name, content)
     atomic.write(path, content)
     failed.unlink(missing_ok=True)
     _remove_unused(folder)
     return path
 
 
+def _compiler_named(command: list[str]) -> str:
+    return hashlib.sha256(repr((command, version(command))).encode()).hexdigest()[:8]
+
+
 def _found(folder: Path, name: str) -> Path | None:
     """A whole library of this name: its content is what the end of its name says."""
     with suppress(OSError):
         for path in sorted(folder.glob(f"{name}-*.so")):
-            if path.stem.rpartition("-")[2] == _digest(path.read_bytes()):
+            if path.name == file_name(path.stem.rpartition("-")[0], path.read_bytes()):
                 return path
     return None
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _opened(path: Path, instructions: str) -> ctypes.CDLL:
@@ -151,7 +155,7 @@ def _without_compiler(reason: str) -> ctypes.CDLL | str:
     """A library that a compiler made which is not here any more, or which fails now."""
     with suppress(CompileError, OSError):
         instructions = _instructions()
-        if found := _found(cache_folder(), name_of(instructions)):
+        if found := _found(cache_folder(), name_of(instructions, SOURCES)):
             return _opened(found, instructions)
     return reason
 
@@ -162,7 +166,7 @@ def _for_this_process(reason: str) -> ctypes.CDLL | str:
         instructions = _instructions()
         with tempfile.TemporaryDirectory(prefix="diffmamba-") as place:
             path = Path(place, "library.so")
-            atomic.write(path, compile_library(compiler(), instructions))
+            atomic.write(path, compile_library(compiler(), instructions, sources=SOURCES))
             log.warning("the CPU operators were compiled for this run alone: %s; set %s", reason, VARIABLE)
             return _opened(path, instructions)
     except (CompileError, OSError) as error:

@@ -37,7 +37,7 @@ class CompileError(Exception):
     """Why there is no library, in one line."""
 
 
-class Stopped(CompileError):
+class StoppedError(CompileError):
     """The compiler did not come to an end."""
 
 
@@ -74,6 +74,11 @@ def name_of(instructions: str, sources: Path = SOURCES) -> str:
     return f"{instructions}-{digest.hexdigest()[:16]}"
 
 
+def file_name(name: str, content: bytes) -> str:
+    """The name of the file of a library: it also says what the content is."""
+    return f"{name}-{hashlib.sha256(content).hexdigest()[:16]}.so"
+
+
 def compile_library(
     command: Sequence[str], instructions: str, extra: Sequence[str] = (), sources: Path = SOURCES
 ) -> bytes:
@@ -85,7 +90,7 @@ def compile_library(
     flags = [*FLAGS, *INSTRUCTIONS[instructions], *extra]
     try:
         return _compile([*command, *flags, OPENMP], sources)
-    except Stopped:
+    except StoppedError:
         raise
     except CompileError:
         with suppress(CompileError):
@@ -130,7 +135,7 @@ def _finish(process: subprocess.Popen[str], deadline: float) -> str:
     try:
         printed, _ = process.communicate(timeout=max(0.1, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
-        raise Stopped(f"{name} did not come to an end and was stopped") from None
+        raise StoppedError(f"{name} did not come to an end and was stopped") from None
     if process.returncode:
         lines = [line.strip() for line in printed.splitlines() if line.strip()] or [f"status {process.returncode}"]
         raise CompileError(f"{name} fails: {next((line for line in lines if 'error' in line), lines[-1])[:200]}")
