@@ -18,7 +18,7 @@ from diffmamba.errors import SettingError
 from diffmamba.mixers.combine import Single
 from diffmamba.mixers.mixer import Mixer
 from diffmamba.mixers.state_space import MambaState, initial_dt_bias
-from diffmamba.ops import causal_conv, causal_conv_step, conv_scan_norm, gated_rms_norm, ssd, ssd_step
+from diffmamba.ops import causal_conv, conv_scan_norm, conv_scan_norm_step, gated_rms_norm, ssd
 from diffmamba.ops.norm import EPSILON
 from diffmamba.ranges import Size
 
@@ -108,11 +108,21 @@ class Mamba2(Mixer):
         )
 
     def step(self, x: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
-        conv_state, ssm_state = state
-        z, xBC, dt = self._split(self.in_proj(x))
-        xBC, conv_state = causal_conv_step(xBC, *self._conv_weights(), conv_state)
-        y, ssm_state = ssd_step(*self._scan_inputs(xBC, dt), ssm_state)
-        return self._output(y, z), (conv_state, ssm_state)
+        assert self.conv1d.bias is not None
+        u, state = conv_scan_norm_step(
+            self.in_proj(x),
+            self.conv1d.weight,
+            self.conv1d.bias,
+            self.dt_bias,
+            self.A_log,
+            self.D,
+            self.norm.weight,
+            self.headdim,
+            self.groups,
+            *state,
+            self.sharing,
+        )
+        return self.combine(u, self.out_proj.weight), state
 
     def _parallel(
         self, zxBCdt: Tensor, conv_state: Tensor | None, ssm_state: Tensor | None

@@ -32,10 +32,17 @@ INLINE Integers lanes() {
     for (int i = 0; i < W; i++) v[i] = i;
     return v;
 }
-INLINE float sum(Vector v) {
-    float total = 0;
-    for (int i = 0; i < W; i++) total += v[i];
-    return total;
+template <int N> struct Numbers {
+    typedef float type __attribute__((vector_size(N * 4)));
+};
+template <int N = W> INLINE float sum(typename Numbers<N>::type v) {  // by halves
+    if constexpr (N == 2) return v[0] + v[1];
+    else {
+        typename Numbers<N / 2>::type low, high;
+        std::memcpy(&low, &v, sizeof low);
+        std::memcpy(&high, (const char*)&v + sizeof low, sizeof high);
+        return sum<N / 2>(low + high);
+    }
 }
 
 // --- memory: addresses need not be aligned; `count` numbers of W, the others are 0 and not touched
