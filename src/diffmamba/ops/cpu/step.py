@@ -5,7 +5,7 @@ operator, which is while it traces, the call goes through one.
 """
 
 import ctypes
-from ctypes import c_float, c_int64, c_void_p
+from ctypes import c_double, c_float, c_int64, c_void_p
 from functools import cache
 from typing import Any
 
@@ -28,6 +28,9 @@ def _either(name: str) -> list[tuple[str, Any]]:
     return [(name, c_void_p), (f"{name}_narrow", c_int64)]
 
 
+DIFFERENCE = (*[c_void_p] * 4, *[c_int64] * 3, *[c_double] * 3)
+
+
 class _Mamba1(ctypes.Structure):
     _fields_ = _fields(
         "batch channels branches states rank width sharing",
@@ -46,11 +49,11 @@ class _Mamba2(ctypes.Structure):
 
 
 @cache
-def _function(name: str) -> Any:
+def _function(name: str, *types: Any) -> Any:
     library = build.load()
     assert isinstance(library, ctypes.CDLL)
     function = library[name]
-    function.argtypes, function.restype = [c_void_p, c_int64], None
+    function.argtypes, function.restype = types or (c_void_p, c_int64), None
     return function
 
 
@@ -111,6 +114,17 @@ def mamba1(
     return u, next_conv, following
 
 
+def difference(
+    u: Tensor, weight: Tensor | None, gain: Tensor | None, second: float, scale: float, epsilon: float
+) -> Tensor:
+    """As `difference_step`, whose arguments must have been checked: the library cannot."""
+    (rows, both), outputs = u.shape, u.shape[1] // 2 if weight is None else weight.shape[0]
+    y = u.new_empty(rows, outputs)
+    pointers = [None if one is None else one.data_ptr() for one in (u, weight, gain, y)]
+    _function("difference_step", *DIFFERENCE)(*pointers, rows, both // 2, outputs, second, scale, epsilon)
+    return y
+
+
 def _dense(tensor: Tensor) -> Tensor:
     return tensor if tensor.is_contiguous() else tensor.contiguous()
 
@@ -125,10 +139,13 @@ def _pointers(*tensors: Tensor) -> list[int]:
 
 def _results(given: Tensor, inner: int, weight: Tensor, conv_state: Tensor, state: Tensor) -> Step:
     """Memory for the results; their types are those that PyTorch's operators would give."""
-    narrow, both = given.dtype == weight.dtype, given.dtype == conv_state.dtype
-    u = given.new_empty(len(given), inner, dtype=None if narrow else torch.promote_types(given.dtype, weight.dtype))
-    next_type = None if both else torch.promote_types(given.dtype, conv_state.dtype)
-    return u, conv_state.new_empty(conv_state.shape, dtype=next_type), torch.empty_like(state)
+    u = given.new_empty(state.shape[0], inner)
+    next_conv = torch.empty_like(conv_state)
+    if given.dtype != weight.dtype:
+        u = u.to(torch.promote_types(given.dtype, weight.dtype))
+    if given.dtype != conv_state.dtype:
+        next_conv = next_conv.to(torch.promote_types(given.dtype, conv_state.dtype))
+    return u, next_conv, torch.empty_like(state)
 
 
 mamba2_operator = torch.library.custom_op("diffmamba::mamba2_step", mamba2, mutates_args=())
