@@ -33,19 +33,18 @@ INLINE Integers lanes() {
     for (int i = 0; i < W; i++) v[i] = i;
     return v;
 }
-template <int COUNT> INLINE float sum_of(const float* x) {  // by halves, always in the same order
-    if constexpr (COUNT == 1) {
-        return *x;
-    } else {
-        typedef float Half __attribute__((vector_size(COUNT * 2)));
-        Half low, high;
-        std::memcpy(&low, x, sizeof low);
-        std::memcpy(&high, x + COUNT / 2, sizeof high);
-        low += high;
-        return sum_of<COUNT / 2>(reinterpret_cast<const float*>(&low));
+template <int N> struct Numbers {
+    typedef float type __attribute__((vector_size(N * 4)));
+};
+template <int N = W> INLINE float sum(typename Numbers<N>::type v) {  // by halves
+    if constexpr (N == 2) return v[0] + v[1];
+    else {
+        typename Numbers<N / 2>::type low, high;
+        std::memcpy(&low, &v, sizeof low);
+        std::memcpy(&high, (const char*)&v + sizeof low, sizeof high);
+        return sum<N / 2>(low + high);
     }
 }
-INLINE float sum(Vector v) { return sum_of<W>(reinterpret_cast<const float*>(&v)); }
 
 // --- memory: addresses need not be aligned; `count` numbers of W, the others are 0 and not touched
 
