@@ -80,15 +80,12 @@ class Mamba2(Mixer):
         nn.init.uniform_(self.out_proj.weight, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        u, _ = conv_scan_norm(self.in_proj(x), *self._operands(), self.headdim, self.groups)
-        return self.combine(u, self.out_proj.weight)
+        return self._parallel(x, None, extend=False)[0]
 
     def extend(self, x: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
-        u, following = conv_scan_norm(
-            self.in_proj(x), *self._operands(), self.headdim, self.groups, state, extend=True
-        )
+        y, following = self._parallel(x, state, extend=True)
         assert following is not None
-        return self.combine(u, self.out_proj.weight), following
+        return y, following
 
     def allocate_state(self, batch: int) -> MambaState:
         like = self.in_proj.weight
@@ -116,13 +113,23 @@ class Mamba2(Mixer):
         )
         return self.combine(u, self.out_proj.weight), state
 
-    def _operands(self) -> tuple[Tensor, ...]:
-        """The arguments of `conv_scan_norm` after the first, up to norm_weight; what branches share is repeated."""
+    def _parallel(self, x: Tensor, state: MambaState | None, extend: bool) -> tuple[Tensor, MambaState | None]:
         assert self.conv1d.bias is not None
         own = [self.d_inner // self.sharing] + 2 * [self.groups_per_branch * self.d_state]
-        weight, bias = (repeated(one, own, self.sharing) for one in (self.conv1d.weight[:, 0], self.conv1d.bias))
-        norm = repeated(self.norm.weight, [self.norm.weight.numel()], self.sharing)
-        return weight, bias, self.dt_bias, -torch.exp(self.A_log), self.D, norm
+        u, state = conv_scan_norm(
+            self.in_proj(x),
+            repeated(self.conv1d.weight[:, 0], own, self.sharing),
+            repeated(self.conv1d.bias, own, self.sharing),
+            self.dt_bias,
+            -torch.exp(self.A_log),
+            self.D,
+            repeated(self.norm.weight, [self.norm.weight.numel()], self.sharing),
+            self.headdim,
+            self.groups,
+            state,
+            extend,
+        )
+        return self.combine(u, self.out_proj.weight), state
 
 
 def _check_divides(setting: str, divisor: int, what: str, total: int) -> None:

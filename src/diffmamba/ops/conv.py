@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 from diffmamba.ops import backend
 from diffmamba.ops.checks import check
+from diffmamba.ops.cpu.conv import conv
+from diffmamba.ops.cpu.mamba2 import MAX_WIDTH
 
 
 def causal_conv_sequential(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,12 +51,24 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor | None = 
         ("the state", state, "batch past channels"),
         past=weight.shape[-1] - 1,
     )
+    if backend.by_definition():
+        return causal_conv_sequential(x, weight, bias, _zeros(x, weight) if state is None else state)
+    if weight.shape[1] <= MAX_WIDTH and backend.compiled(x):
+        dtype = torch.promote_types(x.dtype, weight.dtype)
+        wide = x if state is None else x.to(torch.promote_types(x.dtype, state.dtype))
+        past = None if state is None else state.to(wide.dtype)
+        y = conv(wide, weight.float(), bias.float(), past, torch.promote_types(wide.dtype, dtype)).to(dtype)
+        return y, next_state(_zeros(x, weight) if state is None else state, x)
     if kernel_takes(weight) and (kernel := backend.kernel("conv", x)):
         return _cuda(kernel, x, weight, bias, state)
     if state is None:
-        state = x.new_zeros(x.shape[0], weight.shape[1] - 1, x.shape[2])
+        state = _zeros(x, weight)
     y, _ = _convolve(x, weight, bias, state)
     return y, next_state(state, x)
+
+
+def _zeros(x: Tensor, weight: Tensor) -> Tensor:
+    return x.new_zeros(x.shape[0], weight.shape[1] - 1, x.shape[2])
 
 
 def next_state(state: Tensor, x: Tensor) -> Tensor:
@@ -77,7 +91,7 @@ def _cuda(
     initial = None if state is None else state.to(x.dtype).contiguous().mT
     y = kernel(x.mT, weight, bias, initial_states=initial, activation="silu")
     if state is None:
-        state = x.new_zeros(x.shape[0], weight.shape[1] - 1, x.shape[2])
+        state = _zeros(x, weight)
     return y.mT, next_state(state, x)
 
 

@@ -71,10 +71,10 @@ def conv_scan_norm(
     arguments = (zxBCdt, conv_weight, conv_bias, dt_bias, A, D, norm_weight)
     if backend.compiled(zxBCdt) and conv_weight.shape[1] <= MAX_WIDTH:
         return _compiled(*arguments, headdim, groups, states, extend)
-    if states is None and not extend and (kernel := backend.kernel("split_scan", zxBCdt)):
-        # it loads 8 numbers at a time: every row, and x in every row, must start at a multiple of 8
-        if zxBCdt.shape[-1] % 8 == 0 and inner % 8 == 0 and kernel_takes(conv_weight):
-            return _cuda(kernel, *arguments, headdim, groups), None
+    # the kernel loads 8 numbers at a time: every row, and x in every row, must start at a multiple of 8
+    fits = zxBCdt.shape[-1] % 8 == 0 and inner % 8 == 0 and kernel_takes(conv_weight) and states is None and not extend
+    if fits and (kernel := backend.kernel("split_scan", zxBCdt)):
+        return _cuda(kernel, *arguments, headdim, groups), None
     return _one_by_one(*arguments, headdim, groups, states)
 
 

@@ -8,6 +8,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from diffmamba.ops import backend
+from diffmamba.ops.cpu import norm as cpu
 
 EPSILON = 1e-5  # in all norms of the paper and in the Mamba-2 block of mamba-ssm
 
@@ -17,6 +18,10 @@ def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
 
     Shapes: x `(..., size)`; weight must broadcast to `(..., size)`. The mean is computed in float32 or wider.
     """
+    if backend.by_definition():
+        return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + EPSILON) * weight
+    if _plain(x, weight) and weight.shape == x.shape[-1:] and x.dtype == torch.float32 and backend.compiled(x):
+        return cpu.Norm.apply(x, weight, EPSILON)
     wide = x.float() if x.dtype.itemsize < 4 else x
     return F.rms_norm(wide, x.shape[-1:], eps=EPSILON).to(x.dtype) * weight
 
@@ -33,10 +38,25 @@ def gated_rms_norm(y: Tensor, z: Tensor, weight: Tensor) -> Tensor:
         gain = weight.expand(y.shape[-2:]).flatten()
         u = kernel(y.flatten(-2), gain, None, z=z.flatten(-2), eps=EPSILON, group_size=size, norm_before_gate=False)
         return u.unflatten(-1, (-1, size))
-    plain = y.is_cpu and y.dtype == z.dtype == weight.dtype and y.dtype.itemsize >= 4
-    if plain and not torch.compiler.is_compiling():  # torch.compile fuses the definition itself
-        return _GatedNorm.apply(y, z, weight.expand(y.shape[-2:]))
+    if _plain(y, z, weight) and not backend.by_definition():
+        weight = weight.expand(y.shape[-2:])
+        if backend.compiled(y):
+            return cpu.GatedNorm.apply(y, z, weight.float(), EPSILON)
+        if y.dtype.itemsize >= 4:
+            return _GatedNorm.apply(y, z, weight)
     return rms_norm(y * F.silu(z), weight)
+
+
+def _plain(*tensors: Tensor) -> bool:
+    """Tensors of one dtype on a CPU, with numbers in them, outside of `torch.compile`, which fuses the definition."""
+    first = tensors[0]
+    return (
+        type(first.data) is Tensor
+        and first.is_cpu
+        and first.numel() > 0
+        and all(tensor.dtype == first.dtype for tensor in tensors)
+        and not torch.compiler.is_compiling()
+    )
 
 
 class _GatedNorm(torch.autograd.Function):

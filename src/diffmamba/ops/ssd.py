@@ -23,6 +23,7 @@ from torch import Tensor
 
 from diffmamba.ops import backend
 from diffmamba.ops.checks import check, check_groups
+from diffmamba.ops.cpu.ssd import ssd as cpu_ssd
 from diffmamba.ops.ssd_chunked import CHUNK, ssd_chunked
 
 CUDA_CHUNK = 256  # for mamba-ssm's kernel: the value of its own Mamba-2 layer
@@ -67,8 +68,8 @@ def ssd(
     Time and memory are linear in the length, which can be any. Decays are exponentials of sums that are never positive,
     so no dt is too large. Computes in float32 or wider, also under autocast. First derivatives only.
 
-    On CUDA this can be mamba-ssm's kernel, see `backend`. `chunk` is the number of positions in one matrix product; it
-    does not change the result, and the kernel ignores it.
+    On a CPU this is the compiled library, and on CUDA it can be mamba-ssm's kernel, see `backend`. `chunk` is the
+    number of positions in one matrix product of PyTorch; it changes no result, and the other two ignore it.
 
     Raises:
         ValueError: if shapes, dtypes or devices do not fit, or `chunk` is below 1.
@@ -86,6 +87,13 @@ def ssd(
     check_groups("ssd", "heads", x.shape[2], B.shape[2])
     if chunk < 1:
         raise ValueError(f"ssd: chunk={chunk} must be at least 1")
+    if backend.by_definition():
+        return ssd_sequential(x, dt, A, B, C, D, state)
+    if backend.compiled(x):
+        arguments = [None if tensor is None else tensor.float() for tensor in (x, dt, A, B, C, D, state)]
+        keep = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in arguments)
+        y, final, _ = cpu_ssd(*arguments, keep)
+        return y.to(x.dtype), final
     if kernel := backend.kernel("chunk_scan", x):
         return _cuda(kernel, x, dt, A, B, C, D, state)
     wide = torch.promote_types(x.dtype, torch.float32)

@@ -9,34 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffmamba.ops.cpu import build
+from diffmamba.ops.cpu.library import call, pointer, structure
 
 MAX_WIDTH = 16  # of the convolution, as in conv.h
 
-
-class Sizes(ctypes.Structure):
-    """The struct of chunk.h."""
-
-    _fields_ = [
-        (name, ctypes.c_int64)
-        for name in ("batch", "length", "heads", "groups", "headdim", "state", "width", "chunk", "threads")
-    ]
-
-
-class _Inputs(ctypes.Structure):
-    """The struct `Pointers` of mamba2.cpp."""
-
-    _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("rows", "past", "taps", "conv_bias", "dt_bias")),
-        *((name, ctypes.c_void_p) for name in ("A", "D", "norm_weight", "initial")),
-        ("epsilon", ctypes.c_float),
-    ]
-
-
-class Kept(ctypes.Structure):
-    """The struct of scan.h."""
-
-    _fields_ = [("states", ctypes.c_void_p), ("y", ctypes.c_void_p)]
+Sizes = structure("Sizes", c_int64="batch length heads groups headdim state width chunk threads")
+Kept = structure("Kept", c_void_p="states y")
+_Inputs = structure("Inputs", c_void_p="rows past taps conv_bias dt_bias A D norm_weight initial", c_float="epsilon")
 
 
 def chunk_of(state: int) -> int:
@@ -44,23 +23,23 @@ def chunk_of(state: int) -> int:
     return 16 if state <= 32 else 32
 
 
-def tiles(sizes: Sizes) -> tuple[int, int]:
-    """How many numbers of a state, and of a chunk's y, are kept for each head."""
+def kept_numbers(sizes: Any) -> tuple[int, int]:
+    """How many numbers the states before all chunks are, and the y of all chunks, as tiles of the library."""
     state, output = ctypes.c_int64(), ctypes.c_int64()
-    library().diffmamba_tiles(ctypes.byref(sizes), ctypes.byref(state), ctypes.byref(output))
-    return state.value, output.value
+    call("diffmamba_tiles", sizes, state, output)
+    chunks = -(-sizes.length // sizes.chunk)
+    each = sizes.batch * sizes.heads
+    return each * (chunks + 1) * state.value, each * chunks * output.value
 
 
-def library() -> ctypes.CDLL:
-    """The library, which the caller knows to be there."""
-    found = build.load()
-    assert not isinstance(found, str), found
-    return found
+def suffix(tensor: Tensor) -> str:
+    """What the names of functions for this type end with."""
+    return "_bfloat16" if tensor.dtype == torch.bfloat16 else ""
 
 
-def pointer(tensor: Tensor | None) -> int | None:
-    """The address of a contiguous tensor."""
-    return None if tensor is None else tensor.data_ptr()
+def dense(*tensors: Tensor | None) -> list[Any]:
+    """The tensors, contiguous in memory."""
+    return [None if tensor is None else tensor.contiguous() for tensor in tensors]
 
 
 @torch.library.custom_op("diffmamba::mamba2", mutates_args=())
@@ -84,17 +63,16 @@ def mamba2(
     zxBCdt and past are float32 or bfloat16, everything else is float32. Shapes as in `fused.conv_scan_norm`.
     """
     sizes = _sizes(zxBCdt, conv_weight, dt_bias, headdim, groups)
-    zxBCdt, past, conv_bias, dt_bias, A, D, norm_weight, state = _plain(
+    zxBCdt, past, conv_bias, dt_bias, A, D, norm_weight, state = dense(
         zxBCdt, past, conv_bias, dt_bias, A, D, norm_weight, state
     )
     taps = conv_weight.t().contiguous()
     inputs = _Inputs(*map(pointer, (zxBCdt, past, taps, conv_bias, dt_bias, A, D, norm_weight, state)), epsilon)
     u = zxBCdt.new_empty(sizes.batch, sizes.length, norm_weight.shape[0])
     final = A.new_empty(sizes.batch, sizes.heads, headdim, sizes.state)
-    states, y = (A.new_empty(count if keep else 0) for count in _kept(sizes))
-    name = f"diffmamba_mamba2_forward{_suffix(zxBCdt)}"
+    states, y = (A.new_empty(count if keep else 0) for count in kept_numbers(sizes))
     kept = Kept(pointer(states), pointer(y)) if keep else Kept()
-    getattr(library(), name)(*_by_reference(sizes, inputs), *map(_pointer, (u, final)), ctypes.byref(kept))
+    call(f"diffmamba_mamba2_forward{suffix(zxBCdt)}", sizes, inputs, u, final, kept)
     return u, final, states, y
 
 
@@ -122,7 +100,7 @@ def mamba2_gradient(
     Its parts are those of A, D, dt_bias, norm_weight, of the transposed conv_weight, and of conv_bias.
     """
     sizes = _sizes(zxBCdt, conv_weight, dt_bias, headdim, groups)
-    du, dfinal, zxBCdt, past, conv_bias, dt_bias, A, D, norm_weight, state = _plain(
+    du, dfinal, zxBCdt, past, conv_bias, dt_bias, A, D, norm_weight, state = dense(
         du, dfinal, zxBCdt, past, conv_bias, dt_bias, A, D, norm_weight, state
     )
     taps = conv_weight.t().contiguous()
@@ -132,46 +110,17 @@ def mamba2_gradient(
     dstate = A.new_empty(0 if state is None else state.shape)
     total = A.new_empty(3 * sizes.heads + norm_weight.numel() + conv_weight.numel() + conv_bias.numel())
     kept = Kept(pointer(states), pointer(y))
-    getattr(library(), f"diffmamba_mamba2_backward{_suffix(zxBCdt)}")(
-        *_by_reference(sizes, inputs, kept),
-        *map(_pointer, (du, dfinal, dzxBCdt)),
-        _pointer(None if past is None else dpast),
-        _pointer(None if state is None else dstate),
-        _pointer(total),
-    )
+    wanted = (dzxBCdt, None if past is None else dpast, None if state is None else dstate, total)
+    call(f"diffmamba_mamba2_backward{suffix(zxBCdt)}", sizes, inputs, kept, du, dfinal, *wanted)
     return dzxBCdt, dpast, dstate, total
 
 
-def _sizes(zxBCdt: Tensor, conv_weight: Tensor, dt_bias: Tensor, headdim: int, groups: int) -> Sizes:
+def _sizes(zxBCdt: Tensor, conv_weight: Tensor, dt_bias: Tensor, headdim: int, groups: int) -> Any:
     batch, length, _ = zxBCdt.shape
     heads = dt_bias.shape[0]
     state = (conv_weight.shape[0] - heads * headdim) // (2 * groups)
     width, threads = conv_weight.shape[1], torch.get_num_threads()
     return Sizes(batch, length, heads, groups, headdim, state, width, chunk_of(state), threads)
-
-
-def _kept(sizes: Sizes) -> tuple[int, int]:
-    """How many numbers the states and y of all chunks are."""
-    state, output = tiles(sizes)
-    chunks = -(-sizes.length // sizes.chunk)
-    each = sizes.batch * sizes.heads
-    return each * (chunks + 1) * state, each * chunks * output
-
-
-def _plain(*tensors: Tensor | None) -> list[Any]:
-    return [None if tensor is None else tensor.contiguous() for tensor in tensors]
-
-
-def _suffix(tensor: Tensor) -> str:
-    return "_bfloat16" if tensor.dtype == torch.bfloat16 else ""
-
-
-def _by_reference(*structures: ctypes.Structure) -> list[Any]:
-    return [ctypes.byref(structure) for structure in structures]
-
-
-def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(pointer(tensor))
 
 
 @mamba2.register_fake
@@ -180,7 +129,7 @@ def _(zxBCdt, conv_weight, conv_bias, dt_bias, A, D, norm_weight, past, state, h
     d_state = (conv_weight.shape[0] - norm_weight.shape[0]) // (2 * groups)
     kept = [A.new_empty(0), A.new_empty(0)]
     if keep:
-        counts = _kept(_sizes(zxBCdt, conv_weight, dt_bias, headdim, groups))
+        counts = kept_numbers(_sizes(zxBCdt, conv_weight, dt_bias, headdim, groups))
         kept = [A.new_empty(count) for count in counts]
     final = A.new_empty(batch, A.shape[0], headdim, d_state)
     return zxBCdt.new_empty(batch, length, norm_weight.shape[0]), final, *kept
@@ -205,7 +154,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 
 def _backward(ctx: Any, du: Tensor | None, dfinal: Tensor | None, *_: Any) -> tuple[Any, ...]:
-    zxBCdt, conv_weight, conv_bias, dt_bias, A, D, norm_weight, past, state, _, _ = ctx.saved_tensors
+    zxBCdt, conv_weight, _, _, A, _, norm_weight, past, state, _, _ = ctx.saved_tensors
     if du is None:
         du = zxBCdt.new_zeros(*zxBCdt.shape[:2], norm_weight.shape[0])
     dzxBCdt, dpast, dstate, total = mamba2_gradient(

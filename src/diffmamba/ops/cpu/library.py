@@ -1,0 +1,41 @@
+"""How the operators of this folder call the compiled library."""
+
+import ctypes
+from functools import cache
+from typing import Any
+
+from torch import Tensor
+
+from diffmamba.ops.cpu import build
+
+Argument = ctypes.Structure | ctypes.c_int64 | Tensor | None
+
+
+def call(name: str, *arguments: Argument) -> None:
+    """Calls a function of the library, whose arguments are all pointers. Tensors must be contiguous.
+
+    The caller knows that there is a library.
+    """
+    _function(name, len(arguments))(*map(pointer, arguments))
+
+
+def pointer(argument: Argument) -> int | None:
+    """The address of a structure or number of C, or of a tensor's numbers."""
+    if argument is None:
+        return None
+    return argument.data_ptr() if isinstance(argument, Tensor) else ctypes.addressof(argument)
+
+
+def structure(name: str, **types: str) -> type[ctypes.Structure]:
+    """A struct of C. Each argument is a type of ctypes with the names of fields, separated by spaces."""
+    fields = [(field, getattr(ctypes, kind)) for kind, names in types.items() for field in names.split()]
+    return type(name, (ctypes.Structure,), {"_fields_": fields})
+
+
+@cache
+def _function(name: str, count: int) -> Any:
+    library = build.load()
+    assert isinstance(library, ctypes.CDLL), library
+    function = library[name]
+    function.argtypes, function.restype = [ctypes.c_void_p] * count, None
+    return function

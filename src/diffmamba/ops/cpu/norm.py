@@ -1,0 +1,64 @@
+"""Both norms by the compiled library, with their gradients: `norm.cpp`, with the equations in `norm.h`."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from diffmamba.ops.cpu.library import call, structure
+from diffmamba.ops.cpu.mamba2 import suffix
+
+_Sizes = structure("Sizes", c_int64="count groups size threads", c_float="epsilon")
+SMALL = 2**15
+"""Numbers below which one thread does all: to wake a second one costs as much."""
+
+
+def _sizes(x: Tensor, weight: Tensor, epsilon: float) -> Any:
+    *_, size = x.shape
+    groups = weight.numel() // size
+    threads = 1 if x.numel() < SMALL else torch.get_num_threads()
+    return _Sizes(x.numel() // weight.numel(), groups, size, threads, epsilon)
+
+
+class GatedNorm(torch.autograd.Function):
+    """y and z `(..., groups, size)`, both float32 or both bfloat16; weight `(groups, size)` in float32; and ε."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, z: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        y, z, weight = y.contiguous(), z.contiguous(), weight.contiguous()
+        ctx.save_for_backward(y, z, weight)
+        ctx.epsilon = epsilon
+        out = torch.empty_like(y)
+        call(f"diffmamba_gated_norm_forward{suffix(y)}", _sizes(y, weight, epsilon), y, z, weight, out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        y, z, weight = ctx.saved_tensors
+        dy, dz, dweight = (torch.empty_like(tensor) for tensor in ctx.saved_tensors)
+        sizes = _sizes(y, weight, ctx.epsilon)
+        call(f"diffmamba_gated_norm_backward{suffix(y)}", sizes, dout.contiguous(), y, z, weight, dy, dz, dweight)
+        return dy, dz, dweight, None
+
+
+class Norm(torch.autograd.Function):
+    """x `(..., size)` and weight `(size,)`, both float32; and ε."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        x, weight = x.contiguous(), weight.contiguous()
+        ctx.save_for_backward(x, weight)
+        ctx.epsilon = epsilon
+        out = torch.empty_like(x)
+        call("diffmamba_norm_forward", _sizes(x, weight, epsilon), x, weight, out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight = ctx.saved_tensors
+        dx, dweight = torch.empty_like(x), torch.empty_like(weight)
+        call("diffmamba_norm_backward", _sizes(x, weight, ctx.epsilon), dout.contiguous(), x, weight, dx, dweight)
+        return dx, dweight, None
