@@ -4,3 +4,5 @@ Every number is one side of a ratio. Both sides of a ratio are measured in one p
 sections are in `sections/`, the sizes they run at in `sizes.yaml`, what is aimed at in `targets.yaml`. The models are
 those of `conf/model` (`models.py`). A library that is missing costs the comparisons with it, and the report says so.
 """
+
+import diffmamba  # noqa: F401  it sets how the threads of PyTorch wait, which counts only before PyTorch is imported

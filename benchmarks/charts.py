@@ -32,7 +32,7 @@ def chart(sections: Sequence[Section], device: str, name: str) -> Chart | None:
     records: dict[str, list[Record]] = defaultdict(list)
     records |= {section.name: section.records for section in sections}
     faster = [one for one in records["mixers"] if one["ratio_is"] == FASTER]
-    training = [one for one in records["training"] if one["at"]["base"] == "mamba"]
+    training = [one for one in records["training"] if one["at"].get("base") == "mamba"]
     times = [one for one in records["length"] if one["at"].get("batch") == 1 and not one["at"]["aside"]]
     memory = [one for one in records["length"] if one["unit"] == "kB"]
     latency = [one for one in records["published"] if one["at"]["table"] == 8]

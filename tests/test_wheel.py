@@ -1,4 +1,4 @@
-"""An installed package works from any directory: a built wheel carries configuration, experiments and sweeps."""
+"""An installed package works from any directory: a built wheel carries configuration, experiments, sweeps and C++."""
 
 import json
 import os
@@ -6,6 +6,8 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+
+from diffmamba.ops.cpu import build
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN_SWEEP = """
@@ -20,8 +22,8 @@ TINY = (
 
 
 def test_a_wheel_in_an_empty_directory_runs_a_sweep_of_the_users_own(tmp_path: Path) -> None:
-    build = "import hatchling.build as build, sys; print(build.build_wheel(sys.argv[1]))"
-    built = subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    program = "import hatchling.build as build, sys; print(build.build_wheel(sys.argv[1]))"
+    built = subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
     package, place = tmp_path / "installed", tmp_path / "an empty place"
     zipfile.ZipFile(tmp_path / built.stdout.decode().split()[-1]).extractall(package)
     (place / "conf" / "sweeps").mkdir(parents=True)
@@ -34,4 +36,5 @@ def test_a_wheel_in_an_empty_directory_runs_a_sweep_of_the_users_own(tmp_path: P
     records = [json.loads(path.read_text()) for path in place.glob("runs/*/result.json")]
     assert sorted(record["config"]["model"]["name"] for record in records) == ["diff_mamba", "mamba"]
     assert {record["status"] for record in records} == {"finished"}
+    assert {record["operators"]["backend"] for record in records} == {f"cpu ({build.describe()})"}  # from its C++
     assert records[0]["git"] == {"revision": None, "dirty": False}  # no checkout, whoever's repository it lies in

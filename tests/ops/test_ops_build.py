@@ -288,6 +288,12 @@ def test_without_a_compiler_there_is_a_reason_or_what_was_compiled_before(
     assert loaded()._name == before
 
 
+def test_on_windows_they_are_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler.sys, "platform", "win32")
+    with pytest.raises(compiler.CompileError, match="Windows"):
+        compiler.compiler()
+
+
 def test_a_compiler_that_fails_is_quoted_and_left_alone_for_an_hour(
     cache: Path, as_compiler: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -50,6 +51,8 @@ def sets_of(machine: str = platform.machine()) -> list[str]:
 
 def compiler() -> list[str]:
     """The command of the C++ compiler: $CXX, or the first of c++, g++ and clang++. Raises CompileError without one."""
+    if sys.platform == "win32":
+        raise CompileError("they are not compiled on Windows")
     if given := os.environ.get("CXX", "").strip():
         command = shlex.split(given)
         if shutil.which(command[0]):
