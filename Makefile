@@ -8,6 +8,11 @@ READY := $(VENV)/.ready
 REFERENCE := .reference
 REFERENCE_READY := $(REFERENCE)/.ready
 REFERENCES := mamba-ssm==2.3.2.post1 causal-conv1d==1.6.2.post1 einops==0.8.2
+# Triton's interpreter, which runs mamba-ssm's kernels on a CPU in the tests, and the NumPy that it needs. There are
+# builds of Triton for Linux only
+TRITON := .triton
+TRITON_READY := $(TRITON)/.ready
+INTERPRETER := "triton==3.6.0; sys_platform == 'linux'" numpy==2.2.6
 
 TABLE ?= table2
 FIGURE ?= figure2
@@ -49,7 +54,7 @@ help:  ## Show this help
 	@echo "make TARGET [TABLE=$(TABLE)] [FIGURE=$(FIGURE)] [SCALE=smoke|small|paper] [SWEEP=$(SWEEP)] [LAUNCHER=local|slurm] [ARGS=\"setting=value ...\"]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) $(REFERENCE_READY)  ## Install the package and its tools into .venv
+setup: $(READY) $(REFERENCE_READY) $(TRITON_READY)  ## Install the package and its tools into .venv
 
 $(READY): pyproject.toml constraints.txt
 	@echo "installing into $(VENV), which takes about two minutes"
@@ -60,6 +65,10 @@ $(READY): pyproject.toml constraints.txt
 $(REFERENCE_READY): $(READY)
 	MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE CAUSAL_CONV1D_FORCE_BUILD=TRUE CAUSAL_CONV1D_SKIP_CUDA_BUILD=TRUE \
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --upgrade --target $(REFERENCE) $(REFERENCES)
+	@touch $@
+
+$(TRITON_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps --only-binary :all: --upgrade --target $(TRITON) $(INTERPRETER)
 	@touch $@
 
 reproduce-table: $(READY)  ## Train what a published table still lacks and show it beside the published numbers
@@ -77,7 +86,7 @@ report: $(READY)  ## Show a table, or with FIGURE= a figure, again from the runs
 sweep: $(READY)  ## Train every run of a grid of sweeps/
 	$(BIN)/python -m diffmamba.sweep sweep=$(SWEEP) scale=$(SCALE) launcher=$(LAUNCHER) $(ARGS)
 
-test: $(READY) $(REFERENCE_READY)  ## Run the tests
+test: $(READY) $(REFERENCE_READY) $(TRITON_READY)  ## Run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 bench: $(READY) $(REFERENCE_READY)  ## Measure against peers, variants and floors, eight minutes; ARGS="--quick" to try it
@@ -99,4 +108,4 @@ format: $(READY)  ## Put the code into the project's format
 	$(BIN)/ruff format .
 
 clean:  ## Remove the environment and caches; runs and reports stay
-	rm -rf $(VENV) $(REFERENCE) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(REFERENCE) $(TRITON) .mypy_cache .pytest_cache .ruff_cache .hypothesis
