@@ -12,7 +12,7 @@ REFERENCES := mamba-ssm==2.3.2.post1 causal-conv1d==1.6.2.post1 einops==0.8.2
 # builds of Triton for Linux only
 TRITON := .triton
 TRITON_READY := $(TRITON)/.ready
-INTERPRETER := "triton==3.6.0; sys_platform == 'linux'" numpy==2.2.6
+INTERPRETER := "triton==3.6.0; sys_platform == 'linux'" numpy==2.3.5
 
 TABLE ?= table2
 FIGURE ?= figure2
