@@ -54,7 +54,8 @@ help:  ## Show this help
 	@echo "make TARGET [TABLE=$(TABLE)] [FIGURE=$(FIGURE)] [SCALE=smoke|small|paper] [SWEEP=$(SWEEP)] [LAUNCHER=local|slurm] [ARGS=\"setting=value ...\"]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) $(REFERENCE_READY) $(TRITON_READY)  ## Install the package and its tools into .venv
+setup: $(READY) $(REFERENCE_READY) $(TRITON_READY)  ## Install the package and its tools into .venv, and compile the CPU operators
+	@$(BIN)/python -m diffmamba.ops.cpu || true  # without them PyTorch's run
 
 $(READY): pyproject.toml constraints.txt
 	@echo "installing into $(VENV), which takes about two minutes"

@@ -46,7 +46,7 @@ model.outer_norm=yes                 | model.outer_norm=yes must be true or fals
 model.lambda_form=scaler             | model.lambda_form=scaler is not known; use one of scalar, reparam
 model.lambda_form=null               | model.lambda_form=null must be one of scalar, reparam
 model.d_conv=true                    | model.d_conv=true must be a whole number of at least 1
-model.backend=gpu                    | model.backend=gpu is not known; use one of auto, torch, cuda
+model.backend=gpu                    | model.backend=gpu is not known; use one of auto, torch, cpu, cuda, definition
 data.batch_size=8.0                  | data.batch_size=8.0 must be a whole number of at least 1
 data.batch_size=abc                  | data.batch_size=abc must be a whole number of at least 1
 scale.batch_size=8.0                 | scale.batch_size=8.0 must be a whole number of at least 1

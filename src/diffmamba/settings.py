@@ -12,7 +12,7 @@ from diffmamba.ranges import Count, Seed, Share, Size, Weight
 
 Checkpoint = Literal["last", "best"]
 Accelerator = Literal["auto", "cpu", "gpu", "cuda"]
-Backend = Literal["auto", "torch", "cuda"]
+Backend = Literal["auto", "torch", "cpu", "cuda", "definition"]
 Part = Mapping[str, Any]
 """Something that is built, whatever it is."""
 

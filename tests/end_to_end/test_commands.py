@@ -40,8 +40,8 @@ train    | model.lambda_form=scaler | scaler, scalar, reparam
 train    | model.layer=[mixer,fnn] | fnn, ffn
 train    | model.ssm=mamba3 | model.ssm=mamba3, mamba2, mamba1
 train    | model=mamba_grouped model.ssm=mamba1 | groups=2, needs heads
-train    | model.backend=gpu | model.backend=gpu is not known; use one of auto, torch, cuda
-train    | model.backend=null | model.backend=null must be one of auto, torch, cuda
+train    | model.backend=gpu | model.backend=gpu is not known; use one of auto, torch, cpu, cuda, definition
+train    | model.backend=null | model.backend=null must be one of auto, torch, cpu, cuda, definition
 train    | compile=maybe | compile=maybe must be true or false
 train    | compile=1 | compile=1 must be true or false
 train    | trainer.precision=8 | trainer.precision=8, bf16-mixed

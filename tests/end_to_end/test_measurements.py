@@ -397,7 +397,7 @@ def test_operators_are_those_that_are_asked_for(runs, evaluated, command, monkey
     assert chosen[-1] == "auto"
     for words, says in {
         ("backend=cuda", "device=cpu"): "backend=cuda needs",
-        ("backend=gpu",): "auto, torch, cuda",
+        ("backend=gpu",): "auto, torch, cpu, cuda, definition",
     }.items():
         assert says in command("evaluate", [f"run={world.directory(record)}", *words]).refusal()
         assert says in command("generate", [f"run={world.directory(record)}", *words]).refusal()

@@ -1,5 +1,6 @@
 """The settings of scans, kernels and compilation, from the command line to the record."""
 
+import logging
 import shutil
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 
 from diffmamba.errors import SettingError
 from diffmamba.models import LanguageModel
-from diffmamba.ops import backend
+from diffmamba.ops import backend, cuda
+from diffmamba.ops.cpu import build, processor
 from diffmamba.runs.weights import fitting, read_checkpoint
 
 SSM_MODELS = ["diff_mamba", "diff_mamba_additive", "diff_mamba_hybrid", "diff_s6", "mamba", "naive_diff"]
@@ -40,7 +42,7 @@ def test_a_compiled_run_has_the_losses_of_the_other(world, monkeypatch):
     torch.compiler.reset()
     compiled = world.train(*settings, "compile=true", f"runs={world.folder / 'compiled'}")
     assert len(asked) == 1
-    assert compiled["operators"] == {"backend": "torch", "compiled": True}
+    assert compiled["operators"] == {"backend": f"cpu ({build.describe()})", "compiled": True}
     assert (compiled["id"], compiled["status"]) == (eager["id"], eager["status"]) == (eager["id"], "finished")
     for mine, its in zip(compiled["evaluations"], eager["evaluations"], strict=True):
         assert mine == pytest.approx(its, rel=1e-5)
@@ -68,15 +70,78 @@ def test_what_this_machine_lacks_is_one_line(world, command, monkeypatch, settin
 def test_kernels_that_are_not_installed_are_told_with_the_remedy(world, monkeypatch):
     """On a machine with a GPU, which this one pretends to be."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(backend, "missing", lambda: "mamba-ssm is not installed")
+    monkeypatch.setattr(cuda, "missing", lambda: "mamba-ssm is not installed")
     with pytest.raises(SettingError) as told:
         world.work("trainer=gpu", "model.backend=cuda").check()
-    remedy = f"{backend.INSTALL}, or use model.backend=auto"
+    remedy = f"{cuda.INSTALL}, or use model.backend=auto"
     assert str(told.value) == f"model.backend=cuda: mamba-ssm is not installed; {remedy}"
 
 
-@pytest.mark.parametrize("requested", ["auto", "torch"])
+@pytest.mark.parametrize("requested", ["auto", "torch", "cpu", "definition"])
 def test_the_backend_of_a_run_is_set_and_recorded(world, requested):
     record = world.train(f"model.backend={requested}", *SHORT)
-    assert (record["status"], record["operators"]) == ("finished", {"backend": "torch", "compiled": False})
+    used = f"cpu ({build.describe()})" if requested in ("auto", "cpu") else requested
+    assert (record["status"], record["operators"]) == ("finished", {"backend": used, "compiled": False})
     assert backend._requested == requested
+
+
+@pytest.mark.parametrize(
+    ("precision", "used"),
+    [
+        ("bf16-mixed", "cpu (some set)"),
+        ("64-true", "torch (the compiled operators have no float64, only float32 and bfloat16)"),
+    ],
+)
+def test_a_record_says_what_ran_in_its_precision(world, monkeypatch, precision, used):
+    monkeypatch.setattr(build, "describe", lambda: "some set")
+    record = world.train(f"trainer.precision={precision}", *SHORT)
+    assert (record["status"], record["operators"]["backend"]) == ("finished", used)
+
+
+def test_without_a_library_training_goes_on_and_says_why(world, command, monkeypatch, caplog):
+    monkeypatch.setattr(build, "load", lambda: "no C++ compiler is found")
+    with caplog.at_level(logging.INFO):
+        record = world.train(*SHORT)
+    why = "torch (no C++ compiler is found)"
+    assert (record["status"], record["operators"]["backend"]) == ("finished", why)
+    assert [line for line in caplog.messages if "compiler" in line] == [f"operators: {why}"]
+    measured = world.measure("weights=trained", *SHORT)
+    assert (measured["status"], measured["operators"]["backend"]) == ("finished", why)
+    run = f"run={world.directory(record)}"
+    remedy = "mend that as docs/running.md says, or use"
+    for name, words in {"train": world.words("seed=9"), "evaluate": [run], "generate": [run]}.items():
+        setting = "model.backend" if name == "train" else "backend"
+        refused = command(name, [*words, f"{setting}=cpu"]).refusal()
+        assert refused == f"error: {setting}=cpu: no C++ compiler is found; {remedy} {setting}=auto\n"
+    assert len(world.store.records()) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (("model.backend=cpu", "trainer=gpu"), "model.backend=cpu needs trainer=cpu; or use model.backend=auto"),
+        (
+            ("model.backend=cpu", "trainer.precision=64-true"),
+            "model.backend=cpu: the compiled operators have no float64, only float32 and bfloat16; "
+            "use another precision, or use model.backend=auto",
+        ),
+        (
+            ("model.backend=cuda", "trainer=gpu", "trainer.precision=64-true"),
+            "model.backend=cuda: it has no float64, only float32, bfloat16 and float16; "
+            "use another precision, or use model.backend=auto",
+        ),
+    ],
+)
+def test_operators_that_do_not_fit_the_device_or_the_precision_are_refused(world, monkeypatch, settings, says):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: "trainer=gpu" in settings)
+    with pytest.raises(SettingError) as told:
+        world.work(*settings).check()
+    assert str(told.value) == says
+
+
+def test_a_wrong_instruction_set_is_refused_before_anything_is_written(world, command, monkeypatch):
+    monkeypatch.setenv(processor.VARIABLE, "sse9")
+    build._load.cache_clear()
+    says = "error: DIFFMAMBA_CPU=sse9 is not for this processor; use one of "
+    assert command("train", world.words()).refusal().startswith(says)
+    assert world.store.records() == {}

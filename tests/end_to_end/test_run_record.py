@@ -12,6 +12,7 @@ from diffmamba.data import prepare
 from diffmamba.data.sources import TextFile
 from diffmamba.data.streams import IGNORED, EvalWindows
 from diffmamba.errors import SettingError
+from diffmamba.ops.cpu import build
 from diffmamba.runs import RunTakenError
 from diffmamba.tasks import LanguageModelling
 
@@ -47,7 +48,7 @@ def test_record_holds_all_that_a_table_needs(finished):
     assert record["hardware"]["device"] == "cpu"
     assert record["hardware"]["threads"] == 1
     assert (record["hardware"]["strategy"], record["precision"]) == ("SingleDeviceStrategy", "32-true")
-    assert record["operators"] == {"backend": "torch", "compiled": False}
+    assert record["operators"] == {"backend": f"cpu ({build.describe()})", "compiled": False}
     corpus = prepare(TextFile(world.text), "text8", world.folder / "data")
     identified = {"name": "story", "fingerprint": corpus.fingerprint, "sizes": corpus.sizes, "vocabulary": 27}
     assert record["corpus"] == identified

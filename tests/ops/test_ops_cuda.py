@@ -206,6 +206,8 @@ def test_the_backend_takes_the_kernels_that_are_there(requested: str, install: I
     with backend.use(requested):
         assert {name for name in cuda.KERNELS if backend.kernel(name, on_cuda())} == TRITON
         assert backend.describe(torch.device("cuda")) == cuda.describe()
+    with backend.use("torch"):
+        assert backend.describe(torch.device("cuda")) == "torch"
 
 
 def test_one_kernel_at_least_must_be_there_for_the_backend_cuda(install: Install) -> None:
@@ -216,6 +218,13 @@ def test_one_kernel_at_least_must_be_there_for_the_backend_cuda(install: Install
     assert str(told.value) == f"backend=cuda: mamba-ssm is not installed; {cuda.INSTALL}, or use backend=auto"
     with backend.use("auto"):
         assert backend.kernel("conv", on_cuda()) is None
+
+
+def test_kernels_are_looked_for_once(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    install()
+    first = cuda.load("chunk_scan")
+    monkeypatch.setattr(cuda.metadata, "version", lambda name: "2.3.0")
+    assert cuda.load("chunk_scan") is first
 
 
 def test_the_compiler_leaves_kernels_alone(install: Install) -> None:

@@ -67,13 +67,11 @@ def compiled(tensor: Tensor) -> ctypes.CDLL | None:
         found = build.load()
         if not isinstance(found, str):
             return found
-        reason = found
-    elif tensor.device.type != "cpu":
-        reason = f"it needs tensors on the CPU, not on {tensor.device}"
-    else:
-        reason = f"it has no {str(tensor.dtype).removeprefix('torch.')}, only float32 and bfloat16"
     if _requested == "auto":
         return None
+    if tensor.device.type != "cpu":
+        raise ValueError(f"backend=cpu needs tensors on the CPU, not on {tensor.device}; use auto or torch")
+    reason = _not_compiled_for(tensor.dtype) or found
     raise ValueError(f"backend=cpu: {reason}; use backend=auto or torch")
 
 
@@ -98,13 +96,36 @@ def kernel(name: str, tensor: Tensor) -> Callable[..., Any] | None:
     return None
 
 
-def describe(device: torch.device) -> str:
-    """What the operators run on a device, as a text for logs and records."""
+def unusable(backend: str, dtype: torch.dtype) -> str | None:
+    """Why a backend that is insisted on has no operators in this environment for a number type; None if it has them.
+
+    Raises SettingError for a value of $DIFFMAMBA_CPU that cannot be used here.
+    """
+    if backend == "cpu":
+        found = build.load()
+        if isinstance(found, str):
+            return f"{found}; mend that as docs/running.md says"
+        return None if dtype in CPU_DTYPES else f"{_not_compiled_for(dtype)}; use another precision"
+    if backend == "cuda" and dtype == torch.float64:
+        return "it has no float64, only float32, bfloat16 and float16; use another precision"
+    return f"{reason}; {cuda.INSTALL}" if backend == "cuda" and (reason := cuda.missing()) else None
+
+
+def describe(device: torch.device, dtype: torch.dtype = torch.float32) -> str:
+    """What the operators run on a device for a number type, and why not more, as a text for logs and records."""
     if _requested in ("torch", "definition"):
         return _requested
-    if device.type == "cpu":
+    if device.type == "cpu" and _requested != "cuda":
         found = build.load()
-        return f"torch ({found})" if isinstance(found, str) else "cpu"
+        reason = found if isinstance(found, str) else _not_compiled_for(dtype)
+        return f"torch ({reason})" if reason else f"cpu ({build.describe()})"
     if device.type != "cuda" or _requested == "cpu":
         return "torch"
+    if dtype == torch.float64:
+        return "torch (no CUDA kernel has float64)"
     return cuda.describe()
+
+
+def _not_compiled_for(dtype: torch.dtype) -> str | None:
+    name = str(dtype).removeprefix("torch.")
+    return None if dtype in CPU_DTYPES else f"the compiled operators have no {name}, only float32 and bfloat16"

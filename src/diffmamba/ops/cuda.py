@@ -49,7 +49,8 @@ def missing() -> str | None:
 
 def describe() -> str:
     """The kernels that can be used here, their packages, and why not the others, in one line."""
-    there, lacking = [], defaultdict(list)
+    there: list[str] = []
+    lacking: dict[str, list[str]] = defaultdict(list)
     for name in KERNELS:
         found = load(name)
         (lacking[found] if isinstance(found, str) else there).append(name)

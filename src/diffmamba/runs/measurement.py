@@ -26,7 +26,6 @@ from diffmamba.allocator import keep_freed_memory
 from diffmamba.data import Data
 from diffmamba.errors import SettingError
 from diffmamba.measures import Measure, Row, Subject
-from diffmamba.ops import backend
 from diffmamba.runs.identity import canonical
 from diffmamba.runs.parts import Execution, Settings, built
 from diffmamba.runs.provenance import hardware, now
@@ -202,7 +201,7 @@ def measure(work: Measurement, run: Run, progress_bar: bool) -> None:
             "values": {row.measure: row.value for row in rows if not row.coordinates},
             "parameters": {"total": parameters},
             "hardware": hardware(fabric.device) | {"devices": 1},
-            "operators": {"backend": backend.describe(fabric.device), "compiled": False},
+            "operators": work.execution.operators(fabric.device),
             "wall_seconds": time.monotonic() - started,
             "finished": now(),
         }

@@ -6,15 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
+from diffmamba.device import select_operators
 from diffmamba.errors import SettingError
 from diffmamba.ops import backend
 from diffmamba.runs.processes import Devices
 
 Settings = Mapping[str, Any]
 """A resolved configuration, as plain data."""
+DTYPES = {
+    "32-true": torch.float32,
+    "bf16-mixed": torch.bfloat16,
+    "bf16-true": torch.bfloat16,
+    "16-mixed": torch.float16,
+    "64-true": torch.float64,
+}
+"""What the operators are handed, by `trainer.precision`."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,7 @@ class Execution:
 
     Args:
         devices: among what a step is divided.
-        backend: whose operators: auto, torch or cuda.
+        backend: whose operators, one of `ops.backend.BACKENDS`.
         compiled: whether the network is compiled with `torch.compile`.
         threads: of the CPU; None is all cores.
         precision: of the arithmetic. The only one of these that belongs to the identity.
@@ -81,8 +91,13 @@ class Execution:
         """Raises SettingError for what cannot work, and selects the backend. `here`: on this machine."""
         if here:
             self.devices.check()
-            self._check_operators()
-            backend.select(self.backend)
+            self._check_compiler()
+            names = {"setting": "model.backend", "gpu": "trainer=gpu", "cpu": "trainer=cpu"}
+            select_operators(self.backend, self.devices.on_gpu, DTYPES[self.precision], **names)
+
+    def operators(self, device: torch.device) -> dict[str, Any]:
+        """What a record says of the operators that run on a device."""
+        return {"backend": backend.describe(device, DTYPES[self.precision]), "compiled": self.compiled}
 
     def check_memory(self, parameters: int) -> None:
         """Raises SettingError where a network, its gradients and AdamW's two moments do not fit into the memory."""
@@ -93,18 +108,9 @@ class Execution:
                 f"{needed / 1e9:,.0f} GB, and this machine has {there / 1e9:,.0f} GB; lower the sizes of the network"
             )
 
-    def _check_operators(self) -> None:
-        on_gpu = self.devices.on_gpu
-        if self.backend == "cuda" and not on_gpu:
-            raise SettingError("model.backend=cuda needs a CUDA device and trainer=gpu; or use model.backend=auto")
-        if self.backend == "cuda" and (reason := backend.missing()):
-            raise SettingError(f"model.backend=cuda: {reason}; {backend.INSTALL}, or use model.backend=auto")
-        if self.backend == "cuda" and self.precision.startswith("64"):
-            raise SettingError(
-                "model.backend=cuda has no float64; use trainer.precision=32-true, or model.backend=auto"
-            )
+    def _check_compiler(self) -> None:
         compilers = (os.environ.get("CXX", "g++").split()[-1], "clang++")
-        if self.compiled and not on_gpu and not any(map(shutil.which, compilers)):
+        if self.compiled and not self.devices.on_gpu and not any(map(shutil.which, compilers)):
             raise SettingError("compile=true needs a C++ compiler on a CPU; install g++, or use compile=false")
 
 

@@ -14,7 +14,6 @@ from torch._inductor import config as inductor_config
 from diffmamba import atomic
 from diffmamba.allocator import keep_freed_memory
 from diffmamba.models.consistency import check_mixers
-from diffmamba.ops import backend
 from diffmamba.runs.checkpoints import AtomicCheckpoints, CompleteState, best_and_last
 from diffmamba.runs.job import tell_lightning_rank
 from diffmamba.runs.lightning_trainer import build_callbacks
@@ -136,7 +135,7 @@ def _used(work: Training, trainer: L.Trainer) -> Record:
     return {
         "precision": trainer.precision,
         "hardware": hardware(device) | {"devices": trainer.world_size, "strategy": type(trainer.strategy).__name__},
-        "operators": {"backend": backend.describe(device), "compiled": work.execution.compiled},
+        "operators": work.execution.operators(device),
     }
 
 
