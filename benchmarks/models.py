@@ -64,8 +64,8 @@ def parameters(module: nn.Module) -> int:
 def _composed(name: str, scale: Scale) -> dict[str, Any]:
     """The resolved `model` configuration of a variant.
 
-    Without the checks of a command, which need pydantic and import every part of a training: `make gpu-check` runs where
-    these packages may be missing.
+    Without the checks of a command, which need pydantic and import every part of a training: `make gpu-check` runs
+    where these packages may be missing.
     """
     words = [f"scale.{key}={getattr(scale, key)}" for key in ("d_model", "headdim", "d_state", "n_layers")]
     words += [f"model.layer=[{scale.layer}]", f"model.residual={scale.residual}", "model.dropout=0"]

@@ -72,6 +72,19 @@ def test_what_was_measured_stays_when_a_section_fails(
     assert kept == (["differential"] if error is KeyboardInterrupt else ["differential", "published"])
 
 
+def test_a_section_that_lacks_a_package_is_left_out_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lacks(bench: Bench) -> Found:
+        import a_package_that_is_not_there
+
+        yield from measured(bench)
+
+    monkeypatch.setattr(training, "measure", lacks)
+    assert command.main([*QUICKLY, str(tmp_path), "--only", "training"]) == 0
+    assert "training is left out: No module named 'a_package_that_is_not_there'" in capsys.readouterr().out
+
+
 def test_no_section_starts_after_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

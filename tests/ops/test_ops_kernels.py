@@ -1,4 +1,4 @@
-"""The CUDA path without a GPU: `interpreted.py`, in a process of its own with Triton's interpreter.
+"""The CUDA path without a GPU: `interpreted.py` and the operators of `tests/gpu`, in a process with Triton's interpreter.
 
 Triton and the NumPy that its interpreter needs lie in `.triton`, mamba-ssm and causal-conv1d in `.reference`, both
 outside the environment. `make setup` brings them.
@@ -24,7 +24,9 @@ def test_operators_and_mixers_by_the_kernels_give_what_they_give_by_pytorch() ->
             missing = f"{folder} is not there; make setup installs it"
             pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
     path = os.pathsep.join([*map(str, FOLDERS), str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "pytest", "-p", "triton_on_cpu", "-p", "no:cacheprovider", "interpreted.py"]
+    files = ["interpreted.py", "../gpu/test_gpu_operators.py"]
+    options = ["-p", "triton_on_cpu", "-p", "no:cacheprovider", "--tb=short", "-k", "not on_a_gpu"]
+    command = [sys.executable, "-m", "pytest", *options, *files]
     environment = os.environ | {"PYTHONPATH": path, "TRITON_INTERPRET": "1"}
     child = subprocess.run(
         command, cwd=HERE, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
