@@ -171,7 +171,7 @@ def test_forward(called: Names, name: str) -> None:
     mixer = built(name)
     function, weights = by_parameters(mixer, mixer)
     names = ["split_scan"] if isinstance(mixer, Mamba2) else ["conv", "selective_scan"]
-    assert_kernel_is_path(called, names, function, [draw(1, 18, D_MODEL, seed=0), *weights], 5e-5)
+    assert_kernel_is_path(called, names, function, [draw(1, 9, D_MODEL, seed=0), *weights], 5e-5)
 
 
 @pytest.mark.parametrize("name", ["Diff-Mamba, two groups each", "Diff-S6 of Mamba-1"])
@@ -180,22 +180,22 @@ def test_extend(called: Names, name: str) -> None:
     mixer = built(name)
 
     def twice(x: Tensor) -> Tensor:
-        first, state = mixer.extend(x[:, :9], mixer.allocate_state(1))
-        second, (conv, h) = mixer.extend(x[:, 9:], state)
+        first, state = mixer.extend(x[:, :5], mixer.allocate_state(1))
+        second, (conv, h) = mixer.extend(x[:, 5:], state)
         return torch.cat([first, second], dim=1), conv, h
 
     function, weights = by_parameters(mixer, twice)
     names = ["conv", "chunk_scan", "gated_norm"] if isinstance(mixer, Mamba2) else ["conv"]
-    assert_kernel_is_path(called, names * 2, function, [draw(1, 18, D_MODEL, seed=0), *weights], 5e-5)
+    assert_kernel_is_path(called, names * 2, function, [draw(1, 9, D_MODEL, seed=0), *weights], 5e-5)
 
 
 @EVERY_MIXER
 @torch.no_grad()
 def test_a_prompt_is_read_and_gone_on_with(called: Names, name: str) -> None:
-    mixer, x = built(name), draw(1, 20, D_MODEL, seed=0)
-    y, state = mixer.extend(x[:, :17], mixer.allocate_state(1))
+    mixer, x = built(name), draw(1, 12, D_MODEL, seed=0)
+    y, state = mixer.extend(x[:, :9], mixer.allocate_state(1))
     steps = []
-    for t in range(17, 20):
+    for t in range(9, 12):
         step, state = mixer.step(x[:, t], state)
         steps.append(step)
     prompt = ["conv", "chunk_scan", "gated_norm"] if isinstance(mixer, Mamba2) else ["conv", "selective_scan"]

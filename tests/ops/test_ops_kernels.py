@@ -1,7 +1,7 @@
-"""The CUDA path without a GPU: `interpreted.py` and the operators of `tests/gpu`, in a process with Triton's interpreter.
+"""The CUDA path without a GPU: `interpreted.py` and the operators of `tests/gpu`, in a process of their own.
 
-Triton and the NumPy that its interpreter needs lie in `.triton`, mamba-ssm and causal-conv1d in `.reference`, both
-outside the environment. `make setup` brings them.
+Triton, whose interpreter runs the kernels, and the NumPy that it needs lie in `.triton`, mamba-ssm and causal-conv1d in
+`.reference`, both outside the environment. `make setup` brings them.
 """
 
 import os
