@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffmamba.ops import rms_norm
+from diffmamba.ops import difference_step, rms_norm
 
 Scope = Literal["block", "ssm"]
 LambdaForm = Literal["scalar", "reparam", "channel", "exp", "exp_printed", "fixed"]
@@ -121,10 +121,14 @@ class Difference(nn.Module):
     def forward(self, u: Tensor, weight: Tensor) -> Tensor:
         """u `(..., 2 · d_inner)`: branch 1, then branch 2. weight: `(d_model, d_inner)` if shared, else [W1, W2]."""
         second_weight = self.sign * self.weight()
+        norm = self.outer_norm
+        y = difference_step(u, None if self.shared else weight, norm.weight, second_weight, norm.scale)
+        if y is not None:
+            return F.linear(y, weight) if self.shared else y
         if self.shared:
             first, second = u.chunk(2, dim=-1)
-            return F.linear(self.outer_norm(first + second_weight * second), weight)
+            return F.linear(norm(first + second_weight * second), weight)
         first, second = weight.chunk(2, dim=1)
         if isinstance(second_weight, Tensor):
             second_weight = second_weight[..., None]  # scales the rows, which are output channels
-        return self.outer_norm(F.linear(u, torch.cat([first, second_weight * second], dim=1)))
+        return norm(F.linear(u, torch.cat([first, second_weight * second], dim=1)))

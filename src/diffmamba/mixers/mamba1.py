@@ -19,7 +19,8 @@ from torch.nn import functional as F
 from diffmamba.mixers.combine import Single
 from diffmamba.mixers.mixer import Mixer
 from diffmamba.mixers.state_space import MambaState, initial_dt_bias
-from diffmamba.ops import causal_conv, causal_conv_step, selective_scan, selective_scan_step
+from diffmamba.ops import causal_conv, conv_selective_scan_step, gated_selective_scan
+from diffmamba.ops.step import by_branch
 from diffmamba.ranges import Size
 
 
@@ -81,39 +82,36 @@ class Mamba1(Mixer):
         )
 
     def step(self, x: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
-        conv_state, ssm_state = state
-        x, z = self.in_proj(x).chunk(2, dim=-1)
-        x, conv_state = causal_conv_step(x, *self._conv_weights(), conv_state)
-        y, ssm_state = selective_scan_step(*self._scan_inputs(x), ssm_state)
-        return self._output(y, z), (conv_state, ssm_state)
+        assert self.conv1d.bias is not None
+        u, state = conv_selective_scan_step(
+            self.in_proj(x),
+            self.conv1d.weight,
+            self.conv1d.bias,
+            self.x_proj.weight,
+            self.dt_proj.weight,
+            self.dt_proj.bias,
+            self.A_log,
+            self.D,
+            self.branches,
+            *state,
+            self.sharing,
+        )
+        return self.combine(u, self.out_proj.weight), state
 
     def _parallel(self, x: Tensor, conv_state: Tensor | None, ssm_state: Tensor | None) -> tuple[Tensor, MambaState]:
         x, z = self.in_proj(x).chunk(2, dim=-1)
         x, conv_state = causal_conv(x, *self._conv_weights(), conv_state)
-        y, ssm_state = selective_scan(*self._scan_inputs(x), ssm_state)
-        return self._output(y, z), (conv_state, ssm_state)
+        dt, B, C = self._project(x)
+        u, ssm_state = gated_selective_scan(x, dt, -torch.exp(self.A_log), B, C, self.D, self.dt_proj.bias, z, ssm_state)
+        return self.combine(u, self.out_proj.weight), (conv_state, ssm_state)
 
     def _conv_weights(self) -> tuple[Tensor, Tensor]:
         """Weight `(channels, d_conv)` and bias `(channels,)`, repeated if the branches share them."""
         assert self.conv1d.bias is not None
         return self.conv1d.weight[:, 0].repeat(self.sharing, 1), self.conv1d.bias.repeat(self.sharing)
 
-    def _scan_inputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """The arguments of `selective_scan` and `selective_scan_step`, without the state."""
-        projected = _by_branch(x.unflatten(-1, (self.branches, -1)), self.x_proj.weight)
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """dt before its bias, `(..., d_inner)`, and B and C, `(..., branches, d_state)`, of x `(..., d_inner)`."""
+        projected = by_branch(x.unflatten(-1, (self.branches, -1)), self.x_proj.weight)
         low_rank, B, C = projected.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
-        dt = _by_branch(low_rank, self.dt_proj.weight).flatten(-2)
-        dt = F.softplus(dt.to(self.dt_proj.bias.dtype) + self.dt_proj.bias)
-        return x, dt, -torch.exp(self.A_log), B, C, self.D
-
-    def _output(self, y: Tensor, z: Tensor) -> Tensor:
-        """y and z `(..., d_inner)` → `(..., d_model)`."""
-        return self.combine(y * F.silu(z), self.out_proj.weight)
-
-
-def _by_branch(x: Tensor, weight: Tensor) -> Tensor:
-    """Projects each branch with its own rows of the weight.
-
-    x `(..., branches, in)`, weight `(branches · out, in)` → `(..., branches, out)`
-    """
-    return torch.einsum("...ni,noi->...no", x, weight.unflatten(0, (x.shape[-2], -1)))
+        return by_branch(low_rank, self.dt_proj.weight).flatten(-2), B, C

@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from diffmamba.errors import SettingError
 from diffmamba.mixers.combine import Single
 from diffmamba.mixers.mixer import Mixer
 from diffmamba.mixers.state_space import MambaState, initial_dt_bias
-from diffmamba.ops import causal_conv, causal_conv_step, conv_scan_norm, gated_rms_norm, ssd, ssd_step
+from diffmamba.ops import conv_scan_norm, conv_scan_norm_step
 from diffmamba.ops.norm import EPSILON
+from diffmamba.ops.step import repeated
 from diffmamba.ranges import Size
 
 A_RANGE = (1.0, 16.0)  # -A starts uniform in this range, as in mamba-ssm
@@ -80,23 +80,15 @@ class Mamba2(Mixer):
         nn.init.uniform_(self.out_proj.weight, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        zxBCdt = self.in_proj(x)
-        u = conv_scan_norm(
-            zxBCdt,
-            *self._conv_weights(),
-            self.dt_bias,
-            -torch.exp(self.A_log),
-            self.D,
-            self.norm.weight.repeat(self.sharing),
-            self.headdim,
-            self.groups,
-        )
-        if u is not None:
-            return self.combine(u, self.out_proj.weight)
-        return self._parallel(zxBCdt, None, None)[0]
+        u, _ = conv_scan_norm(self.in_proj(x), *self._operands(), self.headdim, self.groups)
+        return self.combine(u, self.out_proj.weight)
 
     def extend(self, x: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
-        return self._parallel(self.in_proj(x), *state)
+        u, following = conv_scan_norm(
+            self.in_proj(x), *self._operands(), self.headdim, self.groups, state, extend=True
+        )
+        assert following is not None
+        return self.combine(u, self.out_proj.weight), following
 
     def allocate_state(self, batch: int) -> MambaState:
         like = self.in_proj.weight
@@ -108,60 +100,29 @@ class Mamba2(Mixer):
         )
 
     def step(self, x: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
-        conv_state, ssm_state = state
-        z, xBC, dt = self._split(self.in_proj(x))
-        xBC, conv_state = causal_conv_step(xBC, *self._conv_weights(), conv_state)
-        y, ssm_state = ssd_step(*self._scan_inputs(xBC, dt), ssm_state)
-        return self._output(y, z), (conv_state, ssm_state)
-
-    def _parallel(
-        self, zxBCdt: Tensor, conv_state: Tensor | None, ssm_state: Tensor | None
-    ) -> tuple[Tensor, MambaState]:
-        z, xBC, dt = self._split(zxBCdt)
-        xBC, conv_state = causal_conv(xBC, *self._conv_weights(), conv_state)
-        y, ssm_state = ssd(*self._scan_inputs(xBC, dt), ssm_state)
-        return self._output(y, z), (conv_state, ssm_state)
-
-    def _split(self, zxBCdt: Tensor) -> tuple[Tensor, ...]:
-        """Splits the projected input into z `(..., d_inner)`, the input of the convolution, and dt `(..., heads)`."""
-        sizes = [self.d_inner, self.d_inner + 2 * self.groups * self.d_state, self.heads]
-        return zxBCdt.split(sizes, dim=-1)
-
-    def _conv_weights(self) -> tuple[Tensor, Tensor]:
-        """Weight `(channels, d_conv)` and bias `(channels,)`, repeated if the branches share them."""
-        weight, bias = self.conv1d.weight[:, 0], self.conv1d.bias
-        assert bias is not None
-        if self.sharing == 1:
-            return weight, bias
-        own = [self.d_inner // self.sharing] + 2 * [self.groups_per_branch * self.d_state]
-
-        def repeat(whole: Tensor) -> Tensor:
-            return torch.cat([part for part in whole.split(own) for _ in range(self.sharing)])
-
-        return repeat(weight), repeat(bias)
-
-    def _scan_inputs(self, xBC: Tensor, dt: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """The arguments of `ssd` and `ssd_step`, without the state."""
-        states = self.groups * self.d_state
-        x, B, C = xBC.split([self.d_inner, states, states], dim=-1)
-        return (
-            x.unflatten(-1, (self.heads, self.headdim)),
-            F.softplus(dt.to(self.dt_bias.dtype) + self.dt_bias),
-            -torch.exp(self.A_log),
-            B.unflatten(-1, (self.groups, self.d_state)),
-            C.unflatten(-1, (self.groups, self.d_state)),
+        assert self.conv1d.bias is not None
+        u, state = conv_scan_norm_step(
+            self.in_proj(x),
+            self.conv1d.weight,
+            self.conv1d.bias,
+            self.dt_bias,
+            self.A_log,
             self.D,
+            self.norm.weight,
+            self.headdim,
+            self.groups,
+            *state,
+            self.sharing,
         )
+        return self.combine(u, self.out_proj.weight), state
 
-    def _output(self, y: Tensor, z: Tensor) -> Tensor:
-        """y `(..., heads, headdim)`, z `(..., d_inner)` → `(..., d_model)`."""
-        by_group = (self.sharing, self.groups // self.sharing, -1)
-        u = gated_rms_norm(
-            y.flatten(-2).unflatten(-1, by_group),
-            z.unflatten(-1, by_group),
-            self.norm.weight.unflatten(0, by_group[1:]),
-        )
-        return self.combine(u.flatten(-3), self.out_proj.weight)
+    def _operands(self) -> tuple[Tensor, ...]:
+        """The arguments of `conv_scan_norm` after the first, up to norm_weight; what branches share is repeated."""
+        assert self.conv1d.bias is not None
+        own = [self.d_inner // self.sharing] + 2 * [self.groups_per_branch * self.d_state]
+        weight, bias = (repeated(one, own, self.sharing) for one in (self.conv1d.weight[:, 0], self.conv1d.bias))
+        norm = repeated(self.norm.weight, [self.norm.weight.numel()], self.sharing)
+        return weight, bias, self.dt_bias, -torch.exp(self.A_log), self.D, norm
 
 
 def _check_divides(setting: str, divisor: int, what: str, total: int) -> None:

@@ -64,7 +64,7 @@ def compiled(tensor: Tensor) -> ctypes.CDLL | None:
     if _requested not in ("auto", "cpu"):
         return None
     if tensor.device.type == "cpu" and tensor.dtype in CPU_DTYPES:
-        found = build.load()
+        found = _library()
         if not isinstance(found, str):
             return found
     if _requested == "auto":
@@ -73,6 +73,11 @@ def compiled(tensor: Tensor) -> ctypes.CDLL | None:
         raise ValueError(f"backend=cpu needs tensors on the CPU, not on {tensor.device}; use auto or torch")
     reason = _not_compiled_for(tensor.dtype) or found
     raise ValueError(f"backend=cpu: {reason}; use backend=auto or torch")
+
+
+@torch.compiler.assume_constant_result  # `torch.compile` does not look inside
+def _library() -> ctypes.CDLL | str:
+    return build.load()
 
 
 def kernel(name: str, tensor: Tensor) -> Callable[..., Any] | None:

@@ -54,10 +54,11 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor | None = 
     if state is None:
         state = x.new_zeros(x.shape[0], weight.shape[1] - 1, x.shape[2])
     y, _ = _convolve(x, weight, bias, state)
-    return y, _next_state(state, x)
+    return y, next_state(state, x)
 
 
-def _next_state(state: Tensor, x: Tensor) -> Tensor:
+def next_state(state: Tensor, x: Tensor) -> Tensor:
+    """The last inputs of the convolution after x `(batch, length, channels)`; state is the one before."""
     recent = x[:, max(0, x.shape[1] - state.shape[1]) :]
     return torch.cat([state[:, recent.shape[1] :], recent], dim=1)
 
@@ -77,7 +78,7 @@ def _cuda(
     y = kernel(x.mT, weight, bias, initial_states=initial, activation="silu")
     if state is None:
         state = x.new_zeros(x.shape[0], weight.shape[1] - 1, x.shape[2])
-    return y.mT, _next_state(state, x)
+    return y.mT, next_state(state, x)
 
 
 @torch.library.custom_op("diffmamba::causal_conv", mutates_args=())

@@ -18,9 +18,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from diffmamba.ops import backend
 from diffmamba.ops.checks import check, check_groups
+from diffmamba.ops.cpu import mamba1
 
 CHUNK = 32
 """Positions whose h are in memory together. With 4 × 512 × 16 numbers in each h this is 4 MB, which fits a cache."""
@@ -65,6 +67,22 @@ def selective_scan(
     Raises:
         ValueError: if shapes, dtypes or devices do not fit.
     """
+    _check(x, dt, A, B, C, D, state)
+    if backend.by_definition():
+        return selective_scan_sequential(x, dt, A, B, C, D, state)
+    if backend.compiled(x):
+        return _compiled(x, dt, A, B, C, D, state)
+    kernel = backend.kernel("selective_scan", x)
+    if kernel and (state is None or not (torch.is_grad_enabled() or state.any())):
+        return _cuda(kernel, x, dt, A, B, C, D)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    if state is None:
+        state = x.new_zeros(x.shape[0], *A.shape)
+    y, final, _ = _chunked(*(tensor.to(wide) for tensor in (x, dt, A, B, C, D, state)))
+    return y.to(x.dtype), final
+
+
+def _check(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor | None) -> None:
     check(
         "selective_scan",
         ("x", x, "batch length channels"),
@@ -76,14 +94,66 @@ def selective_scan(
         ("the state", state, "batch channels state"),
     )
     check_groups("selective_scan", "channels", x.shape[2], B.shape[2])
-    kernel = backend.kernel("selective_scan", x)
-    if kernel and (state is None or not (torch.is_grad_enabled() or state.any())):
-        return _cuda(kernel, x, dt, A, B, C, D)
-    wide = torch.promote_types(x.dtype, torch.float32)
-    if state is None:
-        state = x.new_zeros(x.shape[0], *A.shape)
-    y, final, _ = _chunked(*(tensor.to(wide) for tensor in (x, dt, A, B, C, D, state)))
-    return y.to(x.dtype), final
+
+
+def gated_selective_scan(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    dt_bias: Tensor,
+    z: Tensor,
+    state: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`selective_scan` between what surrounds it in a Mamba block: y · silu(z), with softplus(dt + dt_bias) for dt.
+
+    On a CPU it is a single pass over memory.
+
+    Args:
+        x, A, B, C, D, state: as in `selective_scan`.
+        dt: `(batch, length, channels)`, any numbers; dt_bias: `(channels,)`.
+        z: the gate, `(batch, length, channels)`.
+
+    Raises:
+        ValueError: if shapes, dtypes or devices do not fit.
+    """
+    if not backend.by_definition() and backend.compiled(x):
+        check(
+            "gated_selective_scan",
+            ("x", x, "batch length channels"),
+            ("dt_bias", dt_bias, "channels"),
+            ("z", z, "batch length channels"),
+        )
+        _check(x, dt, A, B, C, D, state)
+        return _compiled(x, dt, A, B, C, D, state, dt_bias, z)
+    dt = F.softplus(dt.to(dt_bias.dtype) + dt_bias)
+    y, state = selective_scan(x, dt, A, B, C, D, state)
+    return y * F.silu(z), state
+
+
+def _compiled(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    state: Tensor | None,
+    dt_bias: Tensor | None = None,
+    z: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    A, D = A.float(), D.float()
+    dt, B, C = (one if one.dtype in backend.CPU_DTYPES else one.float() for one in (dt, B, C))
+    if z is not None and z.dtype not in backend.CPU_DTYPES:
+        z = z.float()
+    state = A.new_zeros(len(x), *A.shape) if state is None else state.float()
+    dt_bias = None if dt_bias is None else dt_bias.float()
+    tensors = (x, dt, A, B, C, D, state, dt_bias, z)
+    keep = torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in tensors)
+    y, final, _ = mamba1.scan(*tensors, dt_bias is not None, keep)
+    return y, final
 
 
 def _cuda(

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__AVX512F__)
 constexpr int W = 16;
@@ -32,10 +33,17 @@ INLINE Integers lanes() {
     for (int i = 0; i < W; i++) v[i] = i;
     return v;
 }
-INLINE float sum(Vector v) {
-    float total = 0;
-    for (int i = 0; i < W; i++) total += v[i];
-    return total;
+template <int N> struct Numbers {
+    typedef float type __attribute__((vector_size(N * 4)));
+};
+template <int N = W> INLINE float sum(typename Numbers<N>::type v) {  // by halves
+    if constexpr (N == 2) return v[0] + v[1];
+    else {
+        typename Numbers<N / 2>::type low, high;
+        std::memcpy(&low, &v, sizeof low);
+        std::memcpy(&high, (const char*)&v + sizeof low, sizeof high);
+        return sum<N / 2>(low + high);
+    }
 }
 
 // --- memory: addresses need not be aligned; `count` numbers of W, the others are 0 and not touched
@@ -73,6 +81,12 @@ template <class T> INLINE void store(T* to, Vector v, int64_t count) {
     T part[W];
     store(part, v);
     std::memcpy(to, part, count * sizeof(T));
+}
+// Calls f(first, left) for the vectors of `count` numbers: `left` is the constant W for those that are whole.
+template <class F> INLINE void by_vectors(int64_t count, F f) {
+    int64_t c = 0;
+    for (; c + W <= count; c += W) f(c, std::integral_constant<int64_t, W>{});
+    if (c < count) f(c, count - c);
 }
 INLINE float number(const float* from) { return *from; }
 INLINE float number(const bfloat16* from) {
