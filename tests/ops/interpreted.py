@@ -242,18 +242,27 @@ def test_without_a_fitting_kernel_the_block_goes_step_by_step(called: Names, siz
     assert_kernel_is_path(called, names, function, [draw(1, 9, D_MODEL, seed=0), *weights], 5e-5)
 
 
-@pytest.mark.parametrize("width", [1, 5])
-def test_the_block_is_not_taken_for_widths_without_a_convolution(called: Names, width: int) -> None:
-    arguments = [draw(2, 9, 56, seed=0), draw(32, width, seed=1), draw(32, seed=2), draw(8, seed=3)]
-    assert conv_scan_norm(*arguments, -torch.ones(8), torch.ones(8), torch.ones(16), 2, 1) is None
-    assert called == []
-
-
-def test_the_block_is_not_taken_where_its_convolution_would_start_between_two_loads(called: Names) -> None:
-    """Widths of 40 and 24 are multiples of 8, the 12 numbers of z before the convolution's input are not."""
-    heads, headdim, d_state = 4, 3, 6
-    arguments = [draw(2, 9, 40, seed=0), draw(24, 4, seed=1), *(draw(n, seed=n) for n in (24, heads))]
-    found = conv_scan_norm(*arguments, -torch.ones(heads), torch.ones(heads), torch.ones(12), headdim, 1)
-    assert 2 * 12 + 2 * d_state + heads == 40
-    assert found is None
-    assert called == []
+@pytest.mark.parametrize(
+    ("d_state", "width", "names"),
+    [
+        (8, 1, ["chunk_scan", "gated_norm"]),  # no convolution of this width
+        (8, 5, ["chunk_scan", "gated_norm"]),
+        (6, 4, ["conv", "chunk_scan", "gated_norm"]),  # 12 numbers of z before its input, which it loads 8 at a time
+    ],
+)
+def test_the_block_is_not_taken_where_its_convolution_does_not_fit(
+    called: Names, d_state: int, width: int, names: Names
+) -> None:
+    heads, headdim = (8, 2) if d_state == 8 else (4, 3)
+    channels = heads * headdim + 2 * d_state
+    columns = heads * headdim + channels + heads
+    assert columns % 8 == channels % 8 == 0
+    arguments = [draw(1, 9, columns, seed=0), draw(channels, width, seed=1), draw(channels, seed=2)]
+    arguments += [
+        draw(heads, seed=3),
+        -1 - draw(heads, seed=4).abs(),
+        draw(heads, seed=5),
+        draw(heads * headdim, seed=6),
+    ]
+    block = lambda *arguments: conv_scan_norm(*arguments, headdim, 1)[0]  # noqa: E731
+    assert_kernel_is_path(called, names, block, arguments)
