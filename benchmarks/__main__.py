@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -16,6 +17,8 @@ from diffmamba.reports import show
 
 RESULTS = Path(__file__).parent / "results"
 PARTIAL = "partial"  # the folder of what is not a whole run
+CONFIGURATIONS = 4
+"""How many of about eight configurations Triton's autotuner tries for each kernel. All of them would take minutes."""
 WIDTH = 140  # columns of what is printed into a file
 
 
@@ -30,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     keep_freed_memory()  # as in training; both sides of every ratio profit
+    _try_few_configurations()
     bench, facts = Bench(device, sizes_of("quick" if options.quick else device.type)), report.facts(device)
     if options.quick:
         facts["sizes"] = "tiny, so the numbers mean nothing"
@@ -45,6 +49,13 @@ def main(arguments: list[str] | None = None) -> int:
     if device.type == "cuda":
         print(f"operators: {cuda.describe()}", file=sys.stderr)
     return int(not all_measured)
+
+
+def _try_few_configurations() -> None:
+    with suppress(ImportError):
+        from triton.runtime.autotuner import Autotuner
+
+        Autotuner.prune_configs = lambda self, arguments: self.configs[:: max(1, len(self.configs) // CONFIGURATIONS)]
 
 
 def _parser() -> argparse.ArgumentParser:
