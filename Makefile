@@ -8,6 +8,11 @@ READY := $(VENV)/.ready
 REFERENCE := .reference
 REFERENCE_READY := $(REFERENCE)/.ready
 REFERENCES := mamba-ssm==2.3.2.post1 causal-conv1d==1.6.2.post1 einops==0.8.2
+# Triton's interpreter, which runs mamba-ssm's kernels on a CPU in the tests, and the NumPy that it needs. There are
+# builds of Triton for Linux only
+TRITON := .triton
+TRITON_READY := $(TRITON)/.ready
+INTERPRETER := "triton==3.6.0; sys_platform == 'linux'" numpy==2.3.5
 
 TABLE ?= table2
 FIGURE ?= figure2
@@ -49,7 +54,7 @@ help:  ## Show this help
 	@echo "make TARGET [TABLE=$(TABLE)] [FIGURE=$(FIGURE)] [SCALE=smoke|small|paper] [SWEEP=$(SWEEP)] [LAUNCHER=local|slurm] [ARGS=\"setting=value ...\"]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) $(REFERENCE_READY)  ## Install the package and its tools into .venv, and compile the CPU operators
+setup: $(READY) $(REFERENCE_READY) $(TRITON_READY)  ## Install the package and its tools into .venv, and compile the CPU operators
 	@$(BIN)/python -m diffmamba.ops.cpu || true  # without them PyTorch's run
 
 $(READY): pyproject.toml constraints.txt
@@ -61,6 +66,10 @@ $(READY): pyproject.toml constraints.txt
 $(REFERENCE_READY): $(READY)
 	MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE CAUSAL_CONV1D_FORCE_BUILD=TRUE CAUSAL_CONV1D_SKIP_CUDA_BUILD=TRUE \
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --upgrade --target $(REFERENCE) $(REFERENCES)
+	@touch $@
+
+$(TRITON_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps --only-binary :all: --upgrade --target $(TRITON) $(INTERPRETER)
 	@touch $@
 
 reproduce-table: $(READY)  ## Train what a published table still lacks and show it beside the published numbers
@@ -78,16 +87,18 @@ report: $(READY)  ## Show a table, or with FIGURE= a figure, again from the runs
 sweep: $(READY)  ## Train every run of a grid of sweeps/
 	$(BIN)/python -m diffmamba.sweep sweep=$(SWEEP) scale=$(SCALE) launcher=$(LAUNCHER) $(ARGS)
 
-test: $(READY) $(REFERENCE_READY)  ## Run the tests
+test: $(READY) $(REFERENCE_READY) $(TRITON_READY)  ## Run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 bench: $(READY) $(REFERENCE_READY)  ## Measure against peers, variants and floors, eight minutes; ARGS="--quick" to try it
 	$(BIN)/python -m benchmarks $(ARGS)
 
-# with whatever python3 holds PyTorch for CUDA, no environment of ours; docs/benchmarks.md lists the packages it needs
-gpu-check:  ## On a CUDA machine: parity of every mixer with float64, then the benchmark, section by section
-	@export PYTHONPATH=src:.:$$PYTHONPATH; status=0; \
-	$(PYTHON) -m pytest -m gpu -p no:cacheprovider tests/gpu || status=1; \
+# with whatever python3 holds PyTorch for CUDA, no environment of ours; docs/benchmarks.md lists the packages it needs.
+# Where mamba-ssm is not installed, its Triton kernels are taken from .reference, if that is there
+gpu-check:  ## On a CUDA machine: parity of operators and mixers with float64, then the benchmark, section by section
+	@installed=$$($(PYTHON) -c "from importlib.util import find_spec; print(find_spec('mamba_ssm') and 'yes')"); \
+	export PYTHONPATH=src:.:$$PYTHONPATH; [ "$$installed" = yes ] || PYTHONPATH=$$PYTHONPATH:$(REFERENCE); \
+	status=0; $(PYTHON) -m pytest -m gpu -p no:cacheprovider tests/gpu || status=1; \
 	$(PYTHON) -m benchmarks --device cuda --limit 240 $(ARGS) || status=1; exit $$status
 
 lint: $(READY)  ## Check style and types
@@ -100,4 +111,4 @@ format: $(READY)  ## Put the code into the project's format
 	$(BIN)/ruff format .
 
 clean:  ## Remove the environment and caches; runs and reports stay
-	rm -rf $(VENV) $(REFERENCE) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(REFERENCE) $(TRITON) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -8,10 +8,12 @@ from functools import cache
 from typing import Any
 
 import torch
+from hydra import compose
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from diffmamba.configuration import composed
+from diffmamba.configuration import composing
 from diffmamba.mixers import Difference, Mamba2, Mixer
 from diffmamba.models import LanguageModel
 from diffmamba.ops import rms_norm
@@ -60,10 +62,16 @@ def parameters(module: nn.Module) -> int:
 
 @cache
 def _composed(name: str, scale: Scale) -> dict[str, Any]:
-    """The resolved `model` configuration of a variant."""
+    """The resolved `model` configuration of a variant.
+
+    Without the checks of a command, which need pydantic and import every part of a training: `make gpu-check` runs
+    where these packages may be missing.
+    """
     words = [f"scale.{key}={getattr(scale, key)}" for key in ("d_model", "headdim", "d_state", "n_layers")]
     words += [f"model.layer=[{scale.layer}]", f"model.residual={scale.residual}", "model.dropout=0"]
-    return composed([*VARIANTS[name], *words, "model/embedding=full"])["model"]
+    words += [*VARIANTS[name], "model/embedding=full"]
+    with composing("train", words):
+        return OmegaConf.to_container(compose("train", overrides=words)["model"], resolve=True)
 
 
 class TwoBlocks(nn.Module):

@@ -86,3 +86,4 @@ class Section:
     text: str = ""
     records: list[Record] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    left_out: bool = False  # for lack of a package

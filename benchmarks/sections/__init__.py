@@ -18,7 +18,8 @@ SECTIONS = ("mixers", "differential", "training", "loop", "length", "decoding", 
 def run(name: str, bench: Bench, limit: int | None = None) -> Section:
     """Measures a section.
 
-    Where it fails, and after `limit` seconds of the run, the section has no rows, and a note that says why.
+    Where it fails or needs a package that is missing, and after `limit` seconds of the run, the section has no rows,
+    and a note that says why.
     """
     if limit is not None and bench.seconds > limit:
         return Section(name, name, notes=[f"The section {name} was not started: the limit of {limit} s was over."])
@@ -32,6 +33,8 @@ def run(name: str, bench: Bench, limit: int | None = None) -> Section:
                 taken, ratio = found
                 section.records.append(ratio.measured(name, taken))
         return section
+    except ModuleNotFoundError as error:
+        return Section(name, name, notes=[f"The section {name} is left out: {error}."], left_out=True)
     except Exception as error:  # whatever is wrong with one section, the others are still worth having
         bench.tell(f"{name} failed")
         traceback.print_exc()

@@ -16,13 +16,15 @@ from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from annotated_types import Ge, Gt, Le, Len, Lt
 from omegaconf import DictConfig, ListConfig, Node
-from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from diffmamba.errors import SettingError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "text", NoneType: "null"}
 BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
@@ -209,7 +211,9 @@ def _parts(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
 
 
-def _fits(adapter: TypeAdapter[Any], value: Any) -> bool:
+def _fits(adapter: "TypeAdapter[Any]", value: Any) -> bool:
+    from pydantic import ValidationError
+
     try:
         adapter.validate_python(value)
     except ValidationError:
@@ -261,8 +265,11 @@ def _hints(constructor: Any) -> dict[str, Any]:
 
 
 @cache
-def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
+def _adapter(annotation: Any) -> "TypeAdapter[Any] | None":
     """Checks without converting; None for an annotation that says nothing of a plain value."""
+    # only here, since it is compiled for one Python: benchmarks compose models on machines that do not have it
+    from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter
+
     strict = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
     try:
         return TypeAdapter(annotation, config=strict)

@@ -3,6 +3,7 @@
 import json
 import os
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,18 @@ def test_what_was_measured_stays_when_a_section_fails(
     content = json.loads((tmp_path / "partial" / "cpu.json").read_text())
     kept = [record["section"] for record in content["records"]]
     assert kept == (["differential"] if error is KeyboardInterrupt else ["differential", "published"])
+
+
+def test_a_section_that_lacks_a_package_is_left_out_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lacks(bench: Bench) -> Found:
+        yield from measured(bench)
+        import_module("a_package_that_is_not_there")
+
+    monkeypatch.setattr(training, "measure", lacks)
+    assert command.main([*QUICKLY, str(tmp_path), "--only", "training"]) == 0
+    assert "training is left out: No module named 'a_package_that_is_not_there'" in capsys.readouterr().out
 
 
 def test_no_section_starts_after_the_limit(

@@ -1,12 +1,13 @@
-"""What the tests on a GPU say at the end: the worst errors they saw, and whether mamba-ssm's kernels were checked."""
+"""What the tests on a GPU say at the end: the worst errors they saw, and which of mamba-ssm's kernels were checked."""
 
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
 PARITY = "parity"  # the property under which a test leaves its errors
-UNCHECKED = "the CUDA kernels went UNCHECKED"
+UNCHECKED = "a CUDA kernel went UNCHECKED"
 Tell = Callable[[str, str, dict[str, float]], None]
 
 
@@ -17,15 +18,25 @@ def tell(record_property: Callable[[str, object], None]) -> Tell:
 
 
 @pytest.fixture
-def need_kernels() -> Callable[[], None]:
-    """Skips the test that calls it where there are no CUDA kernels."""
-    from diffmamba.ops import backend
+def need_kernels() -> Callable[..., None]:
+    """Called with names of kernels: skips the test where one of them is not there."""
+    from diffmamba.ops import cuda
 
-    def need() -> None:
-        if reason := backend.missing():
-            pytest.skip(f"{UNCHECKED}: {reason}")
+    def need(*names: str) -> None:
+        for name in names:
+            if isinstance(reason := cuda.load(name), str):
+                pytest.skip(f"{UNCHECKED}: {name}, since {reason}")
 
     return need
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_configuration() -> None:
+    """Triton's autotuner takes one configuration of each kernel. To compile and time all of them takes minutes."""
+    with suppress(ImportError):
+        from triton.runtime.autotuner import Autotuner
+
+        Autotuner.prune_configs = lambda self, arguments: self.configs[-1:]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.models import VARIANTS, Scale, mixer
-from diffmamba.mixers import Difference, Mamba1, Mixer
+from diffmamba.mixers import Difference, Mamba1, Mamba2, Mixer
 from diffmamba.ops import backend
 
 SCALE = Scale(d_model=256, headdim=64, d_state=64)
@@ -33,6 +33,8 @@ BOUNDS = {
     ("bfloat16", "torch"): (5e-2, 1e-1),
     ("bfloat16", "cuda"): (5e-2, 1e-1),
 }
+SCANS = {Mamba2: ("chunk_scan",), Mamba1: ("selective_scan",)}
+"""The kernel without which there is nothing of a mixer to check."""
 SINGLE = 3.0  # as far again for a gradient of one number, λ̄: a sum over all positions in which much cancels
 
 
@@ -93,10 +95,10 @@ def error(found: Tensor, judge: Tensor) -> float:
 @pytest.mark.parametrize("name", MIXERS)
 @pytest.mark.parametrize(("precision", "chosen"), BOUNDS)
 def test_a_mixer_on_the_gpu_is_what_float64_says(
-    name: str, precision: str, chosen: str, tell: Tell, need_kernels: Callable[[], None]
+    name: str, precision: str, chosen: str, tell: Tell, need_kernels: Callable[..., None]
 ) -> None:
     if chosen == "cuda":
-        need_kernels()
+        need_kernels(*SCANS.get(type(judged(name, "cuda").module), ()))
     assert_close(name, "cuda", precision, chosen, tell)
 
 

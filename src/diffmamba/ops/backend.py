@@ -4,7 +4,7 @@
     | auto       | the compiled CPU path or the CUDA kernels where they fit the tensor, else PyTorch's operators      |
     | torch      | PyTorch's operators, on any device                                                                 |
     | cpu        | the compiled CPU path; an error where it cannot be built, or for another device or dtype           |
-    | cuda       | the CUDA kernels; an error where they are not installed, or for another device or dtype            |
+    | cuda       | the CUDA kernels that are there, PyTorch's operators for the others; an error where there is none  |
     | definition | one position after the other in PyTorch: slow, any dtype, differentiable any number of times       |
 
 Shapes that a kernel does not support are computed by PyTorch's operators with every backend.
@@ -13,7 +13,6 @@ Shapes that a kernel does not support are computed by PyTorch's operators with e
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from typing import Any
 
 import torch
@@ -95,12 +94,11 @@ def kernel(name: str, tensor: Tensor) -> Callable[..., Any] | None:
         if _requested == "auto":
             return None
         raise ValueError("backend=cuda has no kernels for float64; use float32, bfloat16 or float16, or backend=torch")
-    found = cuda.load(name)
-    if isinstance(found, str):
-        if _requested == "auto":
-            return None
-        raise ValueError(f"backend=cuda: {found}; {cuda.INSTALL}, or use backend=auto")
-    return found
+    if not isinstance(found := cuda.load(name), str):
+        return found
+    if _requested == "cuda" and (reason := cuda.missing()):
+        raise ValueError(f"backend=cuda: {reason}; {cuda.INSTALL}, or use backend=auto")
+    return None
 
 
 def unusable(backend: str, dtype: torch.dtype) -> str | None:
@@ -130,11 +128,7 @@ def describe(device: torch.device, dtype: torch.dtype = torch.float32) -> str:
         return "torch"
     if dtype == torch.float64:
         return "torch (no CUDA kernel has float64)"
-    reason = cuda.missing()
-    if reason is None:
-        return f"cuda ({', '.join(f'{package} {metadata.version(package)}' for package in cuda.SINCE)})"
-    present = [name for name in cuda.KERNELS if not isinstance(cuda.load(name), str)]
-    return f"{'torch' if not present else 'cuda for ' + ', '.join(present)} ({reason})"
+    return cuda.describe()
 
 
 def _not_compiled_for(dtype: torch.dtype) -> str | None:
