@@ -120,11 +120,11 @@ class Difference(nn.Module):
 
     def forward(self, u: Tensor, weight: Tensor) -> Tensor:
         """u `(..., 2 · d_inner)`: branch 1, then branch 2. weight: `(d_model, d_inner)` if shared, else [W1, W2]."""
-        second_weight = self.sign * self.weight()
-        norm = self.outer_norm
-        y = difference_step(u, None if self.shared else weight, norm.weight, second_weight, norm.scale)
+        second_weight, norm = self.weight(), self.outer_norm
+        y = difference_step(u, None if self.shared else weight, norm.weight, second_weight, self.sign, norm.scale)
         if y is not None:
             return F.linear(y, weight) if self.shared else y
+        second_weight = self.sign * second_weight
         if self.shared:
             first, second = u.chunk(2, dim=-1)
             return F.linear(norm(first + second_weight * second), weight)

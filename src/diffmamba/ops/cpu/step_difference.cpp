@@ -1,4 +1,4 @@
-// The difference of two branches for a few rows, as decoding takes it, on one thread:
+// The difference of two branches and the outer norm, as decoding takes them, on one thread:
 //
 //     y = W1 u1 + s · W2 u2, or without weight y = u1 + s · u2;     then y / sqrt(mean(y²) + ε) · gain · scale
 //
@@ -13,13 +13,11 @@ extern "C" void difference_step(const float* u, const float* weight, const float
     using namespace step;
     const float second = s;
     for (int64_t row = 0; row < rows; row++, u += 2 * inner, y += outputs) {
-        float squares = 0;
         for (int64_t o = 0; o < outputs; o++) {
             const float* W1 = weight + o * 2 * inner;
             y[o] = weight ? dot(W1, u, inner) + second * dot(W1 + inner, u + inner, inner) : u[o] + second * u[inner + o];
-            squares += y[o] * y[o];
         }
-        const float factor = gain ? scale / std::sqrt(squares / outputs + epsilon) : scale;
+        const float factor = gain ? scale / std::sqrt(dot(y, y, outputs) / outputs + epsilon) : scale;
         for (int64_t o = 0; o < outputs; o++) y[o] *= gain ? factor * gain[o] : factor;
     }
 }
