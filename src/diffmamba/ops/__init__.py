@@ -10,7 +10,7 @@ from diffmamba.ops.fused import conv_scan_norm
 from diffmamba.ops.norm import gated_rms_norm, rms_norm
 from diffmamba.ops.selective_scan import gated_selective_scan, selective_scan, selective_scan_sequential, selective_scan_step
 from diffmamba.ops.ssd import ssd, ssd_sequential, ssd_step
-from diffmamba.ops.step import conv_scan_norm_step, conv_selective_scan_step, difference_step
+from diffmamba.ops.step import conv_scan_norm_step, conv_selective_scan_step, difference_step, difference_step_takes
 
 __all__ = [
     "causal_conv",
@@ -20,6 +20,7 @@ __all__ = [
     "conv_scan_norm_step",
     "conv_selective_scan_step",
     "difference_step",
+    "difference_step_takes",
     "gated_rms_norm",
     "gated_selective_scan",
     "rms_norm",
