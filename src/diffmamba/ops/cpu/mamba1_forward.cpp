@@ -66,8 +66,7 @@ extern "C" void mamba1_forward(const mamba1::Scan* scan, int64_t threads) {
     const Plan plan(*scan);
 #pragma omp parallel num_threads(threads)
     {
-        Memory memory(Chunk::needs(*scan, plan));
-        Chunk chunk(*scan, plan, memory);
+        Chunk chunk(*scan, plan);
 #pragma omp for schedule(dynamic)
         for (int64_t index = 0; index < plan.tasks; index++) run(chunk, plan, Task(*scan, plan, index));
     }
