@@ -126,7 +126,7 @@ class Difference(nn.Module):
 
     def forward(self, u: Tensor, weight: Tensor) -> Tensor:
         """u `(..., 2 · d_inner)`: branch 1, then branch 2. weight: `(d_model, d_inner)` if shared, else [W1, W2]."""
-        if u.dim() == 2 and not torch.is_grad_enabled() and (y := self._few_rows(u, weight)) is not None:
+        if (y := self._few_rows(u, None if self.shared else weight)) is not None:
             return F.linear(y, weight) if self.shared else y
         second_weight = self.sign * self.weight()
         if self.shared:
@@ -137,10 +137,9 @@ class Difference(nn.Module):
             second_weight = second_weight[..., None]  # scales the rows, which are output channels
         return self.outer_norm(F.linear(u, torch.cat([first, second_weight * second], dim=1)))
 
-    def _few_rows(self, u: Tensor, weight: Tensor) -> Tensor | None:
-        """The norm's output, for decoding; None where the compiled library does not take it."""
-        gain, scale, identity = self.outer_norm.weight, self.outer_norm.scale, self.shared
-        if not difference_step_takes(u, None if identity else weight, gain):
+    def _few_rows(self, u: Tensor, weight: Tensor | None) -> Tensor | None:
+        """`N[W1 u1 - λ W2 u2]`, or N[u1 - λ u2] without weight, in one call as decoding takes it; None if it cannot."""
+        norm = self.outer_norm
+        if not difference_step_takes(u, weight, norm.weight) or (number := self.weight.number()) is None:
             return None
-        number = self.weight.number()
-        return None if number is None else difference_step(u, None if identity else weight, gain, self.sign * number, scale)
+        return difference_step(u, weight, norm.weight, self.sign * number, norm.scale)

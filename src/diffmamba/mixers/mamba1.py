@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from diffmamba.mixers.combine import Single
 from diffmamba.mixers.mixer import Mixer
@@ -102,7 +101,9 @@ class Mamba1(Mixer):
         x, z = self.in_proj(x).chunk(2, dim=-1)
         x, conv_state = causal_conv(x, *self._conv_weights(), conv_state)
         dt, B, C = self._project(x)
-        u, ssm_state = gated_selective_scan(x, dt, -torch.exp(self.A_log), B, C, self.D, self.dt_proj.bias, z, ssm_state)
+        u, ssm_state = gated_selective_scan(
+            x, dt, -torch.exp(self.A_log), B, C, self.D, self.dt_proj.bias, z, ssm_state
+        )
         return self.combine(u, self.out_proj.weight), (conv_state, ssm_state)
 
     def _conv_weights(self) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,12 @@ the last two.
 from diffmamba.ops.conv import causal_conv, causal_conv_sequential, causal_conv_step
 from diffmamba.ops.fused import conv_scan_norm
 from diffmamba.ops.norm import gated_rms_norm, rms_norm
-from diffmamba.ops.selective_scan import gated_selective_scan, selective_scan, selective_scan_sequential, selective_scan_step
+from diffmamba.ops.selective_scan import (
+    gated_selective_scan,
+    selective_scan,
+    selective_scan_sequential,
+    selective_scan_step,
+)
 from diffmamba.ops.ssd import ssd, ssd_sequential, ssd_step
 from diffmamba.ops.step import conv_scan_norm_step, conv_selective_scan_step, difference_step, difference_step_takes
 

@@ -55,8 +55,8 @@ INLINE void set_one(const Sequence& to, int64_t at, float x) {
     to.narrow ? put((bfloat16*)to.data + at, x) : put((float*)to.data + at, x);
 }
 
-// 2^x, with x = n + r and |r| ≤ 1/2; 2^r is a polynomial of degree 6 (Cephes). Where n is below -126, it is 0; above 127
-// the value there. NaN for NaN.
+// 2^x, with x = n + r and |r| ≤ 1/2; 2^r is a polynomial of degree 6 (Cephes). Where n is below -126
+// it is 0, above 127 the value there. NaN for NaN.
 INLINE Vector power_of_two(Vector x) {
     const float lowest = -127.f, highest = 127.f, magic = 12582912.f + 127.f;  // see `exp`
     x = lowest > x ? broadcast(lowest) : x;

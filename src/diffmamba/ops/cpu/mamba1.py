@@ -1,4 +1,4 @@
-"""Mamba-1's selective scan by the compiled library, as operators of PyTorch: `mamba1_forward.cpp`, `mamba1_backward.cpp`.
+"""Mamba-1's selective scan by the compiled library, as operators of PyTorch (`mamba1_*.cpp`).
 
 Shapes as in `ops/selective_scan.py`. x, dt, B, C and z may be float32 or bfloat16, each by itself, and slices of wider
 tensors; A, D, dt_bias and the state are float32.

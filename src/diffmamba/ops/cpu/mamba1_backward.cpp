@@ -32,9 +32,9 @@ struct Backward : Chunk {
     Memory more;
     Backward(const Scan& scan, const Plan& plan, const Gradients& gradients)
         : Chunk(scan, plan), gradients(gradients),
-          more({{&dy, T * width}, {&gB, T * width}, {&eA, T * width}, {&g, scan.states * width}, {&dA, scan.states * width},
-                {&dD, width}, {&dbias, width}, {&a, T * S * W}, {&later, (T + 1) * S * W}, {&dB, T * S * W},
-                {&dC, T * S * W}}) {}
+          more({{&dy, T * width}, {&gB, T * width}, {&eA, T * width}, {&g, scan.states * width},
+                {&dA, scan.states * width}, {&dD, width}, {&dbias, width}, {&a, T * S * W}, {&later, (T + 1) * S * W},
+                {&dB, T * S * W}, {&dC, T * S * W}}) {}
     void begin(const Task& task);
     void read(const Plan& plan, int64_t index);
     template <int K> void again(int64_t n, int64_t v);
@@ -182,26 +182,31 @@ static void run(Backward& chunk, const Plan& plan, const Task& task, Partial& pa
 }
 
 // dB and dC of a position: the sum over the blocks of channels
-static void add_blocks(const Scan& scan, const Plan& plan, const Gradients& to, const Partial& partial, int64_t position) {
-    const int64_t size = scan.groups * scan.states, all = scan.batch * scan.length * size;
+static void add_blocks(const Scan& s, const Plan& plan, const Gradients& to, const Partial& partial, int64_t position) {
+    const int64_t size = s.groups * s.states, all = s.batch * s.length * size;
     for (int64_t i = position * size; i < (position + 1) * size; i++) {
         float B = 0, C = 0;
-        for (int64_t block = 0; block < plan.blocks; block++) B += partial.B[block * all + i], C += partial.C[block * all + i];
+        for (int64_t block = 0; block < plan.blocks; block++) {
+            B += partial.B[block * all + i];
+            C += partial.C[block * all + i];
+        }
         set_one(to.B, i, B);
         set_one(to.C, i, C);
     }
 }
 
 // dA, dD and the gradient of dt_bias of a channel: the sum over the rows
-static void add_rows(const Scan& scan, const Gradients& to, const Partial& partial, int64_t channel) {
-    for (int64_t n = 0; n < scan.states; n++) {
+static void add_rows(const Scan& s, const Gradients& to, const Partial& partial, int64_t channel) {
+    for (int64_t n = 0; n < s.states; n++) {
         float total = 0;
-        for (int64_t row = 0; row < scan.batch; row++) total += partial.A[(row * scan.states + n) * scan.channels + channel];
-        to.A[channel * scan.states + n] = total;
+        for (int64_t row = 0; row < s.batch; row++) total += partial.A[(row * s.states + n) * s.channels + channel];
+        to.A[channel * s.states + n] = total;
     }
     float D = 0, bias = 0;
-    for (int64_t row = 0; row < scan.batch; row++)
-        D += partial.D[row * scan.channels + channel], bias += partial.bias[row * scan.channels + channel];
+    for (int64_t row = 0; row < s.batch; row++) {
+        D += partial.D[row * s.channels + channel];
+        bias += partial.bias[row * s.channels + channel];
+    }
     to.D[channel] = D;
     if (to.dt_bias) to.dt_bias[channel] = bias;
 }
