@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffmamba.ops import difference_step, rms_norm
+from diffmamba.ops import difference_step, difference_step_takes, rms_norm
 
 Scope = Literal["block", "ssm"]
 LambdaForm = Literal["scalar", "reparam", "channel", "exp", "exp_printed", "fixed"]
@@ -61,6 +61,12 @@ class Lambda(nn.Module):
             return learned + self.initial if self.form == "exp" else learned - self.initial
         bar = self.bar.sum() if self.form == "reparam" else self.bar
         return torch.sigmoid(bar) + self.initial
+
+    def number(self) -> float | None:
+        """λ as a number of Python, for decoding, where every call counts; None for the form "channel"."""
+        if self.form == "scalar":
+            return self.bar.sigmoid().item() + self.initial
+        return None if self.form == "channel" else float(self())
 
 
 class OuterNorm(nn.Module):
@@ -120,15 +126,20 @@ class Difference(nn.Module):
 
     def forward(self, u: Tensor, weight: Tensor) -> Tensor:
         """u `(..., 2 · d_inner)`: branch 1, then branch 2. weight: `(d_model, d_inner)` if shared, else [W1, W2]."""
-        second_weight = self.sign * self.weight()
-        norm = self.outer_norm
-        y = difference_step(u, None if self.shared else weight, norm.weight, second_weight, norm.scale)
-        if y is not None:
+        if (y := self._few_rows(u, None if self.shared else weight)) is not None:
             return F.linear(y, weight) if self.shared else y
+        second_weight = self.sign * self.weight()
         if self.shared:
             first, second = u.chunk(2, dim=-1)
-            return F.linear(norm(first + second_weight * second), weight)
+            return F.linear(self.outer_norm(first + second_weight * second), weight)
         first, second = weight.chunk(2, dim=1)
         if isinstance(second_weight, Tensor):
             second_weight = second_weight[..., None]  # scales the rows, which are output channels
-        return norm(F.linear(u, torch.cat([first, second_weight * second], dim=1)))
+        return self.outer_norm(F.linear(u, torch.cat([first, second_weight * second], dim=1)))
+
+    def _few_rows(self, u: Tensor, weight: Tensor | None) -> Tensor | None:
+        """`N[W1 u1 - λ W2 u2]`, or N[u1 - λ u2] without weight, in one call as decoding takes it; None if it cannot."""
+        norm = self.outer_norm
+        if not difference_step_takes(u, weight, norm.weight) or (number := self.weight.number()) is None:
+            return None
+        return difference_step(u, weight, norm.weight, self.sign * number, norm.scale)

@@ -160,25 +160,25 @@ FEW = 2**18
 """Products that `difference_step` computes on one thread; more are faster by PyTorch's matrix product."""
 
 
-def difference_step(
-    u: Tensor, weight: Tensor | None, gain: Tensor | None, second: float | Tensor, scale: float
-) -> Tensor | None:
-    """`rms_norm(W1 u1 + second · W2 u2, gain · scale)` in one call, or None where that is not to be had.
+def difference_step_takes(u: Tensor, weight: Tensor | None, gain: Tensor | None) -> bool:
+    """Whether `difference_step` can be called with these tensors: few rows of float32, where `backend` is compiled."""
+    if torch.is_grad_enabled() or u.dim() != 2 or backend.compiled(u) is None or not _directly(u):
+        return False
+    few = len(u) * (u.shape[1] if weight is None else weight.numel()) <= FEW
+    return few and u.dtype == torch.float32 == getattr(weight, "dtype", u.dtype) == getattr(gain, "dtype", u.dtype)
+
+
+def difference_step(u: Tensor, weight: Tensor | None, gain: Tensor | None, second: float, scale: float) -> Tensor:
+    """`rms_norm(W1 u1 + second · W2 u2, gain · scale)` in one call; only where `difference_step_takes` the tensors.
 
     Args:
-        u: `(rows, 2 · inner)`: u1, then u2; `weight`: [W1, W2] `(outputs, 2 · inner)`, or None for the identity.
+        u: `(rows, 2 · inner)`: u1, then u2.
+        weight: [W1, W2] `(outputs, 2 · inner)`, or None for the identity.
         gain: `(outputs,)`; None leaves the norm out: only the scale is multiplied.
-        second: one number; a tensor of several gives None.
+        second: weight of the second branch.
+        scale: a factor of everything.
     """
-    if u.dim() != 2 or torch.is_grad_enabled() or backend.compiled(u) is None or not _directly(u):
-        return None
-    if len(u) * (u.shape[1] if weight is None else weight.numel()) > FEW:
-        return None
-    if any(one is not None and (one.dtype != torch.float32 or not one.is_contiguous()) for one in (u, weight, gain)):
-        return None
-    if isinstance(second, Tensor) and second.numel() > 1:
-        return None
-    return step.difference(u, weight, gain, float(second), scale, EPSILON)
+    return step.difference(u, weight, gain, second, scale, EPSILON)
 
 
 def repeated(whole: Tensor, parts: list[int], sharing: int) -> Tensor:

@@ -55,8 +55,8 @@ INLINE void set_one(const Sequence& to, int64_t at, float x) {
     to.narrow ? put((bfloat16*)to.data + at, x) : put((float*)to.data + at, x);
 }
 
-// 2^x, with x = n + r and |r| ≤ 1/2; 2^r is a polynomial of degree 6 (Cephes). Where n is below -126, it is 0; above 127
-// the value there. NaN for NaN.
+// 2^x, with x = n + r and |r| ≤ 1/2; 2^r is a polynomial of degree 6 (Cephes). Where n is below -126
+// it is 0, above 127 the value there. NaN for NaN.
 INLINE Vector power_of_two(Vector x) {
     const float lowest = -127.f, highest = 127.f, magic = 12582912.f + 127.f;  // see `exp`
     x = lowest > x ? broadcast(lowest) : x;
@@ -100,21 +100,22 @@ struct Task {
     }
 };
 
-// Memory in which every part starts at a cache line.
+// Memory for several arrays, each of which starts at a cache line.
 class Memory {
     std::unique_ptr<float[]> data;
-    float* next;
 
    public:
-    explicit Memory(int64_t size) : data(new float[size + 16]()), next(data.get()) {
-        next += (64 - (uintptr_t)next % 64) % 64 / sizeof(float);
+    struct Array {
+        float** to;
+        int64_t size;
+    };
+    explicit Memory(std::initializer_list<Array> arrays) {
+        int64_t total = 16;
+        for (const Array& array : arrays) total += round_up(array.size, 16);
+        data.reset(new float[total]());
+        float* next = data.get() + (64 - (uintptr_t)data.get() % 64) % 64 / sizeof(float);
+        for (const Array& array : arrays) *array.to = next, next += round_up(array.size, 16);
     }
-    float* take(int64_t size) {
-        float* part = next;
-        next += round_up(size, 16);
-        return part;
-    }
-    static int64_t lines(int64_t size) { return round_up(size, 16); }
 };
 
 // A chunk of a task in float. Arrays of positions are [T][width], of states [states][width], of B and C [T][states].
@@ -122,16 +123,11 @@ struct Chunk {
     const Scan& scan;
     int64_t width, row, group, first_channel, channels, start, size;
     float *decay, *D, *bias, *h, *u, *ux, *y, *B, *C;
-    Chunk(const Scan& scan, const Plan& plan, Memory& memory) : scan(scan), width(plan.width) {
-        for (float** part : {&decay, &h}) *part = memory.take(scan.states * width);
-        for (float** part : {&D, &bias}) *part = memory.take(width);
-        for (float** part : {&u, &ux, &y}) *part = memory.take(T * width);
-        for (float** part : {&B, &C}) *part = memory.take(T * scan.states);
-    }
-    static int64_t needs(const Scan& scan, const Plan& plan) {
-        return 2 * Memory::lines(scan.states * plan.width) + 2 * plan.width + 3 * T * plan.width +
-               2 * Memory::lines(T * scan.states);
-    }
+    Memory memory;
+    Chunk(const Scan& scan, const Plan& plan)
+        : scan(scan), width(plan.width), memory({{&decay, scan.states * width}, {&h, scan.states * width}, {&D, width},
+                                                 {&bias, width}, {&u, T * width}, {&ux, T * width}, {&y, T * width},
+                                                 {&B, T * scan.states}, {&C, T * scan.states}}) {}
     void begin(const Task& task) {  // `decay` is A · log2(e)
         row = task.row, group = task.group, first_channel = task.first, channels = task.channels;
         for (int64_t c = 0; c < width; c++) {

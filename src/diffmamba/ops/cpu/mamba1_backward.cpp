@@ -29,23 +29,17 @@ struct Backward : Chunk {
     float *dy, *gB, *eA;          // [T][width]: dy, g · B and Σ e · A
     float *g, *dA, *dD, *dbias;   // [states][width] twice, [width] twice
     float *a, *later, *dB, *dC;   // [T][S][W], `later` with T + 1 of them: h before the chunk, then after each position
-    Backward(const Scan& scan, const Plan& plan, const Gradients& gradients, Memory& memory)
-        : Chunk(scan, plan, memory), gradients(gradients) {
-        for (float** part : {&dy, &gB, &eA}) *part = memory.take(T * width);
-        for (float** part : {&g, &dA}) *part = memory.take(scan.states * width);
-        for (float** part : {&dD, &dbias}) *part = memory.take(width);
-        for (float** part : {&a, &dB, &dC}) *part = memory.take(T * S * W);
-        later = memory.take((T + 1) * S * W);
-    }
-    static int64_t needs(const Scan& scan, const Plan& plan) {
-        return Chunk::needs(scan, plan) + 3 * T * plan.width + 2 * Memory::lines(scan.states * plan.width) +
-               2 * plan.width + (4 * T + 1) * S * W;
-    }
+    Memory more;
+    Backward(const Scan& scan, const Plan& plan, const Gradients& gradients)
+        : Chunk(scan, plan), gradients(gradients),
+          more({{&dy, T * width}, {&gB, T * width}, {&eA, T * width}, {&g, scan.states * width},
+                {&dA, scan.states * width}, {&dD, width}, {&dbias, width}, {&a, T * S * W}, {&later, (T + 1) * S * W},
+                {&dB, T * S * W}, {&dC, T * S * W}}) {}
     void begin(const Task& task);
     void read(const Plan& plan, int64_t index);
     template <int K> void again(int64_t n, int64_t v);
     template <int K> void back(int64_t n, int64_t v);
-    template <int K> void sum_projected(const Plan& plan, const Task& task, Partial& partial, int64_t n) const;
+    template <int K> void sum_projected(const Task& task, Partial& partial, int64_t n) const;
     void write();
     void finish(const Task& task, Partial& partial) const;
 };
@@ -128,7 +122,7 @@ template <int K> void Backward::back(int64_t n, int64_t v) {
 }
 
 template <int K>
-void Backward::sum_projected(const Plan&, const Task& task, Partial& partial, int64_t n) const {
+void Backward::sum_projected(const Task& task, Partial& partial, int64_t n) const {
     for (int64_t t = 0; t < size; t++) {
         int64_t at = (task.block * scan.batch + row) * scan.length + start + t;
         at = (at * scan.groups + group) * scan.states + n;
@@ -180,7 +174,7 @@ static void run(Backward& chunk, const Plan& plan, const Task& task, Partial& pa
                 chunk.again<K>(n, v);
                 chunk.back<K>(n, v);
             }
-            chunk.sum_projected<K>(plan, task, partial, n);
+            chunk.sum_projected<K>(task, partial, n);
         });
         chunk.write();
     }
@@ -188,26 +182,31 @@ static void run(Backward& chunk, const Plan& plan, const Task& task, Partial& pa
 }
 
 // dB and dC of a position: the sum over the blocks of channels
-static void add_blocks(const Scan& scan, const Plan& plan, const Gradients& to, const Partial& partial, int64_t position) {
-    const int64_t size = scan.groups * scan.states, all = scan.batch * scan.length * size;
+static void add_blocks(const Scan& s, const Plan& plan, const Gradients& to, const Partial& partial, int64_t position) {
+    const int64_t size = s.groups * s.states, all = s.batch * s.length * size;
     for (int64_t i = position * size; i < (position + 1) * size; i++) {
         float B = 0, C = 0;
-        for (int64_t block = 0; block < plan.blocks; block++) B += partial.B[block * all + i], C += partial.C[block * all + i];
+        for (int64_t block = 0; block < plan.blocks; block++) {
+            B += partial.B[block * all + i];
+            C += partial.C[block * all + i];
+        }
         set_one(to.B, i, B);
         set_one(to.C, i, C);
     }
 }
 
 // dA, dD and the gradient of dt_bias of a channel: the sum over the rows
-static void add_rows(const Scan& scan, const Gradients& to, const Partial& partial, int64_t channel) {
-    for (int64_t n = 0; n < scan.states; n++) {
+static void add_rows(const Scan& s, const Gradients& to, const Partial& partial, int64_t channel) {
+    for (int64_t n = 0; n < s.states; n++) {
         float total = 0;
-        for (int64_t row = 0; row < scan.batch; row++) total += partial.A[(row * scan.states + n) * scan.channels + channel];
-        to.A[channel * scan.states + n] = total;
+        for (int64_t row = 0; row < s.batch; row++) total += partial.A[(row * s.states + n) * s.channels + channel];
+        to.A[channel * s.states + n] = total;
     }
     float D = 0, bias = 0;
-    for (int64_t row = 0; row < scan.batch; row++)
-        D += partial.D[row * scan.channels + channel], bias += partial.bias[row * scan.channels + channel];
+    for (int64_t row = 0; row < s.batch; row++) {
+        D += partial.D[row * s.channels + channel];
+        bias += partial.bias[row * s.channels + channel];
+    }
     to.D[channel] = D;
     if (to.dt_bias) to.dt_bias[channel] = bias;
 }
@@ -221,8 +220,7 @@ extern "C" void mamba1_backward(const mamba1::Scan* scan, const mamba1::Gradient
     Partial partial(*scan, plan);
 #pragma omp parallel num_threads(threads)
     {
-        Memory memory(Backward::needs(*scan, plan));
-        Backward chunk(*scan, plan, *gradients, memory);
+        Backward chunk(*scan, plan, *gradients);
 #pragma omp for schedule(dynamic)
         for (int64_t index = 0; index < plan.tasks; index++) run(chunk, plan, Task(*scan, plan, index), partial);
 #pragma omp for schedule(static)

@@ -7,15 +7,19 @@ namespace mamba1 {
 template <int K> static void advance(Chunk& chunk, int64_t n, int64_t v) {
     const int64_t width = chunk.width, states = chunk.scan.states;
     Vector decay[K], h[K];
-    for (int k = 0; k < K; k++) decay[k] = load(chunk.decay + (n + k) * width + v), h[k] = load(chunk.h + (n + k) * width + v);
+    for (int k = 0; k < K; k++) {
+        decay[k] = load(chunk.decay + (n + k) * width + v);
+        h[k] = load(chunk.h + (n + k) * width + v);
+    }
     for (int64_t t = 0; t < chunk.size; t++) {
-        Vector u = load(chunk.u + t * width + v), ux = load(chunk.ux + t * width + v), y = load(chunk.y + t * width + v);
+        const int64_t at = t * width + v;
+        Vector u = load(chunk.u + at), ux = load(chunk.ux + at), y = load(chunk.y + at);
         const float *B = chunk.B + t * states + n, *C = chunk.C + t * states + n;
         for (int k = 0; k < K; k++) {
             h[k] = power_of_two(u * decay[k]) * h[k] + ux * B[k];
             y += h[k] * C[k];
         }
-        store(chunk.y + t * width + v, y);
+        store(chunk.y + at, y);
     }
     for (int k = 0; k < K; k++) store(chunk.h + (n + k) * width + v, h[k]);
 }
@@ -36,17 +40,19 @@ static void write(const Chunk& chunk) {
 static void keep(const Chunk& chunk, const Plan& plan, int64_t index) {
     const Scan& scan = chunk.scan;
     for (int64_t n = 0; n < scan.states; n++) {
-        float* to = scan.kept + ((chunk.row * plan.chunks + index) * scan.states + n) * scan.channels + chunk.first_channel;
-        for (int64_t v = 0; v < chunk.channels; v += W) store(to + v, load(chunk.h + n * chunk.width + v), chunk.inside(v));
+        const int64_t at = ((chunk.row * plan.chunks + index) * scan.states + n) * scan.channels + chunk.first_channel;
+        for (int64_t v = 0; v < chunk.channels; v += W)
+            store(scan.kept + at + v, load(chunk.h + n * chunk.width + v), chunk.inside(v));
     }
 }
 
 static void run(Chunk& chunk, const Plan& plan, const Task& task) {
     const Scan& scan = chunk.scan;
     chunk.begin(task);
-    const int64_t from = (task.row * scan.channels + task.first) * scan.states;
+    const int64_t first = (task.row * scan.channels + task.first) * scan.states;
     for (int64_t n = 0; n < scan.states; n++)
-        for (int64_t c = 0; c < task.channels; c++) chunk.h[n * plan.width + c] = scan.state[from + c * scan.states + n];
+        for (int64_t c = 0; c < task.channels; c++)
+            chunk.h[n * plan.width + c] = scan.state[first + c * scan.states + n];
     for (int64_t index = 0; index < plan.chunks; index++) {
         chunk.read(index * T);
         if (scan.kept) keep(chunk, plan, index);
@@ -56,7 +62,8 @@ static void run(Chunk& chunk, const Plan& plan, const Task& task) {
         write(chunk);
     }
     for (int64_t n = 0; n < scan.states; n++)
-        for (int64_t c = 0; c < task.channels; c++) scan.final[from + c * scan.states + n] = chunk.h[n * plan.width + c];
+        for (int64_t c = 0; c < task.channels; c++)
+            scan.final[first + c * scan.states + n] = chunk.h[n * plan.width + c];
 }
 
 }  // namespace mamba1
@@ -66,8 +73,7 @@ extern "C" void mamba1_forward(const mamba1::Scan* scan, int64_t threads) {
     const Plan plan(*scan);
 #pragma omp parallel num_threads(threads)
     {
-        Memory memory(Chunk::needs(*scan, plan));
-        Chunk chunk(*scan, plan, memory);
+        Chunk chunk(*scan, plan);
 #pragma omp for schedule(dynamic)
         for (int64_t index = 0; index < plan.tasks; index++) run(chunk, plan, Task(*scan, plan, index));
     }

@@ -23,18 +23,22 @@ INLINE void set(const Tensor& to, int64_t at, Vector v, int64_t count) {
     to.narrow ? store((bfloat16*)to.data + at, v, count) : store((float*)to.data + at, v, count);
 }
 
-INLINE float dot(const float* a, const float* b, int64_t size) {
-    Vector total{};
+INLINE float dot(const float* a, const float* b, int64_t size) {  // two sums, since each addition waits for the last
+    Vector even{}, odd{};
     int64_t i = 0;
-    for (; i + W <= size; i += W) total += load(a + i) * load(b + i);
+    for (; i + 2 * W <= size; i += 2 * W) {
+        even += load(a + i) * load(b + i);
+        odd += load(a + i + W) * load(b + i + W);
+    }
+    if (i + W <= size) even += load(a + i) * load(b + i), i += W;
     float rest = 0;
     for (; i < size; i++) rest += a[i] * b[i];
-    return sum(total) + rest;
+    return sum(even + odd) + rest;
 }
 
-// The convolution of one position: x[c] = silu(bias[c] + Σ_k weight[c, k] · window[k, c]), the window being the state and
-// then the input. `weight` and `bias` are given for `parts` parts of the channels one after the other; in the input, each
-// part occurs `sharing` times in a row.
+// The convolution of one position: x[c] = silu(bias[c] + Σ_k weight[c, k] · window[k, c]), where the window is the state
+// and then the input. `weight` and `bias` have the channels of `parts`, one part after the other; in the input each part
+// occurs `sharing` times in a row.
 struct Convolution {
     int64_t channels, width;
     std::unique_ptr<float[]> taps, bias;  // (width, channels), (channels)

@@ -120,7 +120,8 @@ def difference(
     """As `difference_step`, whose arguments must have been checked: the library cannot."""
     (rows, both), outputs = u.shape, u.shape[1] // 2 if weight is None else weight.shape[0]
     y = u.new_empty(rows, outputs)
-    pointers = [None if one is None else one.data_ptr() for one in (u, weight, gain, y)]
+    given = [None if one is None else _dense(one) for one in (u, weight, gain)]
+    pointers = [None if one is None else one.data_ptr() for one in (*given, y)]
     _function("difference_step", *DIFFERENCE)(*pointers, rows, both // 2, outputs, second, scale, epsilon)
     return y
 

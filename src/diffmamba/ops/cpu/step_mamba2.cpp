@@ -18,8 +18,8 @@ struct Mamba2 {
 };
 
 // h' and y of one head; `x` points to its channels
-static void recur(const Mamba2& m, int64_t row, int64_t head, const float* x, const float* B, const float* C, float raw_dt,
-                  float* y) {
+static void recur(const Mamba2& m, int64_t row, int64_t head, const float* x, const float* B, const float* C,
+                  float raw_dt, float* y) {
     const float dt = softplus(broadcast(raw_dt + m.dt_bias[head]))[0];
     const float decay = exp(broadcast(-std::exp(m.A_log[head]) * dt))[0];
     const int64_t at = (row * m.heads + head) * m.headdim * m.states;
@@ -85,6 +85,9 @@ extern "C" void mamba2_step(const step::Mamba2* mixer, int64_t threads) {
             recur(m, row, head, x + head * m.headdim, B, C, raw, &ys[row * inner + head * m.headdim]);
         }
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < m.batch * m.groups; i++) norm(m, i / m.groups, i % m.groups, &ys[i / m.groups * inner], total);
+        for (int64_t i = 0; i < m.batch * m.groups; i++) {
+            const int64_t row = i / m.groups;
+            norm(m, row, i % m.groups, &ys[row * inner], total);
+        }
     }
 }
