@@ -7,11 +7,13 @@ configuration. Commands for a whole sweep (`sweep`, `reproduce`, `report`) keep 
 words on to the grid: `own_settings`.
 """
 
+import gc
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -75,7 +77,9 @@ def application(root: str, function: Callable[[dict[str, Any]], int | Ended]) ->
 
         def work() -> int:
             nonlocal ended
-            done = function(resolved(config, root, HydraConfig.get().overrides.task))
+            with importing():  # the constructors that the settings are checked against
+                settings = resolved(config, root, HydraConfig.get().overrides.task)
+            done = function(settings)
             ended = done if isinstance(done, Ended) else Ended(done)
             return ended.status
 
@@ -94,13 +98,29 @@ def application(root: str, function: Callable[[dict[str, Any]], int | Ended]) ->
                     return statuses[0]
             searched = any(word.startswith("hydra/sweeper=") for word in words)  # as Optuna does: no cells to check yet
             if multirun and not searched and SWEEP_STARTED not in os.environ:  # a sweep has checked its cells
-                from diffmamba.runs.plan import check_grid  # here: one work needs none of it
-
+                with importing():  # here: one work needs none of it
+                    from diffmamba.runs.plan import check_grid
                 check_grid(words[1:], root, here=not any(word.startswith("hydra/launcher=") for word in words))
         hydra.main(version_base="1.3", config_path=CONF, config_name=root)(entry)()
         return statuses[0] if len(statuses) == 1 else int(any(statuses))
 
     return guarded(run)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """For what imports the large libraries, which make half a million objects that stay.
+
+    Python would go through all of them time and again, in search of those that nothing refers to: a sixth of the start.
+    """
+    first = "lightning" not in sys.modules
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        if first and "lightning" in sys.modules:
+            gc.freeze()  # nor does it go through them later
 
 
 def _flags_first(words: Sequence[str]) -> list[str]:
