@@ -87,8 +87,9 @@ report: $(READY)  ## Show a table, or with FIGURE= a figure, again from the runs
 sweep: $(READY)  ## Train every run of a grid of sweeps/
 	$(BIN)/python -m diffmamba.sweep sweep=$(SWEEP) scale=$(SCALE) launcher=$(LAUNCHER) $(ARGS)
 
+# in the order of their names: by default the files with the fewest tests come last, and among them are the slowest
 test: $(READY) $(REFERENCE_READY) $(TRITON_READY)  ## Run the tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 bench: $(READY) $(REFERENCE_READY)  ## Measure against peers, variants and floors, eight minutes; ARGS="--quick" to try it
 	$(BIN)/python -m benchmarks $(ARGS)

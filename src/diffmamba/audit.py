@@ -18,9 +18,10 @@ def main() -> None:
 
 def run(settings: dict[str, Any], words: list[str]) -> int:
     """0, whatever is found."""
-    from diffmamba import reports  # here: --help needs none of it
-    from diffmamba.paper.auditing import audit
-    from diffmamba.paper.compute import Assumed
+    with command_line.importing():  # here: --help needs none of it
+        from diffmamba import reports
+        from diffmamba.paper.auditing import audit
+        from diffmamba.paper.compute import Assumed
 
     assumed = Assumed(settings["device"], *(settings[f"utilisation_{name}"] for name in ("fp32", "tf32", "bf16")))
     listed = settings["seed"].split(",") if settings["seed"] else []

@@ -7,24 +7,30 @@ configuration. Commands for a whole sweep (`sweep`, `reproduce`, `report`) keep 
 words on to the grid: `own_settings`.
 """
 
+import gc
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple
 
 import hydra
-from hydra import compose
+from hydra import compose, initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import run_job
 from hydra.errors import HydraException
+from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 
 from diffmamba import settings as settings_of
-from diffmamba.configuration import CONF, composing, known_names, resolved
+from diffmamba.configuration import CONF, composing, explained, known_names, resolved
 from diffmamba.errors import SettingError
 from diffmamba.output import lost, patient
 from diffmamba.runs.store import SWEEP_STARTED
@@ -71,7 +77,9 @@ def application(root: str, function: Callable[[dict[str, Any]], int | Ended]) ->
 
         def work() -> int:
             nonlocal ended
-            done = function(resolved(config, root, HydraConfig.get().overrides.task))
+            with importing():  # the constructors that the settings are checked against
+                settings = resolved(config, root, HydraConfig.get().overrides.task)
+            done = function(settings)
             ended = done if isinstance(done, Ended) else Ended(done)
             return ended.status
 
@@ -81,18 +89,38 @@ def application(root: str, function: Callable[[dict[str, Any]], int | Ended]) ->
         return ended.value
 
     def run() -> int:
-        if not any(word.startswith(FLAGS) for word in words[1:]):  # Hydra would say in ten lines what is wrong
-            _check(root, words[1:])
+        sys.argv = words
+        if not any(word.startswith(FLAGS) for word in words[1:]):
+            with initialize_config_dir(CONF, version_base="1.3", job_name=root):
+                config = _checked(root, words[1:])
+                if not multirun and config.hydra.mode != RunMode.MULTIRUN:
+                    _do_one(entry, config)
+                    return statuses[0]
             searched = any(word.startswith("hydra/sweeper=") for word in words)  # as Optuna does: no cells to check yet
             if multirun and not searched and SWEEP_STARTED not in os.environ:  # a sweep has checked its cells
-                from diffmamba.runs.plan import check_grid  # here: one work needs none of it
-
+                with importing():  # here: one work needs none of it
+                    from diffmamba.runs.plan import check_grid
                 check_grid(words[1:], root, here=not any(word.startswith("hydra/launcher=") for word in words))
-        sys.argv = words
         hydra.main(version_base="1.3", config_path=CONF, config_name=root)(entry)()
         return statuses[0] if len(statuses) == 1 else int(any(statuses))
 
     return guarded(run)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """For what imports the large libraries, which make half a million objects that stay.
+
+    Python would go through all of them time and again, in search of those that nothing refers to: a sixth of the start.
+    """
+    first = "lightning" not in sys.modules
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        if first and "lightning" in sys.modules:
+            gc.freeze()  # nor does it go through them later
 
 
 def _flags_first(words: Sequence[str]) -> list[str]:
@@ -151,15 +179,27 @@ def refuse_ignored(settings: Mapping[str, Any], words: Sequence[str]) -> None:
             raise SettingError(f"{word}: with weights=run, {name} is that of the run; leave it out{advice}")
 
 
-def _check(root: str, words: Sequence[str]) -> None:
-    """Says in one line what Hydra would say in ten."""
+def _checked(root: str, words: Sequence[str]) -> DictConfig:
+    """What the words compose to, without those that have several values. Says in one line what Hydra would in ten."""
     given = [word for word in words if not word.startswith("-")]
-    with composing(root, given):
+    with explained(root, given):
         overrides = OverridesParser.create().parse_overrides(given)
         swept = [word for word, one in zip(given, overrides, strict=True) if one.is_sweep_override()]
-        settings = compose(root, overrides=[word for word in given if word not in swept], return_hydra_config=True)
-        if swept and len(given) == len(words) and settings.hydra.mode is None:
+        config = compose(root, overrides=[word for word in given if word not in swept], return_hydra_config=True)
+        if swept and len(given) == len(words) and config.hydra.mode != RunMode.MULTIRUN:
             raise SettingError(f"{swept[0]} has several values; add -m for a grid, or put the value in quotes")
+    return config
+
+
+def _do_one(entry: Callable[[DictConfig], Any], config: DictConfig) -> None:
+    """One work, as `hydra.main` does it, which would compose its configuration twice more: a fifth of a second."""
+    config.hydra.mode = RunMode.RUN
+    callbacks, name = Callbacks(config), config.hydra.job.config_name
+    callbacks.on_run_start(config=config, config_name=name)
+    context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=callbacks)
+    done = run_job(entry, config, job_dir_key="hydra.run.dir", job_subdir_key=None, hydra_context=context)
+    callbacks.on_run_end(config=config, config_name=name, job_return=done)
+    _ = done.return_value  # raises what the work raised
 
 
 def _quoted(word: str, texts: Sequence[str]) -> str:

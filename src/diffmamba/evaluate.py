@@ -22,11 +22,12 @@ def main() -> None:
 def run(settings: dict[str, Any]) -> int:
     """Measures unless that has been done, prints two tables, and writes the figures where `out` says."""
     device.chosen(settings)
-    from diffmamba.reports import show  # here: --help and a wrong setting need none of it
-    from diffmamba.runs import RunStore
-    from diffmamba.runs.execution import execute
-    from diffmamba.runs.measurement import Measurement, read_rows
-    from diffmamba.runs.weights import OfRun
+    with command_line.importing():  # here: --help and a wrong setting need none of it
+        from diffmamba.reports import show
+        from diffmamba.runs import RunStore
+        from diffmamba.runs.execution import execute
+        from diffmamba.runs.measurement import Measurement, read_rows
+        from diffmamba.runs.weights import OfRun
 
     out = _writable(settings["out"])
     store = OfRun(settings["run"], store=settings["runs"]).found.directory.parent  # of a run given by its directory

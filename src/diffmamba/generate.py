@@ -18,13 +18,14 @@ def main() -> None:
 def run(settings: dict[str, Any]) -> int:
     """Prints the prompt and its continuations."""
     place = device.chosen(settings)
-    import torch  # here: --help and a wrong setting need none of it
+    with command_line.importing():  # here: --help and a wrong setting need none of it
+        import torch
 
-    from diffmamba.data.symbols import read_vocabulary
-    from diffmamba.models import LanguageModel, generate
-    from diffmamba.runs import sources
-    from diffmamba.runs.weights import OfRun
-    from diffmamba.runs.work import Training, build_network, symbols_of
+        from diffmamba.data.symbols import read_vocabulary
+        from diffmamba.models import LanguageModel, generate
+        from diffmamba.runs import sources
+        from diffmamba.runs.weights import OfRun
+        from diffmamba.runs.work import Training, build_network, symbols_of
 
     if settings["threads"]:
         torch.set_num_threads(settings["threads"])

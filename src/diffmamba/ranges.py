@@ -1,5 +1,6 @@
 """Types of settings with their ranges. Constructors name them in their annotations, and `validation` checks them."""
 
+import math
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -18,3 +19,9 @@ Share = Annotated[float, Gt(0), Le(1)]
 """A part of a whole."""
 Weight = Annotated[float, Ge(0)]
 """A number of at least 0."""
+
+
+def divisors(total: int) -> list[int]:
+    """All that divide a whole number above 0, from 1 to itself: the valid values of a size that must divide it."""
+    small = [n for n in range(1, math.isqrt(total) + 1) if total % n == 0]
+    return sorted({*small, *(total // n for n in small)})

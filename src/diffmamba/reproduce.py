@@ -22,11 +22,12 @@ def main() -> None:
 
 def run(settings: dict[str, Any], words: list[str]) -> int:
     """0 if every run that belongs to the table or figure counts and its page is written, else 1."""
-    from diffmamba import reports  # here: --help needs none of it
-    from diffmamba.other_settings import other_settings, without_baseline
-    from diffmamba.other_sources import source_warnings
-    from diffmamba.runs import worker
-    from diffmamba.runs.plan import expand
+    with command_line.importing():  # here: --help needs none of it
+        from diffmamba import reports
+        from diffmamba.other_settings import other_settings, without_baseline
+        from diffmamba.other_sources import source_warnings
+        from diffmamba.runs import worker
+        from diffmamba.runs.plan import expand
 
     table, figure = settings["table"], settings["figure"]
     if table and figure:

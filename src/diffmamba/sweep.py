@@ -14,8 +14,9 @@ def main() -> None:
 
 def run(settings: dict[str, Any], words: list[str]) -> int:
     """0 if every work of the grid is finished in the end, else 1."""
-    from diffmamba.runs import worker  # here: --help needs none of it
-    from diffmamba.runs.plan import expand
+    with command_line.importing():  # here: --help needs none of it
+        from diffmamba.runs import worker
+        from diffmamba.runs.plan import expand
 
     console = terminal()
     engine = worker.Engine(settings["launcher"], settings["workers"])

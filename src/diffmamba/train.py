@@ -20,12 +20,10 @@ def run(settings: dict[str, Any]) -> command_line.Ended:
 
     The headline is returned as a number, so that a sweeper such as Optuna can search for its best value.
     """
-    from diffmamba.runs import (  # here: --help, and a sweep that runs elsewhere, need none of it
-        RunTakenError,
-        processes,
-    )
-    from diffmamba.runs.execution import execute, work_of
-    from diffmamba.runs.summary import objective, summary
+    with command_line.importing():  # here: --help, and a sweep that runs elsewhere, need none of it
+        from diffmamba.runs import RunTakenError, processes
+        from diffmamba.runs.execution import execute, work_of
+        from diffmamba.runs.summary import objective, summary
 
     single = HydraConfig.get().mode == RunMode.RUN
     try:

@@ -58,6 +58,7 @@ def settings_of(config: Any) -> list[str]:
     return [name for name in names_in(config) if not name.startswith(PLACES) and not name.endswith("_partial_")]
 
 
+DEFAULT = OmegaConf.create(composed([]))
 NAMES = sorted({name for model in CHOICES["model"] for name in settings_of(composed([f"model={model}", "logger=csv"]))})
 KNOWN = re.compile(
     "|".join(sorted(map(re.escape, {*NAMES, *CHOICES, "data", "checkpoint", "run="}), key=len, reverse=True))
@@ -69,9 +70,8 @@ def words(draw: st.DrawFn) -> list[str]:
     """Some choices of groups, and up to four settings; in one of two of these the value is like the default."""
     chosen = draw(st.lists(st.sampled_from(sorted(CHOICES)), max_size=2, unique=True))
     found = [f"{group}={draw(st.sampled_from(CHOICES[group]))}" for group in chosen]
-    default = OmegaConf.create(composed([]))
     for name in draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=True)):
-        value = OmegaConf.select(default, name)
+        value = OmegaConf.select(DEFAULT, name)
         if draw(st.booleans()) and isinstance(value, int | float) and not isinstance(value, bool):
             near = (
                 [value, value * 2, value / 2, value + 1] if isinstance(value, float) else [value, value * 2, value + 1]

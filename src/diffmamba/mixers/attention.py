@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from diffmamba.errors import SettingError
 from diffmamba.mixers.combine import Lambda, LambdaForm, OuterNorm, lambda_init
 from diffmamba.mixers.mixer import Mixer
-from diffmamba.ranges import Size
+from diffmamba.ranges import Size, divisors
 
 ROTARY_BASE = 10_000.0  # RoFormer, section 3.3
 HEADDIM_UNIT = 4  # rotation takes pairs of channels, and a head has up to two maps
@@ -180,7 +180,7 @@ def rotate(x: Tensor, start: int) -> Tensor:
 def _check_sizes(headdim: int, inner: int) -> None:
     if inner % HEADDIM_UNIT:
         raise SettingError(f"model.inner={inner} must be a multiple of {HEADDIM_UNIT}, and of model.headdim")
-    valid = [size for size in range(HEADDIM_UNIT, inner + 1, HEADDIM_UNIT) if inner % size == 0]
+    valid = [size for size in divisors(inner) if size % HEADDIM_UNIT == 0]
     if headdim not in valid:
         raise SettingError(
             f"model.headdim={headdim} must be a multiple of {HEADDIM_UNIT} that divides model.inner = {inner}; "

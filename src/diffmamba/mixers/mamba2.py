@@ -20,7 +20,7 @@ from diffmamba.mixers.state_space import MambaState, initial_dt_bias
 from diffmamba.ops import conv_scan_norm, conv_scan_norm_step
 from diffmamba.ops.norm import EPSILON
 from diffmamba.ops.step import repeated
-from diffmamba.ranges import Size
+from diffmamba.ranges import Size, divisors
 
 A_RANGE = (1.0, 16.0)  # -A starts uniform in this range, as in mamba-ssm
 
@@ -134,5 +134,5 @@ class Mamba2(Mixer):
 
 def _check_divides(setting: str, divisor: int, what: str, total: int) -> None:
     if divisor < 1 or total % divisor:
-        divisors = ", ".join(str(n) for n in range(1, total + 1) if total % n == 0)
-        raise SettingError(f"{setting}={divisor} must divide {what} = {total}; valid values: {divisors}")
+        valid = ", ".join(map(str, divisors(total)))
+        raise SettingError(f"{setting}={divisor} must divide {what} = {total}; valid values: {valid}")

@@ -11,9 +11,8 @@ from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.plugins.environments import LightningEnvironment
@@ -42,6 +41,9 @@ from diffmamba.runs.work import (
     shapes_of,
     symbols_of,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ROWS = "rows.csv"
 MEASURED = ("measure", "measured")
@@ -230,13 +232,17 @@ def fabric_of(execution: Execution) -> Fabric:
     return fabric
 
 
-def table(rows: Iterable[Row]) -> pd.DataFrame:
+def table(rows: Iterable[Row]) -> "pd.DataFrame":
     """Rows as a table: measure, value, and one column for each coordinate."""
+    import pandas as pd  # here: a training needs none of it
+
     return pd.DataFrame([{"measure": row.measure, "value": row.value, **row.coordinates} for row in rows])
 
 
-def read_rows(run: Run) -> pd.DataFrame:
+def read_rows(run: Run) -> "pd.DataFrame":
     """What `measure` wrote for a finished measurement. Raises SettingError where it is missing or damaged."""
+    import pandas as pd  # here: a training needs none of it
+
     try:
         rows = pd.read_csv(run.directory / ROWS)
     except (OSError, ValueError):
