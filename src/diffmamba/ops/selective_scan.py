@@ -60,9 +60,9 @@ def selective_scan(
     Time is linear in the length, which can be any. For the gradient, one h per chunk is stored. Computes in float32 or
     wider, also under autocast. First derivatives only.
 
-    On CUDA this can be mamba-ssm's kernel, see `backend`. The kernel starts from zeros and gives no gradient through
-    the final h. So with an initial state it is used only if that state is zero and gradients are off, as when a prompt
-    is read.
+    On a CPU this is the compiled operator of `cpu/mamba1.py` where `backend` has it, on CUDA mamba-ssm's kernel. The
+    kernel starts from zeros and gives no gradient through the final h. So with an initial state it is used only if that
+    state is zero and gradients are off, as when a prompt is read.
 
     Raises:
         ValueError: if shapes, dtypes or devices do not fit.

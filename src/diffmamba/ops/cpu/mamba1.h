@@ -14,8 +14,8 @@
 
 namespace mamba1 {
 
-constexpr int64_t T = 32;           // positions of a chunk; the h before each is kept for the gradient
-constexpr int S = 4;                // states taken together
+constexpr int64_t T = 32;            // positions of a chunk; the h before each is kept (CHUNK in mamba1.py)
+constexpr int S = 4;                 // states taken together
 constexpr int64_t MOST_VECTORS = 8;  // of channels in a task
 constexpr int64_t TASKS = 8;         // wanted at least, so that one sequence is work for several cores
 

@@ -78,5 +78,3 @@ extern "C" void mamba1_forward(const mamba1::Scan* scan, int64_t threads) {
         for (int64_t index = 0; index < plan.tasks; index++) run(chunk, plan, Task(*scan, plan, index));
     }
 }
-
-extern "C" int64_t mamba1_chunk() { return mamba1::T; }
