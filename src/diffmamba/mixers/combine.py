@@ -126,7 +126,7 @@ class Difference(nn.Module):
 
     def forward(self, u: Tensor, weight: Tensor) -> Tensor:
         """u `(..., 2 · d_inner)`: branch 1, then branch 2. weight: `(d_model, d_inner)` if shared, else [W1, W2]."""
-        if (y := self._few_rows(u, None if self.shared else weight)) is not None:
+        if (y := self._decoded(u, None if self.shared else weight)) is not None:
             return F.linear(y, weight) if self.shared else y
         second_weight = self.sign * self.weight()
         if self.shared:
@@ -137,9 +137,18 @@ class Difference(nn.Module):
             second_weight = second_weight[..., None]  # scales the rows, which are output channels
         return self.outer_norm(F.linear(u, torch.cat([first, second_weight * second], dim=1)))
 
-    def _few_rows(self, u: Tensor, weight: Tensor | None) -> Tensor | None:
-        """`N[W1 u1 - λ W2 u2]`, or N[u1 - λ u2] without weight, in one call as decoding takes it; None if it cannot."""
+    def _decoded(self, u: Tensor, weight: Tensor | None) -> Tensor | None:
+        """`N[W1 u1 - λ W2 u2]`, or N[u1 - λ u2] without weight, for the rows of one position; None if it cannot.
+
+        With few rows it is one call. With more, λ is a factor of the second product, and no weights are put together.
+        """
         norm = self.outer_norm
-        if not difference_step_takes(u, weight, norm.weight) or (number := self.weight.number()) is None:
+        if torch.is_grad_enabled() or u.dim() != 2 or (number := self.weight.number()) is None:
             return None
-        return difference_step(u, weight, norm.weight, self.sign * number, norm.scale)
+        if difference_step_takes(u, weight, norm.weight):
+            return difference_step(u, weight, norm.weight, self.sign * number, norm.scale)
+        first, second = u.chunk(2, dim=1)
+        if weight is None:
+            return norm(torch.add(first, second, alpha=self.sign * number))
+        first_weight, second_weight = weight.chunk(2, dim=1)
+        return norm(torch.addmm(F.linear(first, first_weight), second, second_weight.t(), alpha=self.sign * number))
