@@ -41,6 +41,8 @@ def _throughput(bench: Bench, networks: dict[str, LanguageModel], batch: int) ->
         for other in (BASE, EQUAL, ATTENTION):
             judged = what == INCLUDED and other != ATTENTION
             aim = bench.target(f"generation at batch {batch}") if judged else None
+            if (what, other) == (ALONE, BASE):
+                aim = bench.target(f"decoding at batch {batch}")
             name, at = f"{OURS} ÷ {other}, batch {batch}, {what}", {"variant": other, "batch": batch, "what": what}
             yield speeds, Ratio(name, OURS, other, "symbols/s", target=aim, at=at)
 

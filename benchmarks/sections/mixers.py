@@ -13,7 +13,7 @@ from torch import nn
 from benchmarks import references
 from benchmarks.bench import Bench
 from benchmarks.models import D_STATE_1, Scale
-from benchmarks.passes import JUDGED, MODES, floor, in_a_child, off_by, passes
+from benchmarks.passes import MODES, floor, in_a_child, off_by, passes
 from benchmarks.record import Found, Ratio
 from benchmarks.sections import in_a_line
 from diffmamba.ops import backend, cuda
@@ -21,21 +21,16 @@ from diffmamba.ops import backend, cuda
 TOLERANCE = {"cpu": 1e-3, "cuda": 5e-2}  # of float32, and of bfloat16
 D_CONV, EXPAND = 4, 2
 FAST_CHUNK = 64  # instead of transformers' 256: its fastest of 32, 64 and 256 on a CPU, in half the time
-PROJECTIONS = "its two projections alone"
 
 
 def measure(bench: Bench) -> Found:
-    """Peers, the two projections alone, and mamba-ssm: on a CPU its references, on a GPU its kernels in our mixers."""
+    """Peers, and mamba-ssm: on a CPU its references, on a GPU its kernels in our mixers."""
     on_cpu = bench.device.type == "cpu"
     for name, variant, build in _peers(bench.sizes.mixer, on_cpu):
         try:
             yield from _against(bench, name, variant, build)
         except Exception as error:  # whatever is wrong with a peer, the rest is still worth having
             yield f"{name} is left out: it does not run here ({in_a_line(error)})"
-    ours, x, at = bench.mixer("mamba"), bench.input(), {"peer": PROJECTIONS, "mode": JUDGED}
-    sides = {"ours": passes(ours, x)[JUDGED], "other": floor(ours, *x.shape[:2])[JUDGED]}
-    taken = bench.compare("mixers: the two projections", sides)
-    yield taken, Ratio(f"ours ÷ {PROJECTIONS}, {JUDGED}", target=bench.target("two projections"), at=at)
     yield from (_references if on_cpu else _kernels)(bench)
 
 

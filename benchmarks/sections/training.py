@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
-from torch.nn import functional as F
 
 from benchmarks.bench import Bench
 from benchmarks.models import VARIANTS, language_model, parameters
-from benchmarks.passes import JUDGED, floor, passes, precision
+from benchmarks.passes import JUDGED, floor, passes
 from benchmarks.record import Found, Ratio
 from benchmarks.timing import Call
-from diffmamba.models import LanguageModel
+from benchmarks.training_step import training_step
 
 BASE = "mamba"
 
@@ -25,7 +24,7 @@ def measure(bench: Bench) -> Found:
     networks = {name: language_model(name, sizes.training, bench.device) for name in VARIANTS}
     shape = (sizes.training_batch, sizes.training_length + 1)
     symbols = torch.randint(sizes.training.vocabulary, shape, device=bench.device)
-    cases = {name: _step(network, symbols) for name, network in networks.items()}
+    cases = {name: training_step(network, symbols) for name, network in networks.items()}
     taken = bench.compare("training: a step of every variant", cases, sizes.patience_with_networks)
     for name, base in [*((name, BASE) for name in VARIANTS if name != BASE), ("diff_mamba", "mamba_grouped")]:
         aim = bench.target("training step") if name == "diff_mamba" else None
@@ -40,7 +39,7 @@ def _threads(bench: Bench) -> Found:
     """Two threads against one, and what a mixer then costs over its projections, alone and beside a busy process."""
     sizes, name = bench.sizes, "diff_mamba"
     symbols = torch.randint(sizes.smoke.vocabulary, (sizes.smoke_batch, sizes.smoke_length + 1))
-    step, x = _step(language_model(name, sizes.smoke), symbols), bench.input()
+    step, x = training_step(language_model(name, sizes.smoke), symbols), bench.input()
     mixers = {name: bench.mixer(name) for name in (BASE, name)}
     for words, beside in (("", nullcontext()), (", beside a busy process", _busy_process())):
         with beside:
@@ -75,17 +74,3 @@ def _busy_process() -> Iterator[None]:
     finally:
         process.kill()
         process.wait()
-
-
-def _step(network: LanguageModel, symbols: torch.Tensor) -> Call:
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, weight_decay=0.1, fused=True)
-    inputs, labels = symbols[:, :-1], symbols[:, 1:]
-
-    def step() -> None:
-        optimizer.zero_grad()
-        with precision(symbols.device):
-            loss = F.cross_entropy(network(inputs).flatten(0, 1), labels.flatten())
-        loss.backward()
-        optimizer.step()
-
-    return step
