@@ -72,9 +72,10 @@ struct Chunk {
     Decays decays;
 
     Chunk(const Sizes& s, bool gradient)
-        : Q(s.chunk), P(s.P()), N(s.N()), B(Q * N), C(Q * N), BT(Q * N), CT(Q * N), CB(Q * Q), x(Q * P), M(Q * Q), weighted(Q * P),
-          dy(gradient * Q * P), dx(gradient * Q * P), dyT(gradient * Q * P), xT(gradient * Q * P), dBT(gradient * Q * N), dCT(gradient * Q * N),
-          dB(gradient * Q * N), dC(gradient * Q * N), dCB(gradient * Q * Q), dM(gradient * Q * Q), until(Q), onward(Q), crossing(Q + 1), ddt(Q), decays(s.chunk) {}
+        : Q(s.chunk), P(s.P()), N(s.N()), B(Q * N), C(Q * N), BT(Q * N), CT(Q * N), CB(Q * Q), x(Q * P), M(Q * Q),
+          weighted(Q * P), dy(gradient * Q * P), dx(gradient * Q * P), dyT(gradient * Q * P), xT(gradient * Q * P),
+          dBT(gradient * Q * N), dCT(gradient * Q * N), dB(gradient * Q * N), dC(gradient * Q * N),
+          dCB(gradient * Q * Q), dM(gradient * Q * Q), until(Q), onward(Q), crossing(Q + 1), ddt(Q), decays(s.chunk) {}
 
     // The products C Bᵀ, which all heads of the group share.
     void share() {
@@ -91,14 +92,18 @@ struct Chunk {
     // y and the next state of one head, from x, the decays and the state before.
     void forward(float D, const float* before, float* after, float* y) {
         const Decays& d = decays;
-        d.each_row([&](int64_t j, int64_t v, Vector E) { store(M + j * Q + v * W, load(CB + j * Q + v * W) * E * d.dt[j]); });
+        d.each_row([&](int64_t j, int64_t v, Vector E) {
+            store(M + j * Q + v * W, load(CB + j * Q + v * W) * E * d.dt[j]);
+        });
         for (int64_t j = 0; j < Q; j++)
             for (int64_t p = 0; p < P; p += W) store(weighted + j * P + p, load(x + j * P + p) * d.weight[j]);
         blocks(Q, P / W, [&]<int R, int V>(int64_t i, int64_t v) {
             Sums<R, V> sums;
             sums.zero();
             sums.add_product(C + i * N, N, 1, before + v * W, P, N);
-            sums.each([&](int r, int u, Vector& sum) { sum = sum * d.from_start[i + r] + load(x + (i + r) * P + (v + u) * W) * D; });
+            sums.each([&](int r, int u, Vector& sum) {
+                sum = sum * d.from_start[i + r] + load(x + (i + r) * P + (v + u) * W) * D;
+            });
             sums.add_product(M + i, 1, Q, x + v * W, P, i + R);
             sums.each([&](int r, int u, Vector& sum) { store(y + (i + r) * P + (v + u) * W, sum); });
         });
@@ -209,7 +214,8 @@ struct Chunk {
     }
 
     // With S = state · rows (N, Q): to += S ∘ scale, and totals[q] += Σ_n (S ∘ total_scale ∘ factor)[n, q].
-    void add_outer(const float* state, const float* rows, const float* scale, const float* total_scale, const float* factor, float* to, float* totals) {
+    void add_outer(const float* state, const float* rows, const float* scale, const float* total_scale,
+                   const float* factor, float* to, float* totals) {
         blocks(N, Q / W, [&]<int R, int V>(int64_t n, int64_t v) {
             Sums<R, V> sums;
             sums.zero();
@@ -233,7 +239,7 @@ struct Chunk {
             Sums<R, V> sums;
             sums.zero();
             sums.add_product(B + j * N, N, 1, dstate + v * W, P, N);
-            sums.each([&](int r, int u, Vector& sum) { sum *= d.to_end[j + r]; });
+            sums.each([&](int r, int, Vector& sum) { sum *= d.to_end[j + r]; });
             sums.add_product(M + j * Q + j, Q, 1, dy + j * P + v * W, P, Q - j);
             sums.each([&](int r, int u, Vector& sum) {
                 const int64_t at = (j + r) * P + (v + u) * W;

@@ -41,7 +41,8 @@ template <class F> INLINE void by_width(int64_t width, F f) {
 //
 // One vector of channels after the other goes through all positions, with its taps and its last inputs in registers.
 template <bool PADDED, class T, class Out>
-void convolve(Inputs<const T> x, Filter filter, int64_t first, int64_t count, Out* y, int64_t y_step, float* slope, int64_t slope_step) {
+void convolve(Inputs<const T> x, Filter filter, int64_t first, int64_t count, Out* y, int64_t y_step, float* slope,
+              int64_t slope_step) {
     by_width(filter.width, [&]<int WIDTH>() {
         const int64_t width = WIDTH ? WIDTH : filter.width;
         by_vectors(filter.channels, [&](int64_t c, auto left) {
@@ -76,13 +77,15 @@ void convolve(Inputs<const T> x, Filter filter, int64_t first, int64_t count, Ou
 // `later` holds dv at the `width - 1` positions after these, and then at the first of these. With the first position of
 // the sequence, the gradient of the inputs before it follows.
 template <class T, class Out>
-void convolve_back(Inputs<const T> x, Filter filter, int64_t first, int64_t count, const Out* dy, int64_t dy_step, const float* slope, int64_t slope_step,
-                   float* later, int64_t later_step, Inputs<T> dx, FilterGradient sums) {
+void convolve_back(Inputs<const T> x, Filter filter, int64_t first, int64_t count, const Out* dy, int64_t dy_step,
+                   const float* slope, int64_t slope_step, float* later, int64_t later_step, Inputs<T> dx,
+                   FilterGradient sums) {
     by_width(filter.width, [&]<int WIDTH>() {
         const int64_t width = WIDTH ? WIDTH : filter.width;
         const int64_t last = first == 0 && dx.past ? -(width - 1) : 0;
         by_vectors(filter.channels, [&](int64_t c, auto left) {
-            Vector taps[WIDTH ? WIDTH : MAX_WIDTH], dtaps[WIDTH ? WIDTH : MAX_WIDTH], dv[WIDTH ? WIDTH : MAX_WIDTH];  // dv[k] is that at t + k
+            constexpr int SIZE = WIDTH ? WIDTH : MAX_WIDTH;
+            Vector taps[SIZE], dtaps[SIZE], dv[SIZE];  // dv[k] is that at t + k
             Vector dbias = load(sums.bias + c, left);
 #pragma GCC unroll 4
             for (int k = 0; k < width; k++) {

@@ -48,8 +48,8 @@ void Backward::begin(const Task& task) {
     Chunk::begin(task);
     const int64_t from = (task.row * scan.channels + task.first) * scan.states;
     for (int64_t n = 0; n < scan.states; n++)
-        for (int64_t c = 0; c < task.channels; c++)
-            g[n * width + c] = gradients.final ? gradients.final[from + c * scan.states + n] : 0;
+        for (int64_t c = 0; c < width; c++)  // also beyond the channels, where NaN of another task may lie
+            g[n * width + c] = c < channels && gradients.final ? gradients.final[from + c * scan.states + n] : 0;
     std::fill_n(dA, scan.states * width, 0.f);
     std::fill_n(dD, width, 0.f);
     std::fill_n(dbias, width, 0.f);

@@ -1,5 +1,5 @@
-// Mamba-2 from the output of its input projection to the input of its output projection: convolution, softplus, scan and
-// gated norm, forward and backward.
+// Mamba-2 from the output of its input projection to the input of its output projection: convolution, softplus, scan
+// and gated norm, forward and backward.
 //
 // A row of the projection is z (inner), x (inner), B (groups · state), C (groups · state), dt (heads); the convolution
 // runs over x, B and C. What one chunk of one head needs stays in the cache from the first step to the last.
@@ -22,7 +22,7 @@ template <class T> struct Projection {
     // of the backward pass
     const T* dout;
     T *drows, *dpast;
-    float* sums;  // by sequence: A, D, dt_bias (heads each), norm_weight (inner), taps (width, channels), conv_bias (channels)
+    float* sums;  // by sequence: A, D, dt_bias (heads each), norm_weight (inner), taps (width, channels), conv_bias
     NormFactors* factors;  // (batch, groups, length)
 
     struct Local {
@@ -30,9 +30,11 @@ template <class T> struct Projection {
         const int64_t xs, Bs;
 
         Local(const Sizes& s, bool gradient)
-            : slope_x(gradient * s.chunk * s.P()), slope_B(gradient * s.chunk * s.N()), slope_C(gradient * s.chunk * s.N()),
-              later_x(gradient * s.per_group() * s.width * s.P()), later_B(gradient * s.width * s.N()), later_C(gradient * s.width * s.N()),
-              row(s.per_group() * s.headdim + W), xs(gradient * s.per_group() * s.width * s.P()), Bs(gradient * s.width * s.N()) {}
+            : slope_x(gradient * s.chunk * s.P()), slope_B(gradient * s.chunk * s.N()),
+              slope_C(gradient * s.chunk * s.N()), later_x(gradient * s.per_group() * s.width * s.P()),
+              later_B(gradient * s.width * s.N()), later_C(gradient * s.width * s.N()),
+              row(s.per_group() * s.headdim + W), xs(gradient * s.per_group() * s.width * s.P()),
+              Bs(gradient * s.width * s.N()) {}
         void start() {
             std::memset(later_x, 0, xs * sizeof(float));
             std::memset(later_B, 0, Bs * sizeof(float));
@@ -49,18 +51,23 @@ template <class T> struct Projection {
     float* sum(int64_t b) const { return sums + b * (3 * s.heads + s.inner() + (s.width + 1) * channels()); }
 
     Inputs<const T> inputs(int64_t b, int64_t channel) const {
-        return {row(b, 0) + s.inner() + channel, row_size(), past ? past + b * (s.width - 1) * channels() + channel : nullptr, channels()};
+        return {row(b, 0) + s.inner() + channel, row_size(),
+                past ? past + b * (s.width - 1) * channels() + channel : nullptr, channels()};
     }
     Inputs<T> dinputs(int64_t b, int64_t channel) const {
-        return {drow(b, 0) + s.inner() + channel, row_size(), dpast ? dpast + b * (s.width - 1) * channels() + channel : nullptr, channels()};
+        return {drow(b, 0) + s.inner() + channel, row_size(),
+                dpast ? dpast + b * (s.width - 1) * channels() + channel : nullptr, channels()};
     }
-    Filter filter(int64_t channel, int64_t count) const { return {w.taps + channel, w.conv_bias + channel, channels(), s.width, count}; }
+    Filter filter(int64_t channel, int64_t count) const {
+        return {w.taps + channel, w.conv_bias + channel, channels(), s.width, count};
+    }
     FilterGradient filter_gradient(int64_t b, int64_t channel) const {
         float* taps = sum(b) + 3 * s.heads + s.inner();
         return {taps + channel, taps + s.width * channels() + channel, channels()};
     }
 
-    void load_channels(int64_t b, int64_t k, int64_t channel, int64_t count, float* tile, float* slope, int64_t step) const {
+    void load_channels(int64_t b, int64_t k, int64_t channel, int64_t count, float* tile, float* slope,
+                       int64_t step) const {
         const int64_t n = s.count(k);
         if (n < s.chunk) std::memset(tile + n * step, 0, (s.chunk - n) * step * sizeof(float));
         convolve<true>(inputs(b, channel), filter(channel, count), k * s.chunk, n, tile, step, slope, step);
@@ -92,7 +99,8 @@ template <class T> struct Projection {
         load_channels(b, k, h * s.headdim, s.headdim, chunk.x, gradient ? (float*)local.slope_x : nullptr, s.P());
         const int64_t n = s.count(k);
         float* dt = chunk.decays.dt;
-        for (int64_t q = 0; q < n; q++) dt[q] = number(row(b, k * s.chunk + q) + row_size() - s.heads + h) + w.dt_bias[h];
+        for (int64_t q = 0; q < n; q++)
+            dt[q] = number(row(b, k * s.chunk + q) + row_size() - s.heads + h) + w.dt_bias[h];
         for (int64_t q = 0; q < n; q += W) store(dt + q, softplus(load(dt + q)));
         for (int64_t q = n; q < s.chunk; q++) dt[q] = 0;
     }
@@ -103,8 +111,10 @@ template <class T> struct Projection {
         const int64_t own = s.per_group() * s.headdim;
         for (int64_t q = 0; q < s.count(k); q++) {
             const int64_t position = k * s.chunk + q;
-            const Gated<float, T> gated{y + q * s.P(), head_step, row(b, position) + g * own, s.per_group(), s.headdim, w.epsilon};
-            gated_norm(gated, w.norm_weight + g * own, local.row, out + (b * s.length + position) * s.inner() + g * own);
+            const Gated<float, T> gated{y + q * s.P(), head_step, row(b, position) + g * own,
+                                        s.per_group(), s.headdim, w.epsilon};
+            gated_norm(gated, w.norm_weight + g * own, local.row,
+                       out + (b * s.length + position) * s.inner() + g * own);
         }
     }
 
@@ -113,9 +123,11 @@ template <class T> struct Projection {
         const int64_t own = s.per_group() * s.headdim;
         for (int64_t q = 0; q < s.count(k); q++) {
             const int64_t position = k * s.chunk + q;
-            const Gated<float, T> gated{kept.output(s, b, g * s.per_group(), k) + q * s.P(), s.chunks() * s.chunk * s.P(), row(b, position) + g * own, s.per_group(),
-                                        s.headdim, w.epsilon};
-            factors[(b * s.groups + g) * s.length + position] = norm_factors(gated, w.norm_weight + g * own, dout + (b * s.length + position) * s.inner() + g * own);
+            const float* y = kept.output(s, b, g * s.per_group(), k) + q * s.P();
+            const T* d = dout + (b * s.length + position) * s.inner() + g * own;
+            const Gated<float, T> gated{y, s.chunks() * s.chunk * s.P(), row(b, position) + g * own,
+                                        s.per_group(), s.headdim, w.epsilon};
+            factors[(b * s.groups + g) * s.length + position] = norm_factors(gated, w.norm_weight + g * own, d);
         }
     }
     // dy of one head, by the norm; dz and the gradient of the norm's weight
@@ -126,14 +138,16 @@ template <class T> struct Projection {
         for (int64_t q = 0; q < n; q++) {
             const int64_t position = k * s.chunk + q;
             const NormFactors f = factors[(b * s.groups + h / s.per_group()) * s.length + position];
-            norm_gradient<true>(f, y + q * P, row(b, position) + at, dout + (b * s.length + position) * s.inner() + at, w.norm_weight + at, s.headdim,
-                                chunk.dy + q * P, drow(b, position) + at, sum(b) + 3 * s.heads + at);
+            norm_gradient<true>(f, y + q * P, row(b, position) + at, dout + (b * s.length + position) * s.inner() + at,
+                                w.norm_weight + at, s.headdim, chunk.dy + q * P, drow(b, position) + at,
+                                sum(b) + 3 * s.heads + at);
         }
     }
     void store_head_gradient(Chunk& chunk, Local& local, int64_t b, int64_t h, int64_t k, int64_t own) const {
         const int64_t channel = h * s.headdim, P = s.P();
-        convolve_back(inputs(b, channel), filter(channel, s.headdim), k * s.chunk, s.count(k), (const float*)chunk.dx, P, local.slope_x, P,
-                      local.later_x + own * s.width * P, P, dinputs(b, channel), filter_gradient(b, channel));
+        convolve_back(inputs(b, channel), filter(channel, s.headdim), k * s.chunk, s.count(k), (const float*)chunk.dx,
+                      P, local.slope_x, P, local.later_x + own * s.width * P, P, dinputs(b, channel),
+                      filter_gradient(b, channel));
         float v[MAX_CHUNK];
         const int64_t n = s.count(k), at = row_size() - s.heads + h;
         for (int64_t q = 0; q < s.chunk; q++) v[q] = q < n ? number(row(b, k * s.chunk + q) + at) + w.dt_bias[h] : 0;
@@ -145,8 +159,8 @@ template <class T> struct Projection {
     }
     void store_group_gradient(Local& local, int64_t b, int64_t g, int64_t k, const float* dB, const float* dC) const {
         auto back = [&](int64_t channel, const float* gradient, const float* slope, float* later) {
-            convolve_back(inputs(b, channel), filter(channel, s.state), k * s.chunk, s.count(k), gradient, s.N(), slope, s.N(), later, s.N(), dinputs(b, channel),
-                          filter_gradient(b, channel));
+            convolve_back(inputs(b, channel), filter(channel, s.state), k * s.chunk, s.count(k), gradient, s.N(), slope,
+                          s.N(), later, s.N(), dinputs(b, channel), filter_gradient(b, channel));
         };
         back(of_B(g), dB, local.slope_B, local.later_B);
         back(of_C(g), dC, local.slope_C, local.later_C);
@@ -170,7 +184,8 @@ template <class T> static void forward(const Sizes& s, const Pointers<T>& p, T* 
 }
 
 template <class T>
-static void backward(const Sizes& s, const Pointers<T>& p, Kept kept, const T* dout, const float* dfinal, T* drows, T* dpast, float* dinitial, float* total) {
+static void backward(const Sizes& s, const Pointers<T>& p, Kept kept, const T* dout, const float* dfinal, T* drows,
+                     T* dpast, float* dinitial, float* total) {
     Projection<T> source = projection(s, p);
     const int64_t size = 3 * s.heads + s.inner() + (s.width + 1) * source.channels();
     Buffer sums(s.batch * size), factors(s.batch * s.groups * s.length * 2);
@@ -180,14 +195,20 @@ static void backward(const Sizes& s, const Pointers<T>& p, Kept kept, const T* d
 }
 
 extern "C" {
-void diffmamba_mamba2_forward(const Sizes* s, const Pointers<float>* p, float* out, float* final, const Kept* kept) { forward(*s, *p, out, final, *kept); }
-void diffmamba_mamba2_forward_bfloat16(const Sizes* s, const Pointers<bfloat16>* p, bfloat16* out, float* final, const Kept* kept) { forward(*s, *p, out, final, *kept); }
-void diffmamba_mamba2_backward(const Sizes* s, const Pointers<float>* p, const Kept* kept, const float* dout, const float* dfinal, float* drows, float* dpast,
-                               float* dinitial, float* total) {
+void diffmamba_mamba2_forward(const Sizes* s, const Pointers<float>* p, float* out, float* final, const Kept* kept) {
+    forward(*s, *p, out, final, *kept);
+}
+void diffmamba_mamba2_forward_bfloat16(const Sizes* s, const Pointers<bfloat16>* p, bfloat16* out, float* final,
+                                       const Kept* kept) {
+    forward(*s, *p, out, final, *kept);
+}
+void diffmamba_mamba2_backward(const Sizes* s, const Pointers<float>* p, const Kept* kept, const float* dout,
+                               const float* dfinal, float* drows, float* dpast, float* dinitial, float* total) {
     backward(*s, *p, *kept, dout, dfinal, drows, dpast, dinitial, total);
 }
-void diffmamba_mamba2_backward_bfloat16(const Sizes* s, const Pointers<bfloat16>* p, const Kept* kept, const bfloat16* dout, const float* dfinal, bfloat16* drows,
-                                        bfloat16* dpast, float* dinitial, float* total) {
+void diffmamba_mamba2_backward_bfloat16(const Sizes* s, const Pointers<bfloat16>* p, const Kept* kept,
+                                        const bfloat16* dout, const float* dfinal, bfloat16* drows, bfloat16* dpast,
+                                        float* dinitial, float* total) {
     backward(*s, *p, *kept, dout, dfinal, drows, dpast, dinitial, total);
 }
 // The numbers of a sequence and a head that are kept: of a state, and of a chunk's y.

@@ -13,7 +13,7 @@ struct NormSizes {
     float epsilon;
 };
 
-constexpr int64_t ROWS = 64;  // of a task; the gradients of the weight are added up by task, then over the tasks in order
+constexpr int64_t ROWS = 64;  // of a task; gradients of the weight are added up by task, then over the tasks in order
 
 template <class F> static void by_rows(const NormSizes& s, F f) {  // f(row, group, task)
     const int64_t tasks = (s.count + ROWS - 1) / ROWS;
@@ -43,24 +43,34 @@ template <class T> static void gated_forward(const NormSizes& s, const T* y, con
     });
 }
 
-template <class T> static void gated_backward(const NormSizes& s, const T* dout, const T* y, const T* z, const float* weight, T* dy, T* dz, float* dweight) {
+template <class T>
+static void gated_backward(const NormSizes& s, const T* dout, const T* y, const T* z, const float* weight, T* dy, T* dz,
+                           float* dweight) {
     Buffer sums((s.count + ROWS - 1) / ROWS * s.groups * s.size);
     by_rows(s, [&](int64_t row, int64_t g, int64_t task) {
         const int64_t at = (row * s.groups + g) * s.size, of = g * s.size;
-        const NormFactors f = norm_factors(Gated<T, T>{y + at, 0, z + at, 1, s.size, s.epsilon}, weight + of, dout + at);
-        norm_gradient<false>(f, y + at, z + at, dout + at, weight + of, s.size, dy + at, dz + at, sums + task * s.groups * s.size + of);
+        const NormFactors f =
+            norm_factors(Gated<T, T>{y + at, 0, z + at, 1, s.size, s.epsilon}, weight + of, dout + at);
+        norm_gradient<false>(f, y + at, z + at, dout + at, weight + of, s.size, dy + at, dz + at,
+                             sums + task * s.groups * s.size + of);
     });
     add_up(s, sums, dweight);
 }
 
 extern "C" {
-void diffmamba_gated_norm_forward(const NormSizes* s, const float* y, const float* z, const float* w, float* out) { gated_forward(*s, y, z, w, out); }
-void diffmamba_gated_norm_forward_bfloat16(const NormSizes* s, const bfloat16* y, const bfloat16* z, const float* w, bfloat16* out) { gated_forward(*s, y, z, w, out); }
-void diffmamba_gated_norm_backward(const NormSizes* s, const float* dout, const float* y, const float* z, const float* w, float* dy, float* dz, float* dw) {
+void diffmamba_gated_norm_forward(const NormSizes* s, const float* y, const float* z, const float* w, float* out) {
+    gated_forward(*s, y, z, w, out);
+}
+void diffmamba_gated_norm_forward_bfloat16(const NormSizes* s, const bfloat16* y, const bfloat16* z, const float* w,
+                                           bfloat16* out) {
+    gated_forward(*s, y, z, w, out);
+}
+void diffmamba_gated_norm_backward(const NormSizes* s, const float* dout, const float* y, const float* z,
+                                   const float* w, float* dy, float* dz, float* dw) {
     gated_backward(*s, dout, y, z, w, dy, dz, dw);
 }
-void diffmamba_gated_norm_backward_bfloat16(const NormSizes* s, const bfloat16* dout, const bfloat16* y, const bfloat16* z, const float* w, bfloat16* dy, bfloat16* dz,
-                                            float* dw) {
+void diffmamba_gated_norm_backward_bfloat16(const NormSizes* s, const bfloat16* dout, const bfloat16* y,
+                                            const bfloat16* z, const float* w, bfloat16* dy, bfloat16* dz, float* dw) {
     gated_backward(*s, dout, y, z, w, dy, dz, dw);
 }
 
@@ -70,10 +80,13 @@ void diffmamba_norm_forward(const NormSizes* s, const float* x, const float* wei
         Vector squares{};
         by_vectors(s->size, [&](int64_t c, auto left) { squares += load(from + c, left) * load(from + c, left); });
         const float r = 1 / std::sqrt(sum(squares) / s->size + s->epsilon);
-        by_vectors(s->size, [&](int64_t c, auto left) { store(out + row * s->size + c, load(from + c, left) * r * load(weight + c, left), left); });
+        by_vectors(s->size, [&](int64_t c, auto left) {
+            store(out + row * s->size + c, load(from + c, left) * r * load(weight + c, left), left);
+        });
     });
 }
-void diffmamba_norm_backward(const NormSizes* s, const float* dout, const float* x, const float* weight, float* dx, float* dweight) {
+void diffmamba_norm_backward(const NormSizes* s, const float* dout, const float* x, const float* weight, float* dx,
+                             float* dweight) {
     Buffer sums((s->count + ROWS - 1) / ROWS * s->size);
     by_rows(*s, [&](int64_t row, int64_t, int64_t task) {
         const float *from = x + row * s->size, *d = dout + row * s->size;

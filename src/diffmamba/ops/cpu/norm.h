@@ -1,7 +1,8 @@
 // The gated norm of one position of one group, and its gradient. With u = y · silu(z) and n channels:
 //
 //     r = 1 / sqrt(mean(u²) + ε)      out = w · r · u
-//     v = r · (w · dout - u · m) with m = r² · mean(w · dout · u)     dy = v · silu(z)     dz = v · y · silu'(z)     dw = Σ r · u · dout
+//     v = r · (w · dout - u · m) with m = r² · mean(w · dout · u)
+//     dy = v · silu(z)                dz = v · y · silu'(z)                dw = Σ r · u · dout
 #pragma once
 #include "vectors.h"
 
@@ -29,7 +30,9 @@ template <class Y, class Z> struct Gated {  // y lies head by head
     }
 };
 
-template <class Y, class Z, class Out> INLINE void gated_norm(const Gated<Y, Z>& row, const float* weight, float* u, Out* out) {  // u: scratch of heads · headdim + W
+// u: scratch of heads · headdim + W
+template <class Y, class Z, class Out>
+INLINE void gated_norm(const Gated<Y, Z>& row, const float* weight, float* u, Out* out) {
     Vector squares{};
     row.each([&](int64_t c, auto left, Vector y, Vector z) {
         const Vector gated = y * z * sigmoid(z);
@@ -38,14 +41,17 @@ template <class Y, class Z, class Out> INLINE void gated_norm(const Gated<Y, Z>&
     });
     const float r = row.root(squares);
     const int64_t size = row.heads * row.headdim;
-    by_vectors(size, [&](int64_t c, auto left) { store(out + c, load(u + c, left) * r * load(weight + c, left), left); });
+    by_vectors(size, [&](int64_t c, auto left) {
+        store(out + c, load(u + c, left) * r * load(weight + c, left), left);
+    });
 }
 
 struct NormFactors {
     float r, m;
 };
 
-template <class Y, class Z, class Out> INLINE NormFactors norm_factors(const Gated<Y, Z>& row, const float* weight, const Out* dout) {
+template <class Y, class Z, class Out>
+INLINE NormFactors norm_factors(const Gated<Y, Z>& row, const float* weight, const Out* dout) {
     Vector squares{}, product{};
     row.each([&](int64_t c, auto left, Vector y, Vector z) {
         const Vector u = y * z * sigmoid(z);
@@ -58,7 +64,8 @@ template <class Y, class Z, class Out> INLINE NormFactors norm_factors(const Gat
 
 // The gradient of some channels: dy is PADDED with zeros to whole vectors in a tile.
 template <bool PADDED, class Y, class Z, class Out, class DY>
-INLINE void norm_gradient(NormFactors f, const Y* y, const Z* z, const Out* dout, const float* weight, int64_t count, DY* dy, Z* dz, float* dweight) {
+INLINE void norm_gradient(NormFactors f, const Y* y, const Z* z, const Out* dout, const float* weight, int64_t count,
+                          DY* dy, Z* dz, float* dweight) {
     by_vectors(count, [&](int64_t c, auto left) {
         const Vector yv = load(y + c, left), zv = load(z + c, left), d = load(dout + c, left);
         const Vector s = sigmoid(zv), gate = zv * s, u = yv * gate;

@@ -1,8 +1,8 @@
 // Walks the chunks of all sequences. A `Source` says where x, dt, B and C come from and where y and the gradients go.
 //
-// A task is the whole of one group of one sequence, or some of its heads where there are too few groups for the threads.
-// Gradients of B and C are first added up for each UNIT of heads, then over the units in order. So all sums have the same
-// order in both cases, and the result has the same bits for any number of threads.
+// A task is the whole of one group of one sequence, or some of its heads where there are too few groups for the
+// threads. Gradients of B and C are first added up for each UNIT of heads, then over the units in order. So all sums
+// have the same order in both cases, and the result has the same bits for any number of threads.
 #pragma once
 #include <vector>
 
@@ -50,11 +50,17 @@ INLINE void store_state(const Sizes& s, const float* tile, float* to) {
 struct Kept {  // for the gradient, as tiles; null where nothing is kept
     float *states, *y;  // (batch, heads, chunks + 1, N, P) and (batch, heads, chunks, Q, P)
 
-    float* state(const Sizes& s, int64_t b, int64_t h, int64_t k) const { return states + ((b * s.heads + h) * (s.chunks() + 1) + k) * s.N() * s.P(); }
-    float* output(const Sizes& s, int64_t b, int64_t h, int64_t k) const { return y + ((b * s.heads + h) * s.chunks() + k) * s.chunk * s.P(); }
+    float* state(const Sizes& s, int64_t b, int64_t h, int64_t k) const {
+        return states + ((b * s.heads + h) * (s.chunks() + 1) + k) * s.N() * s.P();
+    }
+    float* output(const Sizes& s, int64_t b, int64_t h, int64_t k) const {
+        return y + ((b * s.heads + h) * s.chunks() + k) * s.chunk * s.P();
+    }
 };
 
-template <class Source> void scan_forward(const Sizes& s, const Source& source, const float* A, const float* D, const float* initial, float* final, Kept kept) {
+template <class Source>
+void scan_forward(const Sizes& s, const Source& source, const float* A, const float* D, const float* initial,
+                  float* final, Kept kept) {
     const Tasks tasks(s);
     const int64_t state = s.N() * s.P(), tile = s.chunk * s.P();
     const bool later = Source::JOINS_HEADS && !tasks.whole;  // then the groups are finished when all tasks are done
@@ -68,8 +74,12 @@ template <class Source> void scan_forward(const Sizes& s, const Source& source, 
 #pragma omp for schedule(dynamic)
         for (int64_t task = 0; task < tasks.count; task++) {
             const Place at(s, tasks, task);
-            auto state_at = [&](int64_t h, int64_t k) { return kept.states ? kept.state(s, at.b, h, k) : states + ((h - at.first) * 2 + k % 2) * state; };
-            auto y_at = [&](int64_t h, int64_t k) { return kept.y ? kept.output(s, at.b, h, k) : ys + (h - at.first) * tile; };
+            auto state_at = [&](int64_t h, int64_t k) {
+                return kept.states ? kept.state(s, at.b, h, k) : states + ((h - at.first) * 2 + k % 2) * state;
+            };
+            auto y_at = [&](int64_t h, int64_t k) {
+                return kept.y ? kept.output(s, at.b, h, k) : ys + (h - at.first) * tile;
+            };
             for (int64_t h = at.first; h < at.last; h++)
                 load_state(s, initial ? initial + (at.b * s.heads + h) * s.headdim * s.state : nullptr, state_at(h, 0));
             for (int64_t k = 0; k < s.chunks(); k++) {
@@ -81,15 +91,19 @@ template <class Source> void scan_forward(const Sizes& s, const Source& source, 
                     chunk.forward(D[h], state_at(h, k), state_at(h, k + 1), y_at(h, k));
                     source.store_head(at.b, h, k, y_at(h, k));
                 }
-                if (!later) source.store_group(local, at.b, at.g, k, y_at(at.first, k), y_at(at.first + 1, k) - y_at(at.first, k));
+                if (!later)
+                    source.store_group(local, at.b, at.g, k, y_at(at.first, k),
+                                       y_at(at.first + 1, k) - y_at(at.first, k));
             }
             if (final)
-                for (int64_t h = at.first; h < at.last; h++) store_state(s, state_at(h, s.chunks()), final + (at.b * s.heads + h) * s.headdim * s.state);
+                for (int64_t h = at.first; h < at.last; h++)
+                    store_state(s, state_at(h, s.chunks()), final + (at.b * s.heads + h) * s.headdim * s.state);
         }
         if (later) {
 #pragma omp for schedule(dynamic)
             for (int64_t i = 0; i < s.batch * s.groups * s.chunks(); i++) {
-                const int64_t k = i % s.chunks(), g = i / s.chunks() % s.groups, b = i / s.chunks() / s.groups, h = g * s.per_group();
+                const int64_t k = i % s.chunks(), g = i / s.chunks() % s.groups, b = i / s.chunks() / s.groups,
+                              h = g * s.per_group();
                 source.store_group(local, b, g, k, kept.output(s, b, h, k), s.chunks() * tile);
             }
         }
@@ -98,12 +112,15 @@ template <class Source> void scan_forward(const Sizes& s, const Source& source, 
 
 // `sums` holds for every sequence the gradients of the parameters, from dA and dD (heads) on; `total` is their sum.
 template <class Source>
-void scan_backward(const Sizes& s, const Source& source, const float* A, const float* D, Kept kept, const float* dfinal, float* dinitial, float* sums,
-                   int64_t sums_size, float* total) {
+void scan_backward(const Sizes& s, const Source& source, const float* A, const float* D, Kept kept, const float* dfinal,
+                   float* dinitial, float* sums, int64_t sums_size, float* total) {
     const Tasks tasks(s);
-    const int64_t state = s.N() * s.P(), shared = s.chunk * s.N(), chunks = s.chunks(), units = (s.per_group() + tasks.unit - 1) / tasks.unit;
+    const int64_t state = s.N() * s.P(), shared = s.chunk * s.N(), chunks = s.chunks(),
+                  units = (s.per_group() + tasks.unit - 1) / tasks.unit;
     Buffer parts(tasks.whole ? 0 : s.batch * s.groups * units * chunks * 2 * shared);  // gradients of B and C by unit
-    auto part = [&](int64_t b, int64_t g, int64_t unit, int64_t k) { return parts + (((b * s.groups + g) * units + unit) * chunks + k) * 2 * shared; };
+    auto part = [&](int64_t b, int64_t g, int64_t unit, int64_t k) {
+        return parts + (((b * s.groups + g) * units + unit) * chunks + k) * 2 * shared;
+    };
     auto add = [&](float* to, const float* from, bool first) {
         for (int64_t i = 0; i < shared; i += W) store(to + i, first ? load(from + i) : load(to + i) + load(from + i));
     };
@@ -115,14 +132,16 @@ void scan_backward(const Sizes& s, const Source& source, const float* A, const f
         std::vector<double> dA(tasks.heads), dD(tasks.heads);
         if (!tasks.whole) {
 #pragma omp for schedule(dynamic)
-            for (int64_t i = 0; i < s.batch * s.groups * chunks; i++) source.prepare_group(local, i / chunks / s.groups, i / chunks % s.groups, i % chunks, kept);
+            for (int64_t i = 0; i < s.batch * s.groups * chunks; i++)
+                source.prepare_group(local, i / chunks / s.groups, i / chunks % s.groups, i % chunks, kept);
         }
 #pragma omp for schedule(dynamic)
         for (int64_t task = 0; task < tasks.count; task++) {
             const Place at(s, tasks, task);
             local.start();
             for (int64_t h = at.first; h < at.last; h++) {
-                load_state(s, dfinal ? dfinal + (at.b * s.heads + h) * s.headdim * s.state : nullptr, dstates + (h - at.first) * state);
+                load_state(s, dfinal ? dfinal + (at.b * s.heads + h) * s.headdim * s.state : nullptr,
+                           dstates + (h - at.first) * state);
                 dA[h - at.first] = dD[h - at.first] = 0;
             }
             for (int64_t k = chunks - 1; k >= 0; k--) {
@@ -150,7 +169,9 @@ void scan_backward(const Sizes& s, const Source& source, const float* A, const f
             for (int64_t h = at.first; h < at.last; h++) {
                 sums[at.b * sums_size + h] = dA[h - at.first];
                 sums[at.b * sums_size + s.heads + h] = dD[h - at.first];
-                if (dinitial) store_state(s, dstates + (h - at.first) * state, dinitial + (at.b * s.heads + h) * s.headdim * s.state);
+                if (dinitial)
+                    store_state(s, dstates + (h - at.first) * state,
+                                dinitial + (at.b * s.heads + h) * s.headdim * s.state);
             }
         }
         if (!tasks.whole) {

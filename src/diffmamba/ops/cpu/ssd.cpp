@@ -20,7 +20,8 @@ struct Parts {
     // rows of `count` numbers to a tile, which is 0 after the end of the sequence, and back
     void load_rows(const float* from, int64_t step, int64_t count, int64_t n, float* tile, int64_t tile_step) const {
         for (int64_t q = 0; q < s.chunk; q++)
-            for (int64_t i = 0; i < count; i += W) store(tile + q * tile_step + i, q < n ? load(from + q * step + i, count - i) : Vector{});
+            for (int64_t i = 0; i < count; i += W)
+                store(tile + q * tile_step + i, q < n ? load(from + q * step + i, count - i) : Vector{});
     }
     static void store_rows(const float* tile, int64_t tile_step, int64_t count, int64_t n, float* to, int64_t step) {
         for (int64_t q = 0; q < n; q++) std::memcpy(to + q * step, tile + q * tile_step, count * sizeof(float));
@@ -34,9 +35,12 @@ struct Parts {
     }
     void load_head(Chunk& chunk, Local&, int64_t b, int64_t h, int64_t k, bool) const {
         load_rows(x + of_head(b, h, k), s.inner(), s.headdim, s.count(k), chunk.x, s.P());
-        for (int64_t q = 0; q < s.chunk; q++) chunk.decays.dt[q] = q < s.count(k) ? dt[position(b, k, q) * s.heads + h] : 0;
+        for (int64_t q = 0; q < s.chunk; q++)
+            chunk.decays.dt[q] = q < s.count(k) ? dt[position(b, k, q) * s.heads + h] : 0;
     }
-    void store_head(int64_t b, int64_t h, int64_t k, const float* tile) const { store_rows(tile, s.P(), s.headdim, s.count(k), y + of_head(b, h, k), s.inner()); }
+    void store_head(int64_t b, int64_t h, int64_t k, const float* tile) const {
+        store_rows(tile, s.P(), s.headdim, s.count(k), y + of_head(b, h, k), s.inner());
+    }
     void store_group(Local&, int64_t, int64_t, int64_t, const float*, int64_t) const {}
 
     void prepare_group(Local&, int64_t, int64_t, int64_t, Kept) const {}
@@ -55,13 +59,15 @@ struct Parts {
 
 extern "C" {
 // `states` is kept for the gradient if it is given.
-void diffmamba_ssd_forward(const Sizes* s, const float* x, const float* dt, const float* A, const float* B, const float* C, const float* D, const float* initial,
-                           float* y, float* final, float* states) {
+void diffmamba_ssd_forward(const Sizes* s, const float* x, const float* dt, const float* A, const float* B,
+                           const float* C, const float* D, const float* initial, float* y, float* final,
+                           float* states) {
     scan_forward(*s, Parts{*s, x, dt, B, C, y}, A, D, initial, final, Kept{states, nullptr});
 }
 // `total`: the gradients of A and D (heads each).
-void diffmamba_ssd_backward(const Sizes* s, const float* dy, const float* dfinal, const float* x, const float* dt, const float* A, const float* B, const float* C,
-                            const float* D, float* states, float* dx, float* ddt, float* dB, float* dC, float* dinitial, float* total) {
+void diffmamba_ssd_backward(const Sizes* s, const float* dy, const float* dfinal, const float* x, const float* dt,
+                            const float* A, const float* B, const float* C, const float* D, float* states, float* dx,
+                            float* ddt, float* dB, float* dC, float* dinitial, float* total) {
     Buffer sums(s->batch * 2 * s->heads);
     const Parts source{*s, x, dt, B, C, nullptr, dy, dx, ddt, dB, dC};
     scan_backward(*s, source, A, D, Kept{states, nullptr}, dfinal, dinitial, sums, 2 * s->heads, total);

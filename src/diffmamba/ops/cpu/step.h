@@ -36,9 +36,9 @@ INLINE float dot(const float* a, const float* b, int64_t size) {  // two sums, s
     return sum(even + odd) + rest;
 }
 
-// The convolution of one position: x[c] = silu(bias[c] + Σ_k weight[c, k] · window[k, c]), where the window is the state
-// and then the input. `weight` and `bias` have the channels of `parts`, one part after the other; in the input each part
-// occurs `sharing` times in a row.
+// The convolution of one position: x[c] = silu(bias[c] + Σ_k weight[c, k] · window[k, c]), where the window is the
+// state and then the input. `weight` and `bias` have the channels of `parts`, one part after the other; in the input
+// each part occurs `sharing` times in a row.
 struct Convolution {
     int64_t channels, width;
     std::unique_ptr<float[]> taps, bias;  // (width, channels), (channels)

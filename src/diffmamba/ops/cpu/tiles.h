@@ -34,7 +34,8 @@ template <int ROWS, int VECTORS> struct Sums {
             for (auto& v : row) v = Vector{};
     }
     // += A B, with A[row, k] = a[row · row_step + k · k_step] and the rows of B along the vectors
-    INLINE void add_product(const float* a, int64_t row_step, int64_t k_step, const float* b, int64_t b_step, int64_t count) {
+    INLINE void add_product(const float* a, int64_t row_step, int64_t k_step, const float* b, int64_t b_step,
+                            int64_t count) {
         for (int64_t k = 0; k < count; k++) {
             Vector right[VECTORS];
 #pragma GCC unroll 8
@@ -68,20 +69,26 @@ template <class F> INLINE void blocks(int64_t rows, int64_t vectors, F f) {
         for (int64_t r = 0; r < rows; r += (W == 4 ? 4 : 8)) f.template operator()<(W == 4 ? 4 : 8), 1>(r, v);
 }
 
+typedef float Four __attribute__((vector_size(16)));
+typedef int32_t Order __attribute__((vector_size(16)));
+#if defined(__clang__)
+#define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)  // numbers of a (from 0 on) and b (from 4 on)
+#else
+#define PICK(a, b, ...) __builtin_shuffle(a, b, Order{__VA_ARGS__})  // GCC has the other one since version 12 only
+#endif
+
 // rows and columns are multiples of 4; `to` is (columns, rows)
 INLINE void transpose(const float* from, int64_t rows, int64_t columns, int64_t from_step, float* to, int64_t to_step) {
-    typedef float Four __attribute__((vector_size(16)));
     for (int64_t r = 0; r < rows; r += 4)
         for (int64_t c = 0; c < columns; c += 4) {
             Four in[4];
             for (int i = 0; i < 4; i++) std::memcpy(&in[i], from + (r + i) * from_step + c, sizeof(Four));
-            const Four a = __builtin_shufflevector(in[0], in[1], 0, 4, 1, 5);
-            const Four b = __builtin_shufflevector(in[0], in[1], 2, 6, 3, 7);
-            const Four d = __builtin_shufflevector(in[2], in[3], 0, 4, 1, 5);
-            const Four e = __builtin_shufflevector(in[2], in[3], 2, 6, 3, 7);
-            const Four out[4] = {
-                __builtin_shufflevector(a, d, 0, 1, 4, 5), __builtin_shufflevector(a, d, 2, 3, 6, 7),
-                __builtin_shufflevector(b, e, 0, 1, 4, 5), __builtin_shufflevector(b, e, 2, 3, 6, 7)};
+            const Four a = PICK(in[0], in[1], 0, 4, 1, 5);
+            const Four b = PICK(in[0], in[1], 2, 6, 3, 7);
+            const Four d = PICK(in[2], in[3], 0, 4, 1, 5);
+            const Four e = PICK(in[2], in[3], 2, 6, 3, 7);
+            const Four out[4] = {PICK(a, d, 0, 1, 4, 5), PICK(a, d, 2, 3, 6, 7), PICK(b, e, 0, 1, 4, 5),
+                                 PICK(b, e, 2, 3, 6, 7)};
             for (int i = 0; i < 4; i++) std::memcpy(to + (c + i) * to_step + r, &out[i], sizeof(Four));
         }
 }

@@ -104,9 +104,9 @@ INLINE void put(bfloat16* to, float x) {
 
 // --- functions
 
-// e^x = 2^n · e^r with x = n log 2 + r and |r| ≤ log(2) / 2. log 2 is taken off in two parts (Cody and Waite), and e^r is
-// a polynomial of degree 7 (Cephes). Off by at most 2 units in the last place between -87.3 and 88.3; beyond, the value
-// at the nearer of these two.
+// e^x = 2^n · e^r with x = n log 2 + r and |r| ≤ log(2) / 2. log 2 is taken off in two parts (Cody and Waite), and e^r
+// is a polynomial of degree 7 (Cephes). Off by at most 2 units in the last place between -87.3 and 88.3; beyond, the
+// value at the nearer of these two.
 INLINE Vector exp(Vector x) {
     const float lowest = -87.3f, highest = 88.3f;
     const float magic = 12582912.f + 127.f;  // 1.5 · 2^23: a sum with it has n + 127, an exponent, in its last bits
