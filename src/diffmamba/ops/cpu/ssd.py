@@ -45,7 +45,7 @@ def ssd_gradient(
 def _sizes(x: Tensor, B: Tensor) -> Any:
     batch, length, heads, headdim = x.shape
     groups, state = B.shape[2:]
-    return Sizes(batch, length, heads, groups, headdim, state, 0, chunk_of(state), torch.get_num_threads())
+    return Sizes(batch, length, heads, groups, headdim, state, 0, chunk_of(state, length), torch.get_num_threads())
 
 
 def _final(x: Tensor, B: Tensor) -> Tensor:
