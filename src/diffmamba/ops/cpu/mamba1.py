@@ -5,13 +5,13 @@ tensors; A, D, dt_bias and the state are float32.
 """
 
 import ctypes
-from ctypes import POINTER, c_int64, c_void_p
+from ctypes import c_int64, c_void_p
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffmamba.ops.cpu import build
+from diffmamba.ops.cpu.library import function
 
 CHUNK = 32  # as T in mamba1.h
 
@@ -55,11 +55,8 @@ def _inner(tensor: Tensor) -> Tensor:
 
 
 def _call(name: str, *structures: ctypes.Structure) -> None:
-    library = build.load()
-    assert isinstance(library, ctypes.CDLL)
-    function = library[name]
-    function.argtypes, function.restype = [*(POINTER(type(one)) for one in structures), c_int64], None
-    function(*structures, torch.get_num_threads())
+    types = [c_void_p] * len(structures)
+    function(name, *types, c_int64)(*map(ctypes.addressof, structures), torch.get_num_threads())
 
 
 @torch.library.custom_op("diffmamba::mamba1", mutates_args=())
