@@ -75,7 +75,7 @@ def scan(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`y · silu(z)`, the final state, and if `keep` the h before every chunk, `(batch, chunks, state, channels)`."""
     x, dt, A, B, C, D, state = map(_inner, (x, dt, A.contiguous(), B, C, D, state.contiguous()))
-    z = None if z is None else _inner(z)
+    z, dt_bias = (None if one is None else _inner(one) for one in (z, dt_bias))
     out, final, kept = _results(x, state, B, z, keep)
     sequences = {"x": x, "dt": dt, "B": B, "C": C, "z": z, "out": out}
     sizes = dict(zip(("batch", "length", "channels", "groups", "states"), (*x.shape, *B.shape[2:]), strict=True))
@@ -110,7 +110,7 @@ def gradient(
 ) -> list[Tensor]:
     """The gradients of x, dt, A, B, C, D, the state, dt_bias and z, the last two empty where there are none."""
     dout, x, dt, A, B, C, D = map(_inner, (dout, x, dt, A.contiguous(), B, C, D))
-    z = None if z is None else _inner(z)
+    z, dt_bias = (None if one is None else _inner(one) for one in (z, dt_bias))
     dfinal = None if dfinal is None else dfinal.contiguous()
     found = _gradients(x, dt, A, B, C, D, dt_bias, z)
     dx, ddt, dA, dB, dC, dD, dstate, dbias, dz = found
