@@ -1,10 +1,14 @@
-"""mamba-ssm's references in plain PyTorch, which need neither a GPU nor a compiler (see `benchmarks.references`)."""
+"""What the operators are tested with: each instruction set of this machine, and mamba-ssm's references.
 
+The references are plain PyTorch, which needs neither a GPU nor a compiler (see `benchmarks.references`).
+"""
+
+import ctypes
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +17,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import references
+from diffmamba.ops import backend
+from diffmamba.ops.cpu import build, library, processor
 
 MODULES = (
     "mamba_ssm.ops.triton.ssd_combined",
@@ -25,6 +31,26 @@ MODULES = (
 )
 
 Reference = Callable[..., Any]
+
+
+@pytest.fixture(params=processor.available() or ("none",))
+def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Runs a test once for each instruction set of this machine, with `backend=cpu`: an error where it is not used."""
+    compiled = _compiled(request.param)
+    if isinstance(compiled, str):
+        pytest.skip(compiled)
+    monkeypatch.setattr(build, "load", lambda: compiled)
+    library.function.cache_clear()
+    with backend.use("cpu"):
+        yield request.param
+    library.function.cache_clear()
+
+
+@cache
+def _compiled(instructions: str) -> ctypes.CDLL | str:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv(processor.VARIABLE, instructions)
+        return build._load.__wrapped__()
 
 
 @dataclass(frozen=True, repr=False)

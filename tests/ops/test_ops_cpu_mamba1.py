@@ -1,7 +1,5 @@
 """Mamba-1's selective scan by the compiled library, against the recurrence in float64."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from judge import assert_close, normal, outputs_and_gradients, selective_arguments, selective_recurrence
@@ -9,8 +7,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffmamba.ops import backend, gated_selective_scan, selective_scan
-from diffmamba.ops.cpu import build, mamba1
+from diffmamba.ops.cpu import mamba1, processor
 
+pytestmark = pytest.mark.usefixtures("instructions")  # every test runs with each instruction set
+ONCE = pytest.mark.parametrize("instructions", processor.available()[:1], indirect=True)
 NAMES = ("x", "dt", "A", "B", "C", "D", "dt_bias", "z", "h")
 SIZES = [  # length, channels, groups, states: around the chunk of 32, the vectors of 4 to 16 and the 4 states at a time
     (1, 1, 1, 1),
@@ -23,15 +23,6 @@ SIZES = [  # length, channels, groups, states: around the chunk of 32, the vecto
     (97, 264, 2, 17),
     (40, 5, 1, 64),
 ]
-
-
-@pytest.fixture(autouse=True)
-def compiled() -> Iterator[None]:
-    """Every test runs with `backend=cpu`, which raises where the library is not used."""
-    if isinstance(reason := build.load(), str):
-        pytest.skip(reason)
-    with backend.use("cpu"):
-        yield
 
 
 def gated_arguments(length: int, channels: int = 24, groups: int = 2, states: int = 5, batch: int = 2) -> list[Tensor]:
@@ -164,6 +155,7 @@ def test_some_gradients_alone(wanted: tuple[str, ...], of: int) -> None:
         assert_close([found], [torch.zeros_like(found) if expected is None else expected], 1e-5)
 
 
+@ONCE
 @pytest.mark.parametrize("gradients", [True, False])
 def test_what_the_operators_tell_the_compiler_is_so(gradients: bool) -> None:
     x, dt, A, B, C, D, dt_bias, z, h = (t.float().requires_grad_(gradients) for t in gated_arguments(45))
@@ -172,6 +164,7 @@ def test_what_the_operators_tell_the_compiler_is_so(gradients: bool) -> None:
         torch.library.opcheck(mamba1.scan, (x, step, A, B, C, D, h, bias, gate, bias is not None, gradients))
 
 
+@ONCE
 def test_it_is_one_graph_whatever_the_length() -> None:
     torch.compiler.reset()
     compiled = torch.compile(gated_selective_scan, backend="aot_eager", fullgraph=True)
@@ -181,6 +174,7 @@ def test_it_is_one_graph_whatever_the_length() -> None:
         assert all(map(torch.equal, outputs_and_gradients(compiled, arguments), expected))
 
 
+@ONCE
 def test_autocast_changes_nothing() -> None:
     arguments = [t.float() for t in gated_arguments(45)]
     expected = outputs_and_gradients(gated_selective_scan, arguments)
@@ -189,6 +183,7 @@ def test_autocast_changes_nothing() -> None:
     assert all(map(torch.equal, found, expected))
 
 
+@ONCE
 def test_the_definition_can_be_differentiated_again_and_forward() -> None:
     """`backend=definition` is for analysis; the compiled operator has first derivatives only."""
     leaves = [t.requires_grad_() for t in gated_arguments(3, 2, 1, 2, 1)]
@@ -201,6 +196,7 @@ def test_the_definition_can_be_differentiated_again_and_forward() -> None:
         torch.autograd.grad(slopes[0].sum(), narrow[0])
 
 
+@ONCE
 def test_a_wrong_shape_is_one_line() -> None:
     arguments = [t.float() for t in gated_arguments(5)]
     for name, wrong in (("dt_bias", torch.zeros(3)), ("z", torch.zeros(2, 5, 3)), ("the state", torch.zeros(2, 24, 4))):

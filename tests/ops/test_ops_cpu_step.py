@@ -10,18 +10,18 @@ from torch import Tensor
 
 from diffmamba.mixers import Difference, Mamba1, Mamba2, Mixer
 from diffmamba.ops import backend, conv_scan_norm_step, conv_selective_scan_step, rms_norm
-from diffmamba.ops.cpu import build, step
+from diffmamba.ops.cpu import processor, step
 from diffmamba.ops.step import FEW, difference_step, difference_step_takes
 
+pytestmark = pytest.mark.usefixtures("instructions")  # every test runs with each instruction set
+ONCE = pytest.mark.parametrize("instructions", processor.available()[:1], indirect=True)
 OPERATORS = pytest.mark.parametrize("kind", ["mamba1", "mamba2"])
 
 
 @pytest.fixture(autouse=True)
-def compiled() -> Iterator[None]:
-    """Every test runs with `backend=cpu`, which raises where the library cannot be used."""
-    if isinstance(reason := build.load(), str):
-        pytest.skip(reason)
-    with backend.use("cpu"), torch.no_grad():
+def no_gradients() -> Iterator[None]:
+    """As decoding has it."""
+    with torch.no_grad():
         yield
 
 
@@ -206,6 +206,7 @@ def test_the_same_bits_with_any_number_of_threads(kind: str) -> None:
         assert all(map(torch.equal, found[0], other))
 
 
+@ONCE
 @OPERATORS
 def test_with_gradients_it_is_pytorchs(kind: str) -> None:
     operator, make = OF[kind]
@@ -219,6 +220,7 @@ def test_with_gradients_it_is_pytorchs(kind: str) -> None:
     assert all(t.grad is not None for t in leaves if isinstance(t, Tensor))
 
 
+@ONCE
 @OPERATORS
 def test_traced_it_is_one_operator(kind: str) -> None:
     operator, make = OF[kind]
@@ -234,6 +236,7 @@ def test_traced_it_is_one_operator(kind: str) -> None:
         torch.library.opcheck(step.mamba1_operator, (*tensors, conv_state, state, branches, sharing))
 
 
+@ONCE
 @OPERATORS
 def test_a_wrong_shape_is_one_line(kind: str) -> None:
     """The library cannot check; a wrong size would be read from memory of others."""
@@ -268,6 +271,7 @@ def test_the_difference_is_its_formula(rows: int, gained: bool, weighted: bool) 
     assert_close([difference_step(*given, -0.7, 0.4)], [expected], 2e-6)
 
 
+@ONCE
 def test_what_the_difference_does_not_take() -> None:
     u, weight, gain = torch.zeros(2, 6), torch.zeros(5, 6), torch.ones(5)
     assert difference_step_takes(u, weight, gain)

@@ -141,9 +141,12 @@ class Difference(nn.Module):
         """`N[W1 u1 - λ W2 u2]`, or N[u1 - λ u2] without weight, for the rows of one position; None if it cannot.
 
         With few rows it is one call. With more, λ is a factor of the second product, and no weights are put together.
+        On a GPU, to ask for λ would mean to wait for all that is queued.
         """
         norm = self.outer_norm
-        if torch.is_grad_enabled() or u.dim() != 2 or (number := self.weight.number()) is None:
+        if torch.is_grad_enabled() or u.dim() != 2 or not u.is_cpu or torch.compiler.is_compiling():
+            return None
+        if (number := self.weight.number()) is None:
             return None
         if difference_step_takes(u, weight, norm.weight):
             return difference_step(u, weight, norm.weight, self.sign * number, norm.scale)

@@ -1,8 +1,8 @@
 """Pure functions on tensors: the lowest layer of the package, which needs PyTorch only.
 
-Each operator has its own file with three versions: the sequential definition (a few lines, which tests run in float64
-as the reference), the fast PyTorch version that models use, and the call of a CUDA kernel. `backend` chooses between
-the last two.
+Each operator has its own file with its versions: the sequential definition (a few lines, which tests run in float64 as
+the reference), PyTorch's operators, the call of the compiled CPU library (`cpu/`) and that of a CUDA kernel (`cuda`).
+`backend` chooses among them.
 """
 
 from diffmamba.ops.conv import causal_conv, causal_conv_sequential, causal_conv_step

@@ -7,7 +7,7 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 def check(operator: str, *arguments: tuple[str, Tensor | None, str], **sizes: int) -> None:
-    """Checks that tensors agree in shape, dtype and device. Does nothing while `torch.compile` traces.
+    """Checks that tensors agree in shape, dtype and device.
 
     Args:
         operator: name of the operator, for the message.
@@ -18,8 +18,6 @@ def check(operator: str, *arguments: tuple[str, Tensor | None, str], **sizes: in
     Raises:
         ValueError: if a shape does not fit, a dimension is empty, or a dtype or device is wrong.
     """
-    if torch.compiler.is_compiling():
-        return
     first_name, first, _ = arguments[0]
     assert first is not None
     for argument, tensor, dimensions in arguments:

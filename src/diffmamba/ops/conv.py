@@ -53,11 +53,12 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor | None = 
     )
     if backend.by_definition():
         return causal_conv_sequential(x, weight, bias, _zeros(x, weight) if state is None else state)
-    if weight.shape[1] <= MAX_WIDTH and backend.compiled(x):
+    wide = any(tensor is not None and tensor.dtype == torch.float64 for tensor in (weight, bias, state))
+    if not wide and weight.shape[1] <= MAX_WIDTH and backend.compiled(x):
         dtype = torch.promote_types(x.dtype, weight.dtype)
-        wide = x if state is None else x.to(torch.promote_types(x.dtype, state.dtype))
-        past = None if state is None else state.to(wide.dtype)
-        y = conv(wide, weight.float(), bias.float(), past, torch.promote_types(wide.dtype, dtype)).to(dtype)
+        given = x if state is None else x.to(torch.promote_types(x.dtype, state.dtype))
+        past = None if state is None else state.to(given.dtype)
+        y = conv(given, weight.float(), bias.float(), past, torch.promote_types(given.dtype, dtype)).to(dtype)
         return y, next_state(_zeros(x, weight) if state is None else state, x)
     if kernel_takes(weight) and (kernel := backend.kernel("conv", x)):
         return _cuda(kernel, x, weight, bias, state)

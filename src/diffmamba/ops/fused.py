@@ -51,8 +51,14 @@ def conv_scan_norm(
     Raises:
         ValueError: if shapes, dtypes or devices do not fit.
     """
-    inner, heads = norm_weight.shape[0], dt_bias.shape[0]
+    heads, channels = dt_bias.numel(), conv_weight.shape[0]
+    inner = heads * headdim
     check_groups("conv_scan_norm", "heads", heads, groups)
+    if headdim < 1:
+        raise ValueError(f"conv_scan_norm: headdim={headdim} must be at least 1")
+    if channels <= inner or (channels - inner) % (2 * groups):
+        wanted = f"{inner} + {2 * groups} · state, which is inner + 2 · groups · state"
+        raise ValueError(f"conv_scan_norm: conv_weight has {channels} channels; there must be {wanted}")
     check(
         "conv_scan_norm",
         ("conv_weight", conv_weight, "channels width"),
@@ -62,11 +68,11 @@ def conv_scan_norm(
         ("norm_weight", norm_weight, "inner"),
         ("the state of the convolution", states and states[0], "batch past channels"),
         ("the state of the scan", states and states[1], "batch heads headdim state"),
-        inner=heads * headdim,
-        columns=inner + conv_weight.shape[0] + heads,
-        past=conv_weight.shape[1] - 1,
+        inner=inner,
+        columns=inner + channels + heads,
+        past=conv_weight.shape[-1] - 1,
         headdim=headdim,
-        state=(conv_weight.shape[0] - inner) // (2 * groups),
+        state=(channels - inner) // (2 * groups),
     )
     arguments = (zxBCdt, conv_weight, conv_bias, dt_bias, A, D, norm_weight)
     if backend.compiled(zxBCdt) and conv_weight.shape[1] <= MAX_WIDTH:
@@ -102,9 +108,8 @@ def _compiled(
         return u, None
     inner = norm_weight.shape[0]
     convolved = zxBCdt[..., inner : inner + conv_weight.shape[0]]
-    if past is None:
-        past = zxBCdt.new_zeros(zxBCdt.shape[0], conv_weight.shape[1] - 1, conv_weight.shape[0])
-    return u, (next_state(past, convolved), final)
+    before = zxBCdt.new_zeros(len(zxBCdt), conv_weight.shape[1] - 1, len(conv_weight)) if states is None else states[0]
+    return u, (next_state(before, convolved), final)
 
 
 def _cuda(

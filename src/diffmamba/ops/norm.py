@@ -38,7 +38,7 @@ def gated_rms_norm(y: Tensor, z: Tensor, weight: Tensor) -> Tensor:
         gain = weight.expand(y.shape[-2:]).flatten()
         u = kernel(y.flatten(-2), gain, None, z=z.flatten(-2), eps=EPSILON, group_size=size, norm_before_gate=False)
         return u.unflatten(-1, (-1, size))
-    if _plain(y, z, weight) and not backend.by_definition():
+    if y.shape == z.shape and _plain(y, z, weight) and not backend.by_definition():
         weight = weight.expand(y.shape[-2:])
         if backend.compiled(y):
             return cpu.GatedNorm.apply(y, z, weight.float(), EPSILON)
@@ -52,9 +52,8 @@ def _plain(*tensors: Tensor) -> bool:
     first = tensors[0]
     return (
         type(first.data) is Tensor
-        and first.is_cpu
         and first.numel() > 0
-        and all(tensor.dtype == first.dtype for tensor in tensors)
+        and all(tensor.is_cpu and tensor.dtype == first.dtype for tensor in tensors)
         and not torch.compiler.is_compiling()
     )
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffmamba.ops import backend
+from diffmamba.ops.checks import check_groups
 from diffmamba.ops.conv import causal_conv_step
 from diffmamba.ops.cpu import step
 from diffmamba.ops.norm import EPSILON, gated_rms_norm
@@ -60,6 +61,7 @@ def conv_scan_norm_step(
     heads, states = len(dt_bias), state.shape[-1]
     inner, projected = heads * headdim, groups * states
     own_inner, own_projected = inner // sharing, projected // sharing
+    check_groups("conv_scan_norm_step", "heads", heads, groups)
     check_step(
         "conv_scan_norm_step",
         (zxBCdt, (len(zxBCdt), 2 * inner + 2 * projected + heads), "the input"),
@@ -67,11 +69,12 @@ def conv_scan_norm_step(
         (state, (len(zxBCdt), heads, headdim, states), "the state"),
         (conv_weight, (own_inner + 2 * own_projected, 1, conv_weight.shape[-1]), "conv_weight"),
         (conv_bias, (own_inner + 2 * own_projected,), "conv_bias"),
+        (dt_bias, (heads,), "dt_bias"),
         (A_log, (heads,), "A_log"),
         (D, (heads,), "D"),
         (norm_weight, (own_inner,), "norm_weight"),
     )
-    if _compiled(zxBCdt, conv_state):
+    if _compiled(zxBCdt, conv_state, norm_weight):
         call = step.mamba2 if _directly(zxBCdt) else step.mamba2_operator
         parameters = (conv_weight, conv_bias, dt_bias, A_log, D, norm_weight)
         u, *following = call(zxBCdt, *parameters, conv_state, state, groups, sharing, EPSILON)
@@ -139,9 +142,10 @@ def conv_selective_scan_step(
         (x_proj, (branches * (rank + 2 * states), channels // branches), "x_proj"),
         (dt_proj, (channels, rank), "dt_proj"),
         (dt_bias, (channels,), "dt_bias"),
+        (A_log, (channels, states), "A_log"),
         (D, (channels,), "D"),
     )
-    if _compiled(xz, conv_state):
+    if _compiled(xz, conv_state, D):
         call = step.mamba1 if _directly(xz) else step.mamba1_operator
         parameters = (conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A_log, D)
         u, *following = call(xz, *parameters, conv_state, state, branches, sharing)
@@ -161,11 +165,19 @@ FEW = 2**18
 
 
 def difference_step_takes(u: Tensor, weight: Tensor | None, gain: Tensor | None) -> bool:
-    """Whether `difference_step` can be called with these tensors: few rows of float32, where `backend` is compiled."""
+    """Whether `difference_step` can be called with these tensors: few rows of float32, where `backend` is compiled.
+
+    Not with shapes that do not fit; PyTorch's operators say what is wrong with them.
+    """
     if torch.is_grad_enabled() or u.dim() != 2 or backend.compiled(u) is None or not _directly(u):
         return False
-    few = len(u) * (u.shape[1] if weight is None else weight.numel()) <= FEW
-    return few and u.dtype == torch.float32 == getattr(weight, "dtype", u.dtype) == getattr(gain, "dtype", u.dtype)
+    rows, columns = u.shape
+    outputs, width = (columns // 2, columns) if weight is None else weight.shape
+    if width != columns or columns % 2 or rows * columns * (1 if weight is None else outputs) > FEW:
+        return False
+    if gain is not None and not (gain.shape == (outputs,) and gain.dtype == torch.float32 and gain.is_cpu):
+        return False
+    return u.dtype == torch.float32 and (weight is None or (weight.dtype == torch.float32 and weight.is_cpu))
 
 
 def difference_step(u: Tensor, weight: Tensor | None, gain: Tensor | None, second: float, scale: float) -> Tensor:
@@ -208,8 +220,9 @@ def check_step(operator: str, *arguments: tuple[Tensor, tuple[int, ...], str]) -
             raise ValueError(f"{operator}: {name} is on {tensor.device}, {arguments[0][2]} on {device}")
 
 
-def _compiled(given: Tensor, conv_state: Tensor) -> bool:
-    narrow = conv_state.dtype in backend.CPU_DTYPES
+def _compiled(given: Tensor, *others: Tensor) -> bool:
+    """Whether the library takes an input, with `others` that decide with it the types of the results."""
+    narrow = all(one.dtype in backend.CPU_DTYPES for one in others)
     return narrow and not torch.is_grad_enabled() and backend.compiled(given) is not None
 
 

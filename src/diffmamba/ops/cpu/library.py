@@ -16,7 +16,7 @@ def call(name: str, *arguments: Argument) -> None:
 
     The caller knows that there is a library.
     """
-    _function(name, len(arguments))(*map(pointer, arguments))
+    function(name, *[ctypes.c_void_p] * len(arguments))(*map(pointer, arguments))
 
 
 def pointer(argument: Argument) -> int | None:
@@ -33,9 +33,13 @@ def structure(name: str, **types: str) -> type[ctypes.Structure]:
 
 
 @cache
-def _function(name: str, count: int) -> Any:
+def function(name: str, *types: Any) -> Any:
+    """A function of the library, which takes arguments of these types of ctypes and returns nothing.
+
+    The caller knows that there is a library.
+    """
     library = build.load()
     assert isinstance(library, ctypes.CDLL), library
-    function = library[name]
-    function.argtypes, function.restype = [ctypes.c_void_p] * count, None
-    return function
+    found = library[name]
+    found.argtypes, found.restype = types, None
+    return found

@@ -5,13 +5,13 @@ tensors; A, D, dt_bias and the state are float32.
 """
 
 import ctypes
-from ctypes import POINTER, c_int64, c_void_p
+from ctypes import c_int64, c_void_p
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffmamba.ops.cpu import build
+from diffmamba.ops.cpu.library import function
 
 CHUNK = 32  # as T in mamba1.h
 
@@ -55,11 +55,8 @@ def _inner(tensor: Tensor) -> Tensor:
 
 
 def _call(name: str, *structures: ctypes.Structure) -> None:
-    library = build.load()
-    assert isinstance(library, ctypes.CDLL)
-    function = library[name]
-    function.argtypes, function.restype = [*(POINTER(type(one)) for one in structures), c_int64], None
-    function(*structures, torch.get_num_threads())
+    types = [c_void_p] * len(structures)
+    function(name, *types, c_int64)(*map(ctypes.addressof, structures), torch.get_num_threads())
 
 
 @torch.library.custom_op("diffmamba::mamba1", mutates_args=())
@@ -78,7 +75,7 @@ def scan(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`y · silu(z)`, the final state, and if `keep` the h before every chunk, `(batch, chunks, state, channels)`."""
     x, dt, A, B, C, D, state = map(_inner, (x, dt, A.contiguous(), B, C, D, state.contiguous()))
-    z = None if z is None else _inner(z)
+    z, dt_bias = (None if one is None else _inner(one) for one in (z, dt_bias))
     out, final, kept = _results(x, state, B, z, keep)
     sequences = {"x": x, "dt": dt, "B": B, "C": C, "z": z, "out": out}
     sizes = dict(zip(("batch", "length", "channels", "groups", "states"), (*x.shape, *B.shape[2:]), strict=True))
@@ -113,7 +110,7 @@ def gradient(
 ) -> list[Tensor]:
     """The gradients of x, dt, A, B, C, D, the state, dt_bias and z, the last two empty where there are none."""
     dout, x, dt, A, B, C, D = map(_inner, (dout, x, dt, A.contiguous(), B, C, D))
-    z = None if z is None else _inner(z)
+    z, dt_bias = (None if one is None else _inner(one) for one in (z, dt_bias))
     dfinal = None if dfinal is None else dfinal.contiguous()
     found = _gradients(x, dt, A, B, C, D, dt_bias, z)
     dx, ddt, dA, dB, dC, dD, dstate, dbias, dz = found

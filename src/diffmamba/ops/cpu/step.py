@@ -6,13 +6,12 @@ operator, which is while it traces, the call goes through one.
 
 import ctypes
 from ctypes import c_double, c_float, c_int64, c_void_p
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffmamba.ops.cpu import build
+from diffmamba.ops.cpu.library import function
 
 Step = tuple[Tensor, Tensor, Tensor]
 """u, the next state of the convolution, and the next h."""
@@ -28,6 +27,7 @@ def _either(name: str) -> list[tuple[str, Any]]:
     return [(name, c_void_p), (f"{name}_narrow", c_int64)]
 
 
+STEP = (c_void_p, c_int64)
 DIFFERENCE = (*[c_void_p] * 4, *[c_int64] * 3, *[c_double] * 3)
 
 
@@ -46,15 +46,6 @@ class _Mamba2(ctypes.Structure):
         ),
         ("epsilon", c_float),
     ]
-
-
-@cache
-def _function(name: str, *types: Any) -> Any:
-    library = build.load()
-    assert isinstance(library, ctypes.CDLL)
-    function = library[name]
-    function.argtypes, function.restype = types or (c_void_p, c_int64), None
-    return function
 
 
 def mamba2(
@@ -82,7 +73,7 @@ def mamba2(
         *(one.data_ptr() for one in (*parameters, state, following)),
         epsilon,
     )
-    _function("mamba2_step")(ctypes.addressof(mixer), torch.get_num_threads())
+    function("mamba2_step", *STEP)(ctypes.addressof(mixer), torch.get_num_threads())
     return u, next_conv, following
 
 
@@ -110,7 +101,7 @@ def mamba1(
         *_pointers(xz, conv_state, u, next_conv),
         *(one.data_ptr() for one in (*parameters, state, following)),
     )
-    _function("mamba1_step")(ctypes.addressof(mixer), torch.get_num_threads())
+    function("mamba1_step", *STEP)(ctypes.addressof(mixer), torch.get_num_threads())
     return u, next_conv, following
 
 
@@ -122,7 +113,7 @@ def difference(
     y = u.new_empty(rows, outputs)
     given = [None if one is None else _dense(one) for one in (u, weight, gain)]
     pointers = [None if one is None else one.data_ptr() for one in (*given, y)]
-    _function("difference_step", *DIFFERENCE)(*pointers, rows, both // 2, outputs, second, scale, epsilon)
+    function("difference_step", *DIFFERENCE)(*pointers, rows, both // 2, outputs, second, scale, epsilon)
     return y
 
 
