@@ -27,13 +27,15 @@ def chunk_of(state: int, length: int) -> int:
     return next(chunk for chunk in (16, 32, 64) if chunk >= min(length, 32 if state <= 32 else 64))
 
 
-def kept_numbers(sizes: Any) -> tuple[int, int]:
-    """How many numbers the states before all chunks are, and the y of all chunks, as tiles of the library."""
-    state, output = ctypes.c_int64(), ctypes.c_int64()
-    call("diffmamba_tiles", sizes, state, output)
-    chunks = -(-sizes.length // sizes.chunk)
-    each = sizes.batch * sizes.heads
-    return each * (chunks + 1) * state.value, each * chunks * output.value
+def kept_numbers(batch: int, length: int, heads: int, headdim: int, state: int) -> tuple[int, int]:
+    """How many numbers the states before all chunks are, and the y of all chunks, as tiles of the library.
+
+    `torch.compile` may call it with symbols for the batch and the length, which C does not take.
+    """
+    chunk, of_state, of_output = chunk_of(state, length), ctypes.c_int64(), ctypes.c_int64()
+    call("diffmamba_tiles", Sizes(headdim=headdim, state=state, chunk=chunk), of_state, of_output)
+    chunks = -(-length // chunk)
+    return batch * heads * (chunks + 1) * of_state.value, batch * heads * chunks * of_output.value
 
 
 def suffix(tensor: Tensor) -> str:
@@ -74,7 +76,8 @@ def mamba2(
     inputs = _Inputs(*map(pointer, (zxBCdt, past, taps, conv_bias, dt_bias, A, D, norm_weight, state)), epsilon)
     u = zxBCdt.new_empty(sizes.batch, sizes.length, norm_weight.shape[0])
     final = A.new_empty(sizes.batch, sizes.heads, headdim, sizes.state)
-    states, y = (A.new_empty(count if keep else 0) for count in kept_numbers(sizes))
+    counts = kept_numbers(sizes.batch, sizes.length, sizes.heads, headdim, sizes.state)
+    states, y = (A.new_empty(count if keep else 0) for count in counts)
     kept = Kept(pointer(states), pointer(y)) if keep else Kept()
     call(f"diffmamba_mamba2_forward{suffix(zxBCdt)}", sizes, inputs, u, final, kept)
     return u, final, states, y
@@ -131,10 +134,8 @@ def _sizes(zxBCdt: Tensor, conv_weight: Tensor, dt_bias: Tensor, headdim: int, g
 def _(zxBCdt, conv_weight, conv_bias, dt_bias, A, D, norm_weight, past, state, headdim, groups, epsilon, keep):
     batch, length, _ = zxBCdt.shape
     d_state = (conv_weight.shape[0] - norm_weight.shape[0]) // (2 * groups)
-    kept = [A.new_empty(0), A.new_empty(0)]
-    if keep:
-        counts = kept_numbers(_sizes(zxBCdt, conv_weight, dt_bias, headdim, groups))
-        kept = [A.new_empty(count) for count in counts]
+    counts = kept_numbers(batch, length, A.shape[0], headdim, d_state) if keep else (0, 0)
+    kept = [A.new_empty(count) for count in counts]
     final = A.new_empty(batch, A.shape[0], headdim, d_state)
     return zxBCdt.new_empty(batch, length, norm_weight.shape[0]), final, *kept
 
