@@ -148,7 +148,17 @@ def _opened(path: Path, instructions: str) -> ctypes.CDLL:
         raise OSError(None, f"{path.name} was compiled for vectors of {width} numbers")
     with suppress(OSError):
         os.utime(path)  # used
+    _tell_torch_compile(width)
     return library
+
+
+def _tell_torch_compile(width: int) -> None:
+    """It keeps graphs on disk. The sizes in them are those of this library and of the Python that calls it."""
+    files = sorted(path for path in SOURCES.iterdir() if path.suffix in (".h", ".cpp", ".py"))
+    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
+    with suppress(AttributeError):  # before PyTorch 2.7
+        config = torch.compiler.config
+        config.cache_key_tag = f"{config.cache_key_tag.partition(' diffmamba')[0]} diffmamba {width} {digest[:16]}"
 
 
 def _without_compiler(reason: str) -> ctypes.CDLL | str:
