@@ -21,12 +21,14 @@ def run(settings: dict[str, Any]) -> int:
     with command_line.importing():  # here: --help and a wrong setting need none of it
         import torch
 
+        from diffmamba.allocator import keep_freed_memory
         from diffmamba.data.symbols import read_vocabulary
         from diffmamba.models import LanguageModel, generate
         from diffmamba.runs import sources
         from diffmamba.runs.weights import OfRun
         from diffmamba.runs.work import Training, build_network, symbols_of
 
+    keep_freed_memory()  # the states of every step are new memory: 64 samples then take 0.4 of the time
     if settings["threads"]:
         torch.set_num_threads(settings["threads"])
     weights = OfRun(settings["run"], settings["checkpoint"], settings["runs"])
