@@ -58,6 +58,8 @@ def conv_scan_norm_step(
         ValueError: if shapes, dtypes or devices do not fit.
     """
     heads, states = len(dt_bias), state.shape[-1]
+    divisors = (groups, "groups", heads, "heads"), (sharing, "sharing", groups, "groups")
+    check_divides("conv_scan_norm_step", *divisors)
     inner, projected = heads * headdim, groups * states
     own_inner, own_projected = inner // sharing, projected // sharing
     check_step(
@@ -71,7 +73,7 @@ def conv_scan_norm_step(
         (D, (heads,), "D"),
         (norm_weight, (own_inner,), "norm_weight"),
     )
-    if _compiled(zxBCdt, conv_state):
+    if _compiled(zxBCdt, conv_state, norm_weight):
         call = step.mamba2 if _directly(zxBCdt) else step.mamba2_operator
         parameters = (conv_weight, conv_bias, dt_bias, A_log, D, norm_weight)
         u, *following = call(zxBCdt, *parameters, conv_state, state, groups, sharing, EPSILON)
@@ -129,6 +131,8 @@ def conv_selective_scan_step(
         ValueError: if shapes, dtypes or devices do not fit.
     """
     (channels, states), rank = A_log.shape, dt_proj.shape[-1]
+    divisors = (branches, "branches", channels, "channels"), (sharing, "sharing", branches, "branches")
+    check_divides("conv_selective_scan_step", *divisors)
     check_step(
         "conv_selective_scan_step",
         (xz, (len(xz), 2 * channels), "the input"),
@@ -141,7 +145,7 @@ def conv_selective_scan_step(
         (dt_bias, (channels,), "dt_bias"),
         (D, (channels,), "D"),
     )
-    if _compiled(xz, conv_state):
+    if _compiled(xz, conv_state, D):
         call = step.mamba1 if _directly(xz) else step.mamba1_operator
         parameters = (conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A_log, D)
         u, *following = call(xz, *parameters, conv_state, state, branches, sharing)
@@ -164,8 +168,14 @@ def difference_step_takes(u: Tensor, weight: Tensor | None, gain: Tensor | None)
     """Whether `difference_step` can be called with these tensors: few rows of float32, where `backend` is compiled."""
     if torch.is_grad_enabled() or u.dim() != 2 or backend.compiled(u) is None or not _directly(u):
         return False
+    outputs = u.shape[1] // 2 if weight is None else len(weight)
+    fits = (weight is None or weight.shape == (outputs, u.shape[1])) and (gain is None or gain.shape == (outputs,))
     few = len(u) * (u.shape[1] if weight is None else weight.numel()) <= FEW
-    return few and u.dtype == torch.float32 == getattr(weight, "dtype", u.dtype) == getattr(gain, "dtype", u.dtype)
+    return (
+        fits
+        and few
+        and u.dtype == torch.float32 == getattr(weight, "dtype", u.dtype) == getattr(gain, "dtype", u.dtype)
+    )
 
 
 def difference_step(u: Tensor, weight: Tensor | None, gain: Tensor | None, second: float, scale: float) -> Tensor:
@@ -208,8 +218,15 @@ def check_step(operator: str, *arguments: tuple[Tensor, tuple[int, ...], str]) -
             raise ValueError(f"{operator}: {name} is on {tensor.device}, {arguments[0][2]} on {device}")
 
 
-def _compiled(given: Tensor, conv_state: Tensor) -> bool:
-    narrow = conv_state.dtype in backend.CPU_DTYPES
+def check_divides(operator: str, *divisors: tuple[int, str, int, str]) -> None:
+    """Raises ValueError unless each number divides what it must: the number and its name, then the other and its."""
+    for number, name, total, what in divisors:
+        if number < 1 or total % number:
+            raise ValueError(f"{operator}: {name}={number} must divide the {total} {what}")
+
+
+def _compiled(given: Tensor, conv_state: Tensor, parameter: Tensor) -> bool:
+    narrow = conv_state.dtype in backend.CPU_DTYPES and parameter.dtype != torch.float64
     return narrow and not torch.is_grad_enabled() and backend.compiled(given) is not None
 
 
