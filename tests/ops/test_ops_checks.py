@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from diffmamba import ops
-from diffmamba.ops import backend, causal_conv, gated_selective_scan, selective_scan, ssd
-from diffmamba.ops.cpu import build
+from diffmamba.ops import causal_conv, gated_selective_scan, selective_scan, ssd
 
 Arguments = dict[str, Tensor]
 
@@ -82,14 +81,6 @@ EVERY_ARGUMENT = pytest.mark.parametrize(
     [(operator, name) for operator, arguments in OPERATORS.items() for name in arguments()],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
-
-
-@pytest.fixture
-def path(request: pytest.FixtureRequest) -> Iterator[str]:
-    if request.param == "cpu" and isinstance(reason := build.load(), str):
-        pytest.skip(reason)
-    with backend.use(request.param):
-        yield request.param
 
 
 def assert_refused(operator: Callable[..., Any], arguments: Arguments, *says: str) -> None:
