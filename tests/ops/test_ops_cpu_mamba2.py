@@ -364,6 +364,17 @@ def test_arguments_stay_as_they_are(name: str) -> None:
 
 
 @EVERY_OPERATOR
+@pytest.mark.usefixtures("nan_in_new_memory")
+def test_every_number_of_the_results_is_written(name: str) -> None:
+    operator, make = OPERATORS[name]
+    arguments = [t.float() for t in make()]
+    assert all(t.isfinite().all() for t in outputs_and_gradients(operator, arguments))
+    with torch.no_grad():
+        found = operator(*arguments)
+    assert all(t.isfinite().all() for t in (found if isinstance(found, tuple) else [found]))
+
+
+@EVERY_OPERATOR
 def test_second_derivatives_are_refused(name: str) -> None:
     operator, make = OPERATORS[name]
     leaves = [t.float().requires_grad_() for t in make()]

@@ -172,6 +172,13 @@ def test_nan_stays_in_its_row(kind: str) -> None:
 
 
 @OPERATORS
+@pytest.mark.usefixtures("nan_in_new_memory")
+def test_every_number_of_the_results_is_written(kind: str) -> None:
+    operator, make = OF[kind]
+    assert all(t.isfinite().all() for t in flat(operator(*cast(make(), torch.float32))))
+
+
+@OPERATORS
 def test_states_that_are_given_stay_as_they_are(kind: str) -> None:
     operator, make = OF[kind]
     arguments = cast(make(), torch.float32)
