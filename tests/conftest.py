@@ -1,7 +1,8 @@
-"""For all tests: one thread each, since two tests run side by side, and no W&B account of the machine's owner."""
+"""For all tests: one thread each, since two tests run side by side, no W&B account, and the paths of the operators."""
 
 import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,15 @@ def _no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Te
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(Path(tmp_path_factory.getbasetemp()) / "no-netrc"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(params=["torch", "cpu"])
+def path(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs a test by PyTorch's operators, and by the compiled ones for the types that they have."""
+    from diffmamba.ops import backend
+    from diffmamba.ops.cpu import build
+
+    if request.param == "cpu" and isinstance(reason := build.load(), str):
+        pytest.skip(reason)
+    with backend.use("auto" if request.param == "cpu" else request.param):
+        yield request.param

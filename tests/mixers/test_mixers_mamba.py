@@ -146,6 +146,7 @@ def test_gradients_pass_through_the_state(build: Callable[[], Mixer]) -> None:
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.usefixtures("path")
 @EVERY_MIXER
 def test_a_mixer_in_bfloat16_decodes(build: Callable[[], Mixer]) -> None:
     torch.manual_seed(0)
@@ -161,6 +162,7 @@ def test_a_mixer_in_bfloat16_decodes(build: Callable[[], Mixer]) -> None:
     assert (y - expected[:, 19]).abs().max() <= 0.05 * expected.abs().max()
 
 
+@pytest.mark.usefixtures("path")
 @EVERY_MIXER
 def test_bfloat16_autocast_is_close_and_trains(build: Callable[[], Mixer]) -> None:
     torch.manual_seed(0)

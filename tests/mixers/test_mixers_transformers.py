@@ -52,6 +52,7 @@ def ours(kind: str) -> nn.Module:
     return Mamba2(D_MODEL, 1, HEADDIM, D_STATE, D_CONV, EXPAND, groups=2 if "two" in kind else 1).eval()
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("length", "dtype", "tolerance"), [(1, torch.float64, 5e-6), (15, torch.float32, 1e-4), (37, torch.float64, 5e-6)]

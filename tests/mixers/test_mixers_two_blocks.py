@@ -84,6 +84,7 @@ def two_blocks(
     return combination(*us, p, scope, outer_norm, form, sign, depth)
 
 
+@pytest.mark.usefixtures("path")
 @EITHER
 @pytest.mark.parametrize("scope", ["block", "ssm"])
 @pytest.mark.parametrize(
@@ -103,6 +104,7 @@ def test_one_pass_is_two_blocks(
     assert_same_function(mixer, partial(two_blocks, branch=branch, form=form, **settings), 7, dtype)
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("scope", ["block", "ssm"])
 @pytest.mark.parametrize(
     ("mamba", "branch", "length", "groups", "expand", "depth", "d_conv", "dtype"),

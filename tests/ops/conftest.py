@@ -46,6 +46,16 @@ def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     library.function.cache_clear()
 
 
+@pytest.fixture
+def nan_in_new_memory() -> Iterator[None]:
+    """PyTorch fills memory that nothing has been written to with NaN, so results that are left out are seen."""
+    torch.use_deterministic_algorithms(True)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    assert torch.empty(3).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
 @cache
 def _compiled(instructions: str) -> ctypes.CDLL | str:
     with pytest.MonkeyPatch.context() as patched:

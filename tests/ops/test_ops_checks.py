@@ -1,14 +1,15 @@
 """Arguments that operators refuse. Each message is one line with the problem and the valid values."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from diffmamba.ops import causal_conv, selective_scan, ssd
+from diffmamba import ops
+from diffmamba.ops import causal_conv, gated_selective_scan, selective_scan, ssd
 
 Arguments = dict[str, Tensor]
 
@@ -35,11 +36,45 @@ def conv_arguments(batch: int = 2, length: int = 5, channels: int = 8, width: in
     return {name: torch.ones(shape) for name, shape in shapes.items()}
 
 
+def gated_arguments(**sizes: int) -> Arguments:
+    arguments = selective_arguments(**sizes)
+    return arguments | {"dt_bias": torch.ones_like(arguments["D"]), "z": torch.ones_like(arguments["x"])}
+
+
+def conv_scan_norm(state: Tensor, past: Tensor, headdim: int = 3, groups: int = 2, **arguments: Tensor) -> Any:
+    """With the states as two arguments."""
+    return ops.conv_scan_norm(**arguments, headdim=headdim, groups=groups, states=(past, state), extend=True)
+
+
+def block_arguments(
+    batch: int = 2, length: int = 5, groups: int = 2, heads: int = 4, headdim: int = 3, width: int = 4
+) -> Arguments:
+    inner, channels = heads * headdim, heads * headdim + 2 * groups * 6
+    shapes: dict[str, tuple[int, ...]] = {
+        "zxBCdt": (batch, length, inner + channels + heads),
+        "conv_weight": (channels, width),
+        "conv_bias": (channels,),
+        "dt_bias": (heads,),
+        "A": (heads,),
+        "D": (heads,),
+        "norm_weight": (inner,),
+        "past": (batch, width - 1, channels),
+        "state": (batch, heads, headdim, 6),
+    }
+    return {name: torch.ones(shape) for name, shape in shapes.items()}
+
+
 OPERATORS: dict[Callable[..., Any], Callable[..., Arguments]] = {
     ssd: ssd_arguments,
     selective_scan: selective_arguments,
     causal_conv: conv_arguments,
 }
+MORE: dict[Callable[..., Any], Callable[..., Arguments]] = {
+    **OPERATORS,
+    gated_selective_scan: gated_arguments,
+    conv_scan_norm: block_arguments,
+}
+EVERY_PATH = pytest.mark.parametrize("path", ["torch", "cpu", "definition"], indirect=True)
 EVERY_OPERATOR = pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.__name__)
 EVERY_ARGUMENT = pytest.mark.parametrize(
     ("operator", "name"),
@@ -176,3 +211,72 @@ def test_a_state_of_the_wrong_shape_is_told_the_right_one(
     operator: Callable[..., Any], state: tuple[int, ...], says: str
 ) -> None:
     assert_refused(operator, OPERATORS[operator]() | {"state": torch.ones(state)}, says)
+
+
+# --- from every path, also where a library would read what is not there
+
+
+def wrong(operator: Callable[..., Any], name: str) -> Iterator[tuple[int | str, Arguments]]:
+    """Arguments with one that is longer, shorter or empty in one dimension, or lacks one or has one more."""
+    for dimension in range(MORE[operator]()[name].dim()):
+        right = MORE[operator]()[name]
+        if (name, dimension) == (next(iter(MORE[operator]())), 1):  # the length, which nothing else of some has
+            continue
+        for size in (0, right.shape[dimension] - 1, right.shape[dimension] + 1, 3 * right.shape[dimension]):
+            changed = torch.ones([*right.shape[:dimension], size, *right.shape[dimension + 1 :]])
+            yield dimension, MORE[operator]() | {name: changed}
+    yield "less", MORE[operator]() | {name: MORE[operator]()[name][0]}
+    yield "more", MORE[operator]() | {name: MORE[operator]()[name][None]}
+
+
+@EVERY_PATH
+@pytest.mark.parametrize("operator", MORE, ids=lambda operator: operator.__name__)
+def test_no_wrong_shape_is_computed_with(operator: Callable[..., Any], path: str) -> None:
+    assert operator(**MORE[operator]())[0].isfinite().all()
+    for name in MORE[operator]():
+        for change, arguments in wrong(operator, name):
+            with pytest.raises(ValueError, match=r"must|give it") as told:
+                operator(**arguments)
+            assert str(told.value).count("\n") == 0, (name, change)
+            assert "selective_scan" in str(told.value) or operator.__name__ in str(told.value), told.value
+
+
+@EVERY_PATH
+@pytest.mark.parametrize(
+    ("sizes", "says"),
+    [
+        ({"headdim": 0}, "headdim=0 must be at least 1"),
+        ({"headdim": -3}, "headdim=-3 must be at least 1"),
+        ({"headdim": 2}, r"norm_weight has shape \(12,\)"),
+        ({"headdim": 9}, r"conv_weight has 36 channels; there must be 36 \+ 4 · state"),
+        ({"groups": 0}, "B has 0 groups, which must divide the 4 heads"),
+        ({"groups": 3}, "B has 3 groups, which must divide the 4 heads"),
+        ({"groups": 4}, r"the state of the scan has shape \(2, 4, 3, 6\); .*state=3"),
+        ({"groups": -2}, "B has -2 groups, which must divide the 4 heads"),
+    ],
+)
+def test_sizes_of_the_block_must_fit_its_tensors(sizes: dict[str, int], says: str, path: str) -> None:
+    with pytest.raises(ValueError, match=f"^conv_scan_norm: .*{says}") as told:
+        conv_scan_norm(**block_arguments(), **sizes)  # type: ignore[arg-type]
+    assert "\n" not in str(told.value)
+
+
+@EVERY_PATH
+@pytest.mark.parametrize("operator", MORE, ids=lambda operator: operator.__name__)
+def test_wrong_types_and_devices_are_refused_from_every_path(operator: Callable[..., Any], path: str) -> None:
+    for name, argument in MORE[operator]().items():
+        for changed in (argument.long(), argument.bool(), argument.to(torch.complex64)):
+            with pytest.raises(ValueError, match=r"use one of float32, float64, bfloat16, float16$"):
+                operator(**MORE[operator]() | {name: changed})
+        with pytest.raises(ValueError, match=r"move them to one device$"):
+            operator(**MORE[operator]() | {name: argument.to("meta")})
+
+
+@pytest.mark.parametrize("operator", MORE, ids=lambda operator: operator.__name__)
+def test_the_compiler_sees_a_wrong_shape_while_it_traces(operator: Callable[..., Any]) -> None:
+    arguments = MORE[operator]()
+    traced = torch.compile(operator, backend="eager", fullgraph=True)
+    for name in list(arguments)[1:3]:
+        torch.compiler.reset()
+        with pytest.raises(Exception, match=r"has shape|ValueError"):
+            traced(**arguments | {name: torch.cat([arguments[name]] * 2, dim=-1)})

@@ -68,6 +68,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
     assert torch.autograd.gradcheck(causal_conv, leaves)
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)], ids=str)
 def test_narrow_types_are_close(dtype: torch.dtype, tolerance: float) -> None:
     arguments = [t.to(dtype) for t in inputs(130)]
@@ -76,6 +77,7 @@ def test_narrow_types_are_close(dtype: torch.dtype, tolerance: float) -> None:
     assert_close(found, outputs_and_gradients(formula, [t.double() for t in arguments]), tolerance)
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("narrow", [(0,), (0, 3), (3,)], ids=["x", "x and the state", "the state"])
 def test_narrow_inputs_meet_wide_weights(narrow: tuple[int, ...]) -> None:
     """Under autocast x comes in bfloat16 and the weights in float32: nothing is rounded but what came in."""

@@ -108,6 +108,13 @@ def test_bfloat16_in_and_out_is_float32_inside(narrow: str) -> None:
         assert_close([value], [expected[name]], 4e-3 if rounded else 1e-5)
 
 
+@pytest.mark.usefixtures("nan_in_new_memory")
+def test_every_number_of_the_results_is_written() -> None:
+    for scan, make in ((gated_selective_scan, gated_arguments), (selective_scan, selective_arguments)):
+        found = outputs_and_gradients(scan, [t.float() for t in make(45, 21, 3)])
+        assert all(t.isfinite().all() for t in found)
+
+
 def test_slices_are_read_where_they_lie() -> None:
     """x and z are halves of one projection, B and C parts of another; anything else is copied."""
     arguments = [t.float() for t in gated_arguments(45)]

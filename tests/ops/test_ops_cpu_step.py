@@ -172,6 +172,13 @@ def test_nan_stays_in_its_row(kind: str) -> None:
 
 
 @OPERATORS
+@pytest.mark.usefixtures("nan_in_new_memory")
+def test_every_number_of_the_results_is_written(kind: str) -> None:
+    operator, make = OF[kind]
+    assert all(t.isfinite().all() for t in flat(operator(*cast(make(), torch.float32))))
+
+
+@OPERATORS
 def test_states_that_are_given_stay_as_they_are(kind: str) -> None:
     operator, make = OF[kind]
     arguments = cast(make(), torch.float32)
@@ -251,6 +258,36 @@ def test_a_wrong_shape_is_one_line(kind: str) -> None:
                 assert "\n" not in str(raised.value)
 
 
+@ONCE
+@OPERATORS
+def test_a_float64_parameter_is_left_to_pytorch(kind: str) -> None:
+    operator, make = OF[kind]
+    arguments = [t.float() if isinstance(t, Tensor) and i in (0, 9, 10) else t for i, t in enumerate(make())]
+    with backend.use("torch"):
+        expected = flat(operator(*arguments))
+    assert all(map(torch.equal, flat(operator(*arguments)), expected))
+
+
+@ONCE
+@pytest.mark.parametrize(
+    ("kind", "changed", "says"),
+    [
+        ("mamba2", {8: 3}, "groups=3 must divide the 4 heads"),
+        ("mamba2", {8: 0}, "groups=0 must divide the 4 heads"),
+        ("mamba2", {11: 3}, "sharing=3 must divide the 2 groups"),
+        ("mamba2", {11: 0}, "sharing=0 must divide the 2 groups"),
+        ("mamba1", {8: 5}, "branches=5 must divide the 12 channels"),
+        ("mamba1", {8: 0}, "branches=0 must divide the 12 channels"),
+        ("mamba1", {11: 3}, "sharing=3 must divide the 2 branches"),
+    ],
+)
+def test_a_number_that_does_not_divide_is_one_line(kind: str, changed: dict[int, int], says: str) -> None:
+    operator, make = OF[kind]
+    arguments = [changed.get(i, t) for i, t in enumerate(cast(make(), torch.float32))]
+    with pytest.raises(ValueError, match=f"^{operator.__name__}: {says}$"):
+        operator(*arguments)
+
+
 # --- the difference
 
 
@@ -276,6 +313,8 @@ def test_what_the_difference_does_not_take() -> None:
     u, weight, gain = torch.zeros(2, 6), torch.zeros(5, 6), torch.ones(5)
     assert difference_step_takes(u, weight, gain)
     assert not difference_step_takes(u.expand(FEW, 2, 6)[:, 0], weight, gain)
+    assert not difference_step_takes(u, weight[:, :5], gain)
+    assert not difference_step_takes(u, weight, gain[:4])
     with backend.use("auto"):
         assert not difference_step_takes(u.double(), weight.double(), gain.double())
         assert not difference_step_takes(u.bfloat16(), weight, gain)

@@ -73,6 +73,7 @@ def test_second_derivatives_are_refused_rather_than_wrong() -> None:
         slope.sum().backward()
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("zero", ["y", "z", "y and z"])
 def test_zeros_stay_finite(zero: str) -> None:
     y, z, weight = (t.float() for t in norm_arguments())
@@ -82,6 +83,7 @@ def test_zeros_stay_finite(zero: str) -> None:
     assert all(t.isfinite().all() for t in found)
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("size", [1.0, 1e-18, 1e15])
 def test_float32_is_close_to_float64_also_near_the_ends_of_its_range(size: float) -> None:
     y, z, weight = (t.float() for t in norm_arguments())
@@ -91,6 +93,7 @@ def test_float32_is_close_to_float64_also_near_the_ends_of_its_range(size: float
     assert_close(found, outputs_and_gradients(written, [t.double() for t in arguments]), 1e-6 if size == 1 else 1e-5)
 
 
+@pytest.mark.usefixtures("path")
 def test_autocast_changes_nothing_where_all_is_wide() -> None:
     def under_autocast(*leaves: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
@@ -103,6 +106,7 @@ def test_autocast_changes_nothing_where_all_is_wide() -> None:
     assert all(torch.equal(one, other) for one, other in both)
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("narrow", [(0,), (1,), (2,), (0, 1, 2)], ids=lambda i: " ".join("yzw"[k] for k in i))
 def test_narrow_and_wide_arguments_mix(narrow: tuple[int, ...]) -> None:
     """Under autocast z comes in bfloat16, y and the gain in float32; a mixer in bfloat16 has all three narrow."""
@@ -112,6 +116,7 @@ def test_narrow_and_wide_arguments_mix(narrow: tuple[int, ...]) -> None:
     assert_close(found, outputs_and_gradients(written, [t.double() for t in arguments]), 2e-2)
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_statistics_of_narrow_types_are_wide(dtype: torch.dtype) -> None:
     x = (normal(4, 64, seed=0) * 1000).to(dtype)  # squares overflow float16

@@ -246,6 +246,7 @@ def test_without_gradients_it_is_the_same(case: Case, small: Small) -> None:
 # --- types
 
 
+@pytest.mark.usefixtures("path")
 @EVERY_SCAN
 @pytest.mark.parametrize("length", [3, 130, 2100])
 def test_float32_is_close_to_float64(case: Case, length: int) -> None:
@@ -256,6 +257,7 @@ def test_float32_is_close_to_float64(case: Case, length: int) -> None:
     assert_close(by_name(case.scan, arguments), by_name(judge, [t.double() for t in arguments]), tolerance)
 
 
+@pytest.mark.usefixtures("path")
 @EVERY_SCAN
 @pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("mixed", [False, True], ids=["all narrow", "A, D and dt in float32"])
@@ -271,6 +273,7 @@ def test_narrow_types_are_computed_in_float32(case: Case, narrow: torch.dtype, m
     assert_close({"final h": found["final h"]}, {"final h": expected["final h"]}, 1e-5)
 
 
+@pytest.mark.usefixtures("path")
 @EVERY_SCAN
 def test_autocast_changes_nothing(case: Case) -> None:
     arguments = [t.float() for t in case.arguments(45)]
@@ -285,6 +288,7 @@ def test_autocast_changes_nothing(case: Case) -> None:
 EXTREMES = pytest.mark.parametrize("values", [(1e-7,), (1e3,), (1e-7, 50.0), (1e-7, 1e-2, 1e3)], ids=str)
 
 
+@pytest.mark.usefixtures("path")
 @EXTREMES
 def test_extreme_dt_of_the_selective_scan(values: tuple[float, ...]) -> None:
     arguments = with_dt(selective_arguments(130, 8, d_state=8), *values)
@@ -292,6 +296,7 @@ def test_extreme_dt_of_the_selective_scan(values: tuple[float, ...]) -> None:
     assert_close(by_name(selective_scan, arguments), expected, 1e-5)
 
 
+@pytest.mark.usefixtures("path")
 @EXTREMES
 def test_extreme_dt_of_ssd(values: tuple[float, ...]) -> None:
     """Where the state is erased at once, the gradient of A is almost zero: what is left of large terms that cancel."""
@@ -308,6 +313,7 @@ def test_extreme_dt_of_ssd(values: tuple[float, ...]) -> None:
     assert_close(found, expected, 1e-3)
 
 
+@pytest.mark.usefixtures("path")
 @EVERY_SCAN
 @pytest.mark.parametrize("values", [(1e-7,), (1e-3, 1e-1)], ids=str)
 def test_errors_do_not_grow_over_5000_steps(case: Case, values: tuple[float, ...]) -> None:
@@ -321,6 +327,7 @@ def test_errors_do_not_grow_over_5000_steps(case: Case, values: tuple[float, ...
     assert_close(found, by_name(case.scan, in_float64), 5000 * 2**-25)  # which the tests above judge
 
 
+@pytest.mark.usefixtures("path")
 @EVERY_SCAN
 @pytest.mark.parametrize(("size", "values"), [(1e30, (1e-7, 1e-2)), (1e30, (50.0,)), (1e-30, (1e-7, 1e-2))], ids=str)
 def test_huge_and_tiny_states(case: Case, size: float, values: tuple[float, ...]) -> None:
@@ -331,6 +338,7 @@ def test_huge_and_tiny_states(case: Case, size: float, values: tuple[float, ...]
     assert_close([y, h], case.recurrence(*(t.double() for t in arguments)), 1e-5)
 
 
+@pytest.mark.usefixtures("path")
 @EVERY_SCAN
 def test_zeros_give_zeros(case: Case) -> None:
     found = by_name(case.scan, [torch.zeros_like(t, dtype=torch.float32) for t in case.arguments(70)])

@@ -60,6 +60,7 @@ def test_segments_do_not_matter(
         assert_close(in_chunks(*inputs), [expected["y"], expected["final h"]], 1e-10)
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("values", [(1e-3,), (1e-3, 1e-1)], ids=str)
 def test_gradients_in_float32_at_the_dt_a_model_starts_with(
     values: tuple[float, ...], segments: Callable[[float], None]
@@ -95,6 +96,7 @@ def test_nothing_is_kept_where_no_gradient_is_wanted(
     assert kept == [(61 // CHUNK + 2) * h.numel(), 0, 0]  # the state before every chunk, and the last one
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("log_decay", [-1.6, -8.0, -16.0, -24.0])
 def test_the_gradient_of_strong_decays_is_not_rounding(log_decay: float) -> None:
     """What a decay acts on is as small as the decay: far below the last digit of y and x themselves."""

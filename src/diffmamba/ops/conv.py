@@ -54,7 +54,7 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor | None = 
     if backend.by_definition():
         return causal_conv_sequential(x, weight, bias, _zeros(x, weight) if state is None else state)
     wide = any(tensor is not None and tensor.dtype == torch.float64 for tensor in (weight, bias, state))
-    if not wide and weight.shape[1] <= MAX_WIDTH and backend.compiled(x):
+    if weight.shape[1] <= MAX_WIDTH and backend.compiled(x) and not wide:
         dtype = torch.promote_types(x.dtype, weight.dtype)
         given = x if state is None else x.to(torch.promote_types(x.dtype, state.dtype))
         past = None if state is None else state.to(given.dtype)

@@ -62,10 +62,10 @@ def conv_scan_norm(
     check(
         "conv_scan_norm",
         ("conv_weight", conv_weight, "channels width"),
+        ("norm_weight", norm_weight, "inner"),
         ("zxBCdt", zxBCdt, "batch length columns"),
         ("conv_bias", conv_bias, "channels"),
         *((name, value, "heads") for name, value in (("dt_bias", dt_bias), ("A", A), ("D", D))),
-        ("norm_weight", norm_weight, "inner"),
         ("the state of the convolution", states and states[0], "batch past channels"),
         ("the state of the scan", states and states[1], "batch heads headdim state"),
         inner=inner,

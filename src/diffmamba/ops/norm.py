@@ -16,11 +16,13 @@ EPSILON = 1e-5  # in all norms of the paper and in the Mamba-2 block of mamba-ss
 def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
     """`x / sqrt(mean(x²) + ε) · weight` over the last dimension.
 
-    Shapes: x `(..., size)`; weight must broadcast to `(..., size)`. The mean is computed in float32 or wider.
+    Shapes: x `(..., size)`; weight must broadcast to `(..., size)`. The mean is computed in float32 or wider. First
+    derivatives only where it is compiled.
     """
     if backend.by_definition():
         return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + EPSILON) * weight
-    if _plain(x, weight) and weight.shape == x.shape[-1:] and x.dtype == torch.float32 and backend.compiled(x):
+    narrow = x.dtype == torch.float32 and weight.shape == x.shape[-1:]
+    if narrow and backend.compiled(x) and _plain(x, weight):
         return cpu.Norm.apply(x, weight, EPSILON)
     wide = x.float() if x.dtype.itemsize < 4 else x
     return F.rms_norm(wide, x.shape[-1:], eps=EPSILON).to(x.dtype) * weight

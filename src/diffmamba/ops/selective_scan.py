@@ -119,14 +119,14 @@ def gated_selective_scan(
     Raises:
         ValueError: if shapes, dtypes or devices do not fit.
     """
+    check(
+        "gated_selective_scan",
+        ("x", x, "batch length channels"),
+        ("dt_bias", dt_bias, "channels"),
+        ("z", z, "batch length channels"),
+    )
+    _check(x, dt, A, B, C, D, state)
     if not backend.by_definition() and backend.compiled(x):
-        check(
-            "gated_selective_scan",
-            ("x", x, "batch length channels"),
-            ("dt_bias", dt_bias, "channels"),
-            ("z", z, "batch length channels"),
-        )
-        _check(x, dt, A, B, C, D, state)
         return _compiled(x, dt, A, B, C, D, state, dt_bias, z)
     dt = F.softplus(dt.to(dt_bias.dtype) + dt_bias)
     y, state = selective_scan(x, dt, A, B, C, D, state)

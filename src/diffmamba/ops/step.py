@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffmamba.ops import backend
-from diffmamba.ops.checks import check_groups
 from diffmamba.ops.conv import causal_conv_step
 from diffmamba.ops.cpu import step
 from diffmamba.ops.norm import EPSILON, gated_rms_norm
@@ -59,9 +58,10 @@ def conv_scan_norm_step(
         ValueError: if shapes, dtypes or devices do not fit.
     """
     heads, states = len(dt_bias), state.shape[-1]
+    divisors = (groups, "groups", heads, "heads"), (sharing, "sharing", groups, "groups")
+    check_divides("conv_scan_norm_step", *divisors)
     inner, projected = heads * headdim, groups * states
     own_inner, own_projected = inner // sharing, projected // sharing
-    check_groups("conv_scan_norm_step", "heads", heads, groups)
     check_step(
         "conv_scan_norm_step",
         (zxBCdt, (len(zxBCdt), 2 * inner + 2 * projected + heads), "the input"),
@@ -132,6 +132,8 @@ def conv_selective_scan_step(
         ValueError: if shapes, dtypes or devices do not fit.
     """
     (channels, states), rank = A_log.shape, dt_proj.shape[-1]
+    divisors = (branches, "branches", channels, "channels"), (sharing, "sharing", branches, "branches")
+    check_divides("conv_selective_scan_step", *divisors)
     check_step(
         "conv_selective_scan_step",
         (xz, (len(xz), 2 * channels), "the input"),
@@ -142,7 +144,6 @@ def conv_selective_scan_step(
         (x_proj, (branches * (rank + 2 * states), channels // branches), "x_proj"),
         (dt_proj, (channels, rank), "dt_proj"),
         (dt_bias, (channels,), "dt_bias"),
-        (A_log, (channels, states), "A_log"),
         (D, (channels,), "D"),
     )
     if _compiled(xz, conv_state, D):
@@ -165,19 +166,17 @@ FEW = 2**18
 
 
 def difference_step_takes(u: Tensor, weight: Tensor | None, gain: Tensor | None) -> bool:
-    """Whether `difference_step` can be called with these tensors: few rows of float32, where `backend` is compiled.
-
-    Not with shapes that do not fit; PyTorch's operators say what is wrong with them.
-    """
+    """Whether `difference_step` can be called with these tensors: few rows of float32, where `backend` is compiled."""
     if torch.is_grad_enabled() or u.dim() != 2 or backend.compiled(u) is None or not _directly(u):
         return False
-    rows, columns = u.shape
-    outputs, width = (columns // 2, columns) if weight is None else weight.shape
-    if width != columns or columns % 2 or rows * columns * (1 if weight is None else outputs) > FEW:
-        return False
-    if gain is not None and not (gain.shape == (outputs,) and gain.dtype == torch.float32 and gain.is_cpu):
-        return False
-    return u.dtype == torch.float32 and (weight is None or (weight.dtype == torch.float32 and weight.is_cpu))
+    outputs = u.shape[1] // 2 if weight is None else len(weight)
+    fits = (weight is None or weight.shape == (outputs, u.shape[1])) and (gain is None or gain.shape == (outputs,))
+    few = len(u) * (u.shape[1] if weight is None else weight.numel()) <= FEW
+    return (
+        fits
+        and few
+        and u.dtype == torch.float32 == getattr(weight, "dtype", u.dtype) == getattr(gain, "dtype", u.dtype)
+    )
 
 
 def difference_step(u: Tensor, weight: Tensor | None, gain: Tensor | None, second: float, scale: float) -> Tensor:
@@ -220,9 +219,15 @@ def check_step(operator: str, *arguments: tuple[Tensor, tuple[int, ...], str]) -
             raise ValueError(f"{operator}: {name} is on {tensor.device}, {arguments[0][2]} on {device}")
 
 
-def _compiled(given: Tensor, *others: Tensor) -> bool:
-    """Whether the library takes an input, with `others` that decide with it the types of the results."""
-    narrow = all(one.dtype in backend.CPU_DTYPES for one in others)
+def check_divides(operator: str, *divisors: tuple[int, str, int, str]) -> None:
+    """Raises ValueError unless each number divides what it must: the number and its name, then the other and its."""
+    for number, name, total, what in divisors:
+        if number < 1 or total % number:
+            raise ValueError(f"{operator}: {name}={number} must divide the {total} {what}")
+
+
+def _compiled(given: Tensor, conv_state: Tensor, parameter: Tensor) -> bool:
+    narrow = conv_state.dtype in backend.CPU_DTYPES and parameter.dtype != torch.float64
     return narrow and not torch.is_grad_enabled() and backend.compiled(given) is not None
 
 
