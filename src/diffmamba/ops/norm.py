@@ -4,11 +4,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from diffmamba.ops import backend
 from diffmamba.ops.cpu import norm as cpu
+from diffmamba.ops.once import once
 
 EPSILON = 1e-5  # in all norms of the paper and in the Mamba-2 block of mamba-ssm
 
@@ -78,9 +78,11 @@ class _GatedNorm(torch.autograd.Function):
         return u.mul_(r).mul_(weight)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        y, z, weight, r = ctx.saved_tensors
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, ...]:
+        return once(_GatedNorm.gradient, dout, *ctx.saved_tensors)
+
+    @staticmethod
+    def gradient(dout: Tensor, y: Tensor, z: Tensor, weight: Tensor, r: Tensor) -> tuple[Tensor, ...]:
         gate = F.silu(z)
         u = gate * y
         product = dout * u

@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from diffmamba.ops.cpu.library import call, structure
 from diffmamba.ops.cpu.mamba2 import suffix
+from diffmamba.ops.once import once
 
 _Sizes = structure("Sizes", c_int64="count groups size threads", c_float="epsilon")
 SMALL = 2**15
@@ -34,13 +34,15 @@ class GatedNorm(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        y, z, weight = ctx.saved_tensors
-        dy, dz, dweight = (torch.empty_like(tensor) for tensor in ctx.saved_tensors)
-        sizes = _sizes(y, weight, ctx.epsilon)
-        call(f"diffmamba_gated_norm_backward{suffix(y)}", sizes, dout.contiguous(), y, z, weight, dy, dz, dweight)
-        return dy, dz, dweight, None
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        return *once(_gated_gradient, dout, *ctx.saved_tensors, ctx.epsilon), None
+
+
+def _gated_gradient(dout: Tensor, y: Tensor, z: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, ...]:
+    wanted = tuple(torch.empty_like(tensor) for tensor in (y, z, weight))
+    sizes = _sizes(y, weight, epsilon)
+    call(f"diffmamba_gated_norm_backward{suffix(y)}", sizes, dout.contiguous(), y, z, weight, *wanted)
+    return wanted
 
 
 class Norm(torch.autograd.Function):
@@ -56,9 +58,11 @@ class Norm(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor, None]:
-        x, weight = ctx.saved_tensors
-        dx, dweight = torch.empty_like(x), torch.empty_like(weight)
-        call("diffmamba_norm_backward", _sizes(x, weight, ctx.epsilon), dout.contiguous(), x, weight, dx, dweight)
-        return dx, dweight, None
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        return *once(_gradient, dout, *ctx.saved_tensors, ctx.epsilon), None
+
+
+def _gradient(dout: Tensor, x: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, ...]:
+    dx, dweight = torch.empty_like(x), torch.empty_like(weight)
+    call("diffmamba_norm_backward", _sizes(x, weight, epsilon), dout.contiguous(), x, weight, dx, dweight)
+    return dx, dweight
