@@ -64,7 +64,7 @@ void scan_forward(const Sizes& s, const Source& source, const float* A, const fl
     const Tasks tasks(s);
     const int64_t state = s.N() * s.P(), tile = s.chunk * s.P();
     const bool later = Source::JOINS_HEADS && !tasks.whole;  // then the groups are finished when all tasks are done
-    Buffer outputs(later && !kept.y ? s.batch * s.heads * s.chunks() * tile : 0);
+    Buffer outputs(later && !kept.y ? s.batch * s.heads * s.chunks() * tile : 0, false);
     if (later && !kept.y) kept.y = outputs;
 #pragma omp parallel num_threads(s.threads)
     {
@@ -117,7 +117,8 @@ void scan_backward(const Sizes& s, const Source& source, const float* A, const f
     const Tasks tasks(s);
     const int64_t state = s.N() * s.P(), shared = s.chunk * s.N(), chunks = s.chunks(),
                   units = (s.per_group() + tasks.unit - 1) / tasks.unit;
-    Buffer parts(tasks.whole ? 0 : s.batch * s.groups * units * chunks * 2 * shared);  // gradients of B and C by unit
+    // gradients of B and C by unit
+    Buffer parts(tasks.whole ? 0 : s.batch * s.groups * units * chunks * 2 * shared, false);
     auto part = [&](int64_t b, int64_t g, int64_t unit, int64_t k) {
         return parts + (((b * s.groups + g) * units + unit) * chunks + k) * 2 * shared;
     };

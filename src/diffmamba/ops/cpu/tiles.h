@@ -10,11 +10,12 @@
 
 class Buffer {  // numbers that start as zeros, aligned to a line of the cache
   public:
-    explicit Buffer(int64_t count) {
+    // without zeros: for a large one whose numbers are all written first, by all threads
+    explicit Buffer(int64_t count, bool zeros = true) {
         const size_t bytes = round_up(count * sizeof(float), 64) + 64;
         memory = static_cast<float*>(std::aligned_alloc(64, bytes));
         if (!memory) throw std::bad_alloc();
-        std::memset(memory, 0, bytes);
+        if (zeros) std::memset(memory, 0, bytes);
     }
     ~Buffer() { std::free(memory); }
     Buffer(const Buffer&) = delete;
