@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from judge import (
     assert_close,
     by_name,
@@ -136,6 +138,32 @@ def test_outputs_and_all_gradients_are_those_of_the_definition(sizes: tuple[int,
     assert_close(
         named(outputs_and_gradients(partial(fused, sizes[2]), arguments)), expected, 2e-5, 1 if alone else 1e-30
     )
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    length=st.integers(1, 50),
+    groups=st.integers(1, 3),
+    per_group=st.integers(1, 5),
+    headdim=st.integers(1, 40),
+    states=st.integers(1, 70),
+    width=st.integers(1, 16),
+    batch=st.integers(1, 3),
+    threads=st.integers(1, 3),
+)
+def test_any_shape(
+    length: int, groups: int, per_group: int, headdim: int, states: int, width: int, batch: int, threads: int
+) -> None:
+    """As exact as the definition in float32, which a norm of small numbers and their gradients can make inexact."""
+    sizes = (length, groups * per_group, groups, headdim, states, width, batch)
+    arguments = [t.float() for t in fused_arguments(*sizes)]
+    (found,) = on_threads(lambda: outputs_and_gradients(partial(fused, groups), arguments), threads)
+    rounded = outputs_and_gradients(partial(definition, groups), arguments)
+    expected = outputs_and_gradients(partial(definition, groups), [t.double() for t in arguments])
+    for name, one, other, exact in zip(named(found), found, rounded, expected, strict=True):
+        if exact.numel():
+            error, of_rounding = ((t - exact).abs().max() / exact.abs().max().clamp(min=1) for t in (one, other))
+            assert error <= 5e-5 + 5 * of_rounding, name
 
 
 @pytest.mark.parametrize("extend", [True, False])
@@ -494,9 +522,9 @@ def test_ssd_of_bfloat16_is_float32_inside() -> None:
 @pytest.mark.parametrize(("length", "channels"), [(1, 1), (2, 70), (33, 64), (65, 7)])
 def test_the_convolution_is_pytorchs_own(width: int, length: int, channels: int) -> None:
     arguments = [t.float() for t in conv_arguments(length, channels, width)]
-    for given in (arguments, arguments[:-1]):
-        expected = outputs_and_gradients(convolution, [t.double() for t in given])
-        assert_close(outputs_and_gradients(causal_conv, given), expected, 5e-6)
+    for some in (arguments, arguments[:-1]):
+        expected = outputs_and_gradients(convolution, [t.double() for t in some])
+        assert_close(outputs_and_gradients(causal_conv, some), expected, 5e-6)
 
 
 @ONCE

@@ -25,6 +25,7 @@ from diffmamba.ops import (
     ssd_step,
 )
 
+pytestmark = pytest.mark.usefixtures("path")
 EPSILON = 1e-5  # of Mamba-2's gated norm in mamba-ssm
 
 # By a tensor's type, relative to its largest number. float32: sums of up to a thousand terms in another order, each
