@@ -1,6 +1,7 @@
 """The norms against their formulas, group by group."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -66,11 +67,48 @@ def test_a_slice_of_a_wider_tensor_will_do() -> None:
     assert torch.equal(both, kept)
 
 
-def test_second_derivatives_are_refused_rather_than_wrong() -> None:
-    leaves = [t.requires_grad_() for t in norm_arguments()]
-    (slope,) = torch.autograd.grad(gated_rms_norm(*leaves).square().sum(), leaves[:1], create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        slope.sum().backward()
+def written_plain(x: Tensor, weight: Tensor) -> Tensor:
+    return x / (x.square().mean(-1, keepdim=True) + EPSILON).sqrt() * weight
+
+
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("lacking", [None, 0, -1], ids=["all", "all but the first", "all but the weight"])
+@pytest.mark.parametrize(("norm", "formula"), [(gated_rms_norm, written), (rms_norm, written_plain)])
+def test_second_derivatives_are_those_of_the_formula(
+    norm: Callable[..., Tensor], formula: Callable[..., Tensor], lacking: int | None, dtype: torch.dtype
+) -> None:
+    """PyTorch's operators compute them."""
+    y, z, weight = (t.to(dtype) for t in norm_arguments())
+
+    def twice(norm: Callable[..., Tensor], *leaves: Tensor) -> list[Tensor]:
+        for leaf in leaves:
+            leaf.requires_grad_()
+        if lacking is not None:
+            leaves[lacking].requires_grad_(False)
+        chosen = [leaf for leaf in leaves if leaf.requires_grad]
+        slopes = torch.autograd.grad(norm(*leaves).pow(3).sum(), chosen, create_graph=True)
+        return list(torch.autograd.grad(sum(slope.square().sum() for slope in slopes), chosen))
+
+    given = (y, z, weight) if norm is gated_rms_norm else (y, weight[0].clone())
+    wide = [t.double() for t in given]
+    tolerance = {torch.float64: 1e-10, torch.float32: 2e-5, torch.bfloat16: 1e-1}[dtype]
+    assert_close(twice(norm, *given), twice(formula, *wide), tolerance)
+
+
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize(("norm", "formula"), [(gated_rms_norm, written), (rms_norm, written_plain)])
+def test_transformations_of_functions_take_them(norm: Callable[..., Tensor], formula: Callable[..., Tensor]) -> None:
+    y, z, weight = (t.float() for t in norm_arguments())
+    given = (y, z, weight) if norm is gated_rms_norm else (y, weight[0])
+    towards = tuple(normal(*t.shape, seed=9).float() for t in given)
+    for transform in (
+        lambda f: torch.func.jvp(f, given, towards)[1],
+        lambda f: torch.autograd.functional.jvp(f, given, towards)[1],
+        lambda f: torch.func.grad(lambda *a: f(*a).square().sum())(*given),
+        lambda f: torch.func.vmap(f, (0, *[None] * (len(given) - 1)))(*given),
+    ):
+        torch.testing.assert_close(transform(norm), transform(formula))
 
 
 @pytest.mark.usefixtures("path")

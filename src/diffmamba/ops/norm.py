@@ -1,10 +1,10 @@
 """Root-mean-square norms: the plain one (the outer norm, eq. 16 and 21 of the paper) and the gated one of Mamba-2."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from diffmamba.ops import backend
@@ -29,7 +29,7 @@ def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
 def gated_rms_norm(y: Tensor, z: Tensor, weight: Tensor) -> Tensor:
     """Mamba-2's norm, which comes after the gate: `rms_norm(y · silu(z)) · weight`.
 
-    In mamba-ssm this is `norm_before_gate=False`. First derivatives only.
+    In mamba-ssm this is `norm_before_gate=False`.
 
     Shapes: y and z `(..., groups, size)`, weight `(groups, size)` or `(size,)`. Each group is normalised separately.
     """
@@ -48,13 +48,17 @@ def gated_rms_norm(y: Tensor, z: Tensor, weight: Tensor) -> Tensor:
 
 
 def _plain(*tensors: Tensor) -> bool:
-    """Tensors of one dtype on a CPU, with numbers in them, outside of `torch.compile`, which fuses the definition."""
+    """Tensors of one dtype on a CPU, with numbers in them, which neither `torch.compile` nor `torch.func` looks into.
+
+    The former fuses the definition, and the latter needs it.
+    """
     first = tensors[0]
     return (
-        type(first.data) is Tensor
+        not torch.compiler.is_compiling()
+        and not backend.transformed()
+        and type(first.data) is Tensor
         and first.numel() > 0
         and all(tensor.is_cpu and tensor.dtype == first.dtype for tensor in tensors)
-        and not torch.compiler.is_compiling()
     )
 
 
@@ -76,9 +80,10 @@ class _GatedNorm(torch.autograd.Function):
         return u.mul_(r).mul_(weight)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         y, z, weight, r = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return cpu.with_graph(partial(cpu.gated, epsilon=EPSILON), dout, y, z, weight)
         gate = F.silu(z)
         u = gate * y
         product = dout * u

@@ -23,13 +23,15 @@ def chunk_of(state: int) -> int:
     return 16 if state <= 32 else 32
 
 
-def kept_numbers(sizes: Any) -> tuple[int, int]:
-    """How many numbers the states before all chunks are, and the y of all chunks, as tiles of the library."""
-    state, output = ctypes.c_int64(), ctypes.c_int64()
-    call("diffmamba_tiles", sizes, state, output)
-    chunks = -(-sizes.length // sizes.chunk)
-    each = sizes.batch * sizes.heads
-    return each * (chunks + 1) * state.value, each * chunks * output.value
+def kept_numbers(batch: int, length: int, heads: int, headdim: int, state: int) -> tuple[int, int]:
+    """How many numbers the states before all chunks are, and the y of all chunks, as tiles of the library.
+
+    Only the last two must be known while `torch.compile` traces: for the others a graph takes any number.
+    """
+    chunk, numbers, output = chunk_of(state), ctypes.c_int64(), ctypes.c_int64()
+    call("diffmamba_tiles", Sizes(headdim=int(headdim), state=int(state), chunk=chunk), numbers, output)
+    chunks = -(-length // chunk)
+    return batch * heads * (chunks + 1) * numbers.value, batch * heads * chunks * output.value
 
 
 def suffix(tensor: Tensor) -> str:
@@ -70,7 +72,7 @@ def mamba2(
     inputs = _Inputs(*map(pointer, (zxBCdt, past, taps, conv_bias, dt_bias, A, D, norm_weight, state)), epsilon)
     u = zxBCdt.new_empty(sizes.batch, sizes.length, norm_weight.shape[0])
     final = A.new_empty(sizes.batch, sizes.heads, headdim, sizes.state)
-    states, y = (A.new_empty(count if keep else 0) for count in kept_numbers(sizes))
+    states, y = (A.new_empty(count if keep else 0) for count in _kept(sizes))
     kept = Kept(pointer(states), pointer(y)) if keep else Kept()
     call(f"diffmamba_mamba2_forward{suffix(zxBCdt)}", sizes, inputs, u, final, kept)
     return u, final, states, y
@@ -115,6 +117,10 @@ def mamba2_gradient(
     return dzxBCdt, dpast, dstate, total
 
 
+def _kept(sizes: Any) -> tuple[int, int]:
+    return kept_numbers(sizes.batch, sizes.length, sizes.heads, sizes.headdim, sizes.state)
+
+
 def _sizes(zxBCdt: Tensor, conv_weight: Tensor, dt_bias: Tensor, headdim: int, groups: int) -> Any:
     batch, length, _ = zxBCdt.shape
     heads = dt_bias.shape[0]
@@ -129,8 +135,7 @@ def _(zxBCdt, conv_weight, conv_bias, dt_bias, A, D, norm_weight, past, state, h
     d_state = (conv_weight.shape[0] - norm_weight.shape[0]) // (2 * groups)
     kept = [A.new_empty(0), A.new_empty(0)]
     if keep:
-        counts = kept_numbers(_sizes(zxBCdt, conv_weight, dt_bias, headdim, groups))
-        kept = [A.new_empty(count) for count in counts]
+        kept = [A.new_empty(count) for count in kept_numbers(batch, length, len(A), headdim, d_state)]
     final = A.new_empty(batch, A.shape[0], headdim, d_state)
     return zxBCdt.new_empty(batch, length, norm_weight.shape[0]), final, *kept
 

@@ -1,10 +1,12 @@
 """Both norms by the compiled library, with their gradients: `norm.cpp`, with the equations in `norm.h`."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from diffmamba.ops.cpu.library import call, structure
 from diffmamba.ops.cpu.mamba2 import suffix
@@ -21,6 +23,19 @@ def _sizes(x: Tensor, weight: Tensor, epsilon: float) -> Any:
     return _Sizes(x.numel() // weight.numel(), groups, size, threads, epsilon)
 
 
+def gated(y: Tensor, z: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """The gated norm in PyTorch's operators."""
+    u = y.float() * F.silu(z.float()) if y.dtype.itemsize < 4 else y * F.silu(z)
+    return (F.rms_norm(u, u.shape[-1:], eps=epsilon) * weight).to(y.dtype)
+
+
+def with_graph(formula: Callable[..., Tensor], dout: Tensor, *inputs: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradients of a formula as parts of a graph. Second derivatives need it, for which gradients are enabled."""
+    wanted = [one for one in inputs if one.requires_grad]
+    found = iter(torch.autograd.grad(formula(*inputs), wanted, dout, create_graph=True))
+    return tuple(next(found) if one.requires_grad else None for one in inputs)
+
+
 class GatedNorm(torch.autograd.Function):
     """y and z `(..., groups, size)`, both float32 or both bfloat16; weight `(groups, size)` in float32; and ε."""
 
@@ -34,9 +49,10 @@ class GatedNorm(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         y, z, weight = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *with_graph(partial(gated, epsilon=ctx.epsilon), dout, y, z, weight), None
         dy, dz, dweight = (torch.empty_like(tensor) for tensor in ctx.saved_tensors)
         sizes = _sizes(y, weight, ctx.epsilon)
         call(f"diffmamba_gated_norm_backward{suffix(y)}", sizes, dout.contiguous(), y, z, weight, dy, dz, dweight)
@@ -56,9 +72,12 @@ class Norm(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *with_graph(
+                lambda x, weight: F.rms_norm(x, weight.shape, weight, ctx.epsilon), dout, x, weight
+            ), None
         dx, dweight = torch.empty_like(x), torch.empty_like(weight)
         call("diffmamba_norm_backward", _sizes(x, weight, ctx.epsilon), dout.contiguous(), x, weight, dx, dweight)
         return dx, dweight, None

@@ -16,7 +16,7 @@ def ssd(
     """y, the final state and, if `keep`, the states before all chunks. All in float32; shapes as in `ops/ssd.py`."""
     sizes, final = _sizes(x, B), _final(x, B)
     x, dt, A, B, C, D, state = dense(x, dt, A, B, C, D, state)
-    y, states = torch.empty_like(x), x.new_empty(kept_numbers(sizes)[0] if keep else 0)
+    y, states = torch.empty_like(x), x.new_empty(_kept(x, B) if keep else 0)
     call("diffmamba_ssd_forward", sizes, x, dt, A, B, C, D, state, y, final, states if keep else None)
     return y, final, states
 
@@ -48,13 +48,18 @@ def _sizes(x: Tensor, B: Tensor) -> Any:
     return Sizes(batch, length, heads, groups, headdim, state, 0, chunk_of(state), torch.get_num_threads())
 
 
+def _kept(x: Tensor, B: Tensor) -> int:
+    batch, length, heads, headdim = x.shape
+    return kept_numbers(batch, length, heads, headdim, B.shape[3])[0]
+
+
 def _final(x: Tensor, B: Tensor) -> Tensor:
     return x.new_empty(x.shape[0], *x.shape[2:], B.shape[3])
 
 
 @ssd.register_fake
 def _(x, dt, A, B, C, D, state, keep):
-    return x.new_empty(x.shape), _final(x, B), x.new_empty(kept_numbers(_sizes(x, B))[0] if keep else 0)
+    return x.new_empty(x.shape), _final(x, B), x.new_empty(_kept(x, B) if keep else 0)
 
 
 @ssd_gradient.register_fake
