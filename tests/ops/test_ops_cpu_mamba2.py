@@ -20,6 +20,7 @@ from judge import (
     with_dt,
 )
 from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch._subclasses import FakeTensorMode
 from torch.nn import functional as F
 
@@ -402,15 +403,24 @@ def test_every_number_of_the_results_is_written(name: str) -> None:
     assert all(t.isfinite().all() for t in (found if isinstance(found, tuple) else [found]))
 
 
-@EVERY_OPERATOR
-def test_second_derivatives_are_refused(name: str) -> None:
+@ONCE
+@pytest.mark.parametrize("name", ["conv_scan_norm", "ssd", "causal_conv"])
+@pytest.mark.parametrize("path", ["auto", "torch"])
+def test_what_is_no_first_derivative_is_refused_rather_than_wrong(name: str, path: str) -> None:
     operator, make = OPERATORS[name]
-    leaves = [t.float().requires_grad_() for t in make()]
-    found = operator(*leaves)
-    total = (found[0] if isinstance(found, tuple) else found).square().sum() + leaves[0].pow(3).sum()
-    (slope,) = torch.autograd.grad(total, leaves[:1], create_graph=True)
-    with pytest.raises(RuntimeError, match=r"no autograd formula|first derivatives only"):
-        torch.autograd.grad(slope.square().sum(), leaves[0])
+    arguments = [t.float() for t in make()]
+    with backend.use(path):
+        leaves = [t.clone().requires_grad_() for t in arguments]
+        (slope,) = torch.autograd.grad(operator(*leaves)[0].square().sum(), leaves[:1], create_graph=True)
+        with pytest.raises(RuntimeError, match="no autograd formula"):
+            slope.square().sum().backward()
+        for at in range(len(arguments)):  # along any of them
+            towards = tuple(torch.ones_like(t) if i == at else torch.zeros_like(t) for i, t in enumerate(arguments))
+            with pytest.raises(NotImplementedError, match=r"^.*: forward-mode derivatives need backend=definition$"):
+                torch.func.jvp(operator, tuple(arguments), towards)
+        rows = tuple(torch.stack([t, 2 * t]) for t in arguments)
+        mapped = torch.func.vmap(operator)(*rows)[0]
+        torch.testing.assert_close(mapped[1], operator(*(t[1] for t in rows))[0], rtol=1e-4, atol=1e-4)
 
 
 @ONCE
@@ -444,12 +454,14 @@ def test_other_types_are_pytorchs(name: str, dtype: torch.dtype) -> None:
 def test_under_the_compiler_it_is_one_graph_whatever_the_length(name: str) -> None:
     operator, make = OPERATORS[name]
     torch.compiler.reset()
-    compiled = torch.compile(operator, backend="aot_eager", fullgraph=True)
+    counted = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(operator, backend=counted, fullgraph=True)
     sequences = {"conv_scan_norm": (0,), "ssd": (0, 1, 3, 4)}.get(name, (0,) if "gated" not in name else (0, 1))
-    for length in (37, 21, 1):
+    for length in (37, 21, 30, 12, 1):
         arguments = [t.float()[:, :length] if i in sequences else t.float() for i, t in enumerate(make())]
         found, expected = (outputs_and_gradients(one, arguments) for one in (compiled, operator))
         assert_close(found, expected, 1e-5 if "norm" in name[-8:] else 0)  # norms alone are left to the compiler
+    assert counted.frame_count <= 3  # the first length, any length, and a length of 1
     with torch.no_grad():
         compiled(*arguments)
 

@@ -1,13 +1,14 @@
 """The norms against their formulas, group by group."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from judge import assert_close, normal, outputs_and_gradients
 from torch import Tensor
 
-from diffmamba.ops import gated_rms_norm, rms_norm
+from diffmamba.ops import backend, gated_rms_norm, rms_norm
 
 EPSILON = 1e-5  # the paper's and mamba-ssm's
 
@@ -66,14 +67,76 @@ def test_a_slice_of_a_wider_tensor_will_do() -> None:
     assert torch.equal(both, kept)
 
 
+def written_plain(x: Tensor, weight: Tensor) -> Tensor:
+    return x / (x.square().mean(-1, keepdim=True) + EPSILON).sqrt() * weight
+
+
 @pytest.mark.usefixtures("path")
-def test_second_derivatives_are_refused_rather_than_wrong() -> None:
-    """Of a sum with another part, which PyTorch could give alone."""
-    y, z, weight = (t.float().requires_grad_() for t in norm_arguments())
-    total = gated_rms_norm(y, z, weight).square().sum() + y.pow(3).sum()
-    (slope,) = torch.autograd.grad(total, y, create_graph=True)
-    with pytest.raises(RuntimeError, match="first derivatives only"):
-        torch.autograd.grad(slope.sum(), y)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("lacking", [None, 0, -1], ids=["all", "all but the first", "all but the weight"])
+@pytest.mark.parametrize(("norm", "formula"), [(gated_rms_norm, written), (rms_norm, written_plain)])
+def test_second_derivatives_are_those_of_the_formula(
+    norm: Callable[..., Tensor], formula: Callable[..., Tensor], lacking: int | None, dtype: torch.dtype
+) -> None:
+    """PyTorch's operators compute them."""
+    y, z, weight = (t.to(dtype) for t in norm_arguments())
+
+    def twice(norm: Callable[..., Tensor], *leaves: Tensor) -> list[Tensor]:
+        for leaf in leaves:
+            leaf.requires_grad_()
+        if lacking is not None:
+            leaves[lacking].requires_grad_(False)
+        chosen = [leaf for leaf in leaves if leaf.requires_grad]
+        slopes = torch.autograd.grad(norm(*leaves).pow(3).sum(), chosen, create_graph=True)
+        return list(torch.autograd.grad(sum(slope.square().sum() for slope in slopes), chosen))
+
+    given = (y, z, weight) if norm is gated_rms_norm else (y, weight[0].clone())
+    wide = [t.double() for t in given]
+    tolerance = {torch.float64: 1e-10, torch.float32: 2e-5, torch.bfloat16: 1e-1}[dtype]
+    assert_close(twice(norm, *given), twice(formula, *wide), tolerance)
+
+
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize(("norm", "formula"), [(gated_rms_norm, written), (rms_norm, written_plain)])
+def test_transformations_of_functions_take_them(norm: Callable[..., Tensor], formula: Callable[..., Tensor]) -> None:
+    y, z, weight = (t.float() for t in norm_arguments())
+    given = (y, z, weight) if norm is gated_rms_norm else (y, weight[0])
+    towards = tuple(normal(*t.shape, seed=9).float() for t in given)
+    for transform in (
+        lambda f: torch.func.jvp(f, given, towards)[1],
+        lambda f: torch.autograd.functional.jvp(f, given, towards)[1],
+        lambda f: torch.func.grad(lambda *a: f(*a).square().sum())(*given),
+        lambda f: torch.func.vmap(f, (0, *[None] * (len(given) - 1)))(*given),
+    ):
+        torch.testing.assert_close(transform(norm), transform(formula))
+
+
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize(
+    "norm",
+    [
+        lambda x: gated_rms_norm(x[..., :4], x[..., 4:], torch.ones(4)),
+        lambda x: gated_rms_norm(x, 2 * x, torch.ones(8)),
+        lambda x: gated_rms_norm(x, x, torch.ones(8)),
+        lambda x: gated_rms_norm(x[..., :4].contiguous(), x[..., 4:].contiguous(), x[0, 0, :4]),
+        lambda x: rms_norm(x[..., :4], torch.ones(4)),
+        lambda x: rms_norm(x, x[0, 0]),
+    ],
+    ids=["slices", "a gate of y", "one tensor", "a weight of y", "a slice", "a weight of x"],
+)
+def test_arguments_that_come_from_one_another(norm: Callable[[Tensor], Tensor]) -> None:
+    """Where a graph is wanted, the gradient of an argument is not that of another one which depends on it."""
+    x = normal(3, 2, 8, seed=0).float()
+
+    def twice() -> list[Tensor]:
+        leaf = x.clone().requires_grad_()
+        between = leaf * 1
+        (slope,) = torch.autograd.grad(norm(between).pow(3).sum(), leaf, create_graph=True)
+        return [slope.detach(), *torch.autograd.grad(slope.square().sum(), leaf)]
+
+    with backend.use("definition"):
+        expected = twice()
+    assert_close(twice(), expected, 1e-5)
 
 
 @pytest.mark.usefixtures("path")

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from diffmamba.ops import cuda
 from diffmamba.ops.cpu import build
@@ -53,6 +54,21 @@ def use(backend: str) -> Iterator[None]:
 def by_definition() -> bool:
     """Whether every operator runs its definition."""
     return _requested == "definition"
+
+
+def forward_mode() -> bool:
+    """Whether forward-mode derivatives are computed now. Operators of our own drop them without a word."""
+    return not torch.compiler.is_compiling() and forward_ad._current_level >= 0
+
+
+def transformed() -> bool:
+    """Whether `torch.func` transforms functions now, or forward-mode derivatives are computed.
+
+    Then only PyTorch's operators will do.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    return forward_mode() or torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def compiled(tensor: Tensor) -> ctypes.CDLL | None:

@@ -2,6 +2,9 @@
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+
+from diffmamba.ops import backend
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -17,6 +20,7 @@ def check(operator: str, *arguments: tuple[str, Tensor | None, str], **sizes: in
 
     Raises:
         ValueError: if a shape does not fit, a dimension is empty, or a dtype or device is wrong.
+        NotImplementedError: if forward-mode derivatives are asked of an operator that is not its definition.
     """
     first_name, first, _ = arguments[0]
     assert first is not None
@@ -39,6 +43,12 @@ def check(operator: str, *arguments: tuple[str, Tensor | None, str], **sizes: in
             raise ValueError(
                 f"{operator}: {argument} is {str(tensor.dtype).removeprefix('torch.')}; use one of {wanted}"
             )
+        if (
+            backend.forward_mode()
+            and not backend.by_definition()
+            and forward_ad.unpack_dual(tensor).tangent is not None
+        ):
+            raise NotImplementedError(f"{operator}: forward-mode derivatives need backend=definition")
         if tensor.device != first.device:
             raise ValueError(
                 f"{operator}: {argument} is on {tensor.device}, {first_name} on {first.device}; move them to one device"

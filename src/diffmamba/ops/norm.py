@@ -1,5 +1,6 @@
 """Root-mean-square norms: the plain one (the outer norm, eq. 16 and 21 of the paper) and the gated one of Mamba-2."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,7 +9,6 @@ from torch.nn import functional as F
 
 from diffmamba.ops import backend
 from diffmamba.ops.cpu import norm as cpu
-from diffmamba.ops.once import once
 
 EPSILON = 1e-5  # in all norms of the paper and in the Mamba-2 block of mamba-ssm
 
@@ -16,13 +16,11 @@ EPSILON = 1e-5  # in all norms of the paper and in the Mamba-2 block of mamba-ss
 def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
     """`x / sqrt(mean(x²) + ε) · weight` over the last dimension.
 
-    Shapes: x `(..., size)`; weight must broadcast to `(..., size)`. The mean is computed in float32 or wider. First
-    derivatives only where it is compiled.
+    Shapes: x `(..., size)`; weight must broadcast to `(..., size)`. The mean is computed in float32 or wider.
     """
     if backend.by_definition():
         return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + EPSILON) * weight
-    narrow = x.dtype == torch.float32 and weight.shape == x.shape[-1:]
-    if narrow and backend.compiled(x) and _plain(x, weight):
+    if _plain(x, weight) and weight.shape == x.shape[-1:] and x.dtype == torch.float32 and backend.compiled(x):
         return cpu.Norm.apply(x, weight, EPSILON)
     wide = x.float() if x.dtype.itemsize < 4 else x
     return F.rms_norm(wide, x.shape[-1:], eps=EPSILON).to(x.dtype) * weight
@@ -31,7 +29,7 @@ def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
 def gated_rms_norm(y: Tensor, z: Tensor, weight: Tensor) -> Tensor:
     """Mamba-2's norm, which comes after the gate: `rms_norm(y · silu(z)) · weight`.
 
-    In mamba-ssm this is `norm_before_gate=False`. First derivatives only.
+    In mamba-ssm this is `norm_before_gate=False`.
 
     Shapes: y and z `(..., groups, size)`, weight `(groups, size)` or `(size,)`. Each group is normalised separately.
     """
@@ -50,13 +48,17 @@ def gated_rms_norm(y: Tensor, z: Tensor, weight: Tensor) -> Tensor:
 
 
 def _plain(*tensors: Tensor) -> bool:
-    """Tensors of one dtype on a CPU, with numbers in them, outside of `torch.compile`, which fuses the definition."""
+    """Tensors of one dtype on a CPU, with numbers in them, which neither `torch.compile` nor `torch.func` looks into.
+
+    The former fuses the definition, and the latter needs it.
+    """
     first = tensors[0]
     return (
-        type(first.data) is Tensor
+        not torch.compiler.is_compiling()
+        and not backend.transformed()
+        and type(first.data) is Tensor
         and first.numel() > 0
         and all(tensor.is_cpu and tensor.dtype == first.dtype for tensor in tensors)
-        and not torch.compiler.is_compiling()
     )
 
 
@@ -78,11 +80,10 @@ class _GatedNorm(torch.autograd.Function):
         return u.mul_(r).mul_(weight)
 
     @staticmethod
-    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, ...]:
-        return once(_GatedNorm.gradient, dout, *ctx.saved_tensors)
-
-    @staticmethod
-    def gradient(dout: Tensor, y: Tensor, z: Tensor, weight: Tensor, r: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        y, z, weight, r = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return cpu.with_graph(partial(cpu.gated, epsilon=EPSILON), dout, y, z, weight)
         gate = F.silu(z)
         u = gate * y
         product = dout * u

@@ -167,7 +167,7 @@ FEW = 2**18
 
 def difference_step_takes(u: Tensor, weight: Tensor | None, gain: Tensor | None) -> bool:
     """Whether `difference_step` can be called with these tensors: few rows of float32, where `backend` is compiled."""
-    if torch.is_grad_enabled() or u.dim() != 2 or backend.compiled(u) is None or not _directly(u):
+    if torch.is_grad_enabled() or u.dim() != 2 or backend.transformed() or not _directly(u) or not backend.compiled(u):
         return False
     outputs = u.shape[1] // 2 if weight is None else len(weight)
     fits = (weight is None or weight.shape == (outputs, u.shape[1])) and (gain is None or gain.shape == (outputs,))
@@ -228,7 +228,7 @@ def check_divides(operator: str, *divisors: tuple[int, str, int, str]) -> None:
 
 def _compiled(given: Tensor, conv_state: Tensor, parameter: Tensor) -> bool:
     narrow = conv_state.dtype in backend.CPU_DTYPES and parameter.dtype != torch.float64
-    return narrow and not torch.is_grad_enabled() and backend.compiled(given) is not None
+    return narrow and not torch.is_grad_enabled() and not backend.transformed() and backend.compiled(given) is not None
 
 
 def _directly(given: Tensor) -> bool:

@@ -30,10 +30,10 @@ def chunk_of(state: int, length: int) -> int:
 def kept_numbers(batch: int, length: int, heads: int, headdim: int, state: int) -> tuple[int, int]:
     """How many numbers the states before all chunks are, and the y of all chunks, as tiles of the library.
 
-    `torch.compile` may call it with symbols for the batch and the length, which C does not take.
+    Only the last two must be known while `torch.compile` traces: for the others a graph takes any number.
     """
     chunk, of_state, of_output = chunk_of(state, length), ctypes.c_int64(), ctypes.c_int64()
-    call("diffmamba_tiles", Sizes(headdim=headdim, state=state, chunk=chunk), of_state, of_output)
+    call("diffmamba_tiles", Sizes(headdim=int(headdim), state=int(state), chunk=chunk), of_state, of_output)
     chunks = -(-length // chunk)
     return batch * heads * (chunks + 1) * of_state.value, batch * heads * chunks * of_output.value
 
