@@ -461,7 +461,7 @@ def test_under_the_compiler_it_is_one_graph_whatever_the_length(name: str) -> No
         arguments = [t.float()[:, :length] if i in sequences else t.float() for i, t in enumerate(make())]
         found, expected = (outputs_and_gradients(one, arguments) for one in (compiled, operator))
         assert_close(found, expected, 1e-5 if "norm" in name[-8:] else 0)  # norms alone are left to the compiler
-    assert counted.frame_count <= 3  # the first length, any length, and a length of 1
+    assert counted.frame_count <= 4  # the first length, any length, one that is a shorter chunk, and a length of 1
     with torch.no_grad():
         compiled(*arguments)
 
