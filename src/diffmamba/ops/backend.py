@@ -58,7 +58,7 @@ def by_definition() -> bool:
 
 def forward_mode() -> bool:
     """Whether forward-mode derivatives are computed now. Operators of our own drop them without a word."""
-    return not torch.compiler.is_compiling() and forward_ad._current_level >= 0
+    return forward_ad._current_level >= 0 and not torch.compiler.is_compiling()
 
 
 def transformed() -> bool:
@@ -66,9 +66,8 @@ def transformed() -> bool:
 
     Then only PyTorch's operators will do.
     """
-    if torch.compiler.is_compiling():
-        return False
-    return forward_mode() or torch._C._functorch.peek_interpreter_stack() is not None
+    found = forward_ad._current_level >= 0 or torch._C._functorch.peek_interpreter_stack() is not None
+    return found and not torch.compiler.is_compiling()
 
 
 def compiled(tensor: Tensor) -> ctypes.CDLL | None:
