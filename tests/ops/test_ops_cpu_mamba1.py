@@ -162,6 +162,16 @@ def test_some_gradients_alone(wanted: tuple[str, ...], of: int) -> None:
         assert_close([found], [torch.zeros_like(found) if expected is None else expected], 1e-5)
 
 
+@pytest.mark.parametrize("of", ["x", "dt", "B", "C", "z"])
+def test_nan_stays_in_its_row(of: str) -> None:
+    """Rows follow one another in the same memory, where vectors are longer than the 5 channels."""
+    arguments = [t.float() for t in gated_arguments(40, 5, 1, 3, batch=8)]
+    arguments[NAMES.index(of)][0] = torch.nan
+    y, h, *gradients = outputs_and_gradients(gated_selective_scan, arguments)
+    by_row = [gradients[NAMES.index(name)] for name in ("x", "dt", "B", "C", "z")]
+    assert all(t[1:].isfinite().all() for t in (y, h, *by_row))
+
+
 @ONCE
 @pytest.mark.parametrize("gradients", [True, False])
 def test_what_the_operators_tell_the_compiler_is_so(gradients: bool) -> None:
