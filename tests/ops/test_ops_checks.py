@@ -242,6 +242,14 @@ def test_no_wrong_shape_is_computed_with(operator: Callable[..., Any], path: str
 
 
 @EVERY_PATH
+@pytest.mark.parametrize("size", ["batch", "length"])
+@pytest.mark.parametrize("operator", MORE, ids=lambda operator: operator.__name__)
+def test_nothing_to_do_is_refused_from_every_path(operator: Callable[..., Any], size: str, path: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{operator.__name__}: .* has {size} 0; give it at least 1$"):
+        operator(**MORE[operator](**{size: 0}))
+
+
+@EVERY_PATH
 @pytest.mark.parametrize(
     ("sizes", "says"),
     [

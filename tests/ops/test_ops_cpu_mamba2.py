@@ -232,6 +232,21 @@ def test_bfloat16_in_and_out_is_float32_inside(sizes: tuple[int, ...]) -> None:
         assert_close([value], [expected[name]], {"u": 4e-3, "after": 0, "final h": 1e-5}.get(name, 1e-2))
 
 
+@ONCE
+@pytest.mark.parametrize("of_state", [torch.float32, torch.bfloat16], ids=str)
+def test_the_state_of_the_convolution_keeps_its_type(of_state: torch.dtype) -> None:
+    """Under autocast a mixer in float32 continues a state in float32 with inputs in bfloat16."""
+    arguments = [t.float() for t in fused_arguments(2, *SMALL[1:])]
+    arguments[0], arguments[-2] = arguments[0].bfloat16(), arguments[-2].to(of_state)
+    u, *after = fused(2, *arguments)
+    with backend.use("torch"):
+        _, *expected = fused(2, *arguments)
+    assert u.dtype == torch.bfloat16
+    assert [t.dtype for t in after] == [t.dtype for t in expected] == [of_state, torch.float32]
+    assert torch.equal(after[0], expected[0])
+    assert_close(after[1:], expected[1:], 1e-2)
+
+
 @pytest.mark.parametrize("heads", [1, 6, 7], ids=lambda n: f"{n} heads")
 @pytest.mark.parametrize(("batch", "groups"), [(1, 1), (3, 1)])
 def test_the_same_bits_with_any_number_of_threads(heads: int, batch: int, groups: int) -> None:
