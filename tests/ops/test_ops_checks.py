@@ -227,6 +227,7 @@ def wrong(operator: Callable[..., Any], name: str) -> Iterator[tuple[int | str, 
             yield dimension, MORE[operator]() | {name: changed}
     yield "less", MORE[operator]() | {name: MORE[operator]()[name][0]}
     yield "more", MORE[operator]() | {name: MORE[operator]()[name][None]}
+    yield "none", MORE[operator]() | {name: torch.tensor(1.0)}
 
 
 @EVERY_PATH

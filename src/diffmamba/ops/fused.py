@@ -51,7 +51,7 @@ def conv_scan_norm(
     Raises:
         ValueError: if shapes, dtypes or devices do not fit.
     """
-    heads, channels = dt_bias.numel(), conv_weight.shape[0]
+    heads, channels = dt_bias.numel(), conv_weight.shape[:1].numel()
     inner = heads * headdim
     check_groups("conv_scan_norm", "heads", heads, groups)
     if headdim < 1:
@@ -70,7 +70,7 @@ def conv_scan_norm(
         ("the state of the scan", states and states[1], "batch heads headdim state"),
         inner=inner,
         columns=inner + channels + heads,
-        past=conv_weight.shape[-1] - 1,
+        past=conv_weight.shape[-1:].numel() - 1,
         headdim=headdim,
         state=(channels - inner) // (2 * groups),
     )
