@@ -54,7 +54,11 @@ def test_a_compiled_run_has_the_losses_of_the_other(world, monkeypatch):
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ("compile=true", "compile=true needs a C++ compiler on a CPU; install g++, or use compile=false"),
+        (
+            "compile=true",
+            "compile=true needs a C++ compiler on a CPU, and no C++ compiler is found; "
+            "install g++, or use compile=false",
+        ),
         ("model.backend=cuda", "model.backend=cuda needs a CUDA device and trainer=gpu; or use model.backend=auto"),
         ("trainer=gpu", "trainer.accelerator=gpu finds no CUDA device here; use trainer=cpu or trainer=auto"),
     ],
@@ -142,6 +146,6 @@ def test_operators_that_do_not_fit_the_device_or_the_precision_are_refused(world
 def test_a_wrong_instruction_set_is_refused_before_anything_is_written(world, command, monkeypatch):
     monkeypatch.setenv(processor.VARIABLE, "sse9")
     build._load.cache_clear()
-    says = "error: DIFFMAMBA_CPU=sse9 is not for this processor; use one of "
+    says = "error: DIFFMAMBA_CPU=sse9 is no instruction set of this processor; use one of "
     assert command("train", world.words()).refusal().startswith(says)
     assert world.store.records() == {}

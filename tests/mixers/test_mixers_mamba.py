@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from diffmamba.errors import SettingError
 from diffmamba.mixers import Difference, Mamba1, Mamba2, Mixer, Single, mamba
@@ -20,6 +21,18 @@ MIXERS = {f"mamba1 {name}": partial(MAMBA1, combine=combine) for name, combine i
 MIXERS |= {f"mamba2 {name}": partial(MAMBA2, combine=combine) for name, combine in COMBINATIONS.items()}
 MIXERS |= {f"mamba2 {name}, two groups": partial(MIXERS[f"mamba2 {name}"], groups=2) for name in ("block", "ssm")}
 EVERY_MIXER = pytest.mark.parametrize("build", MIXERS.values(), ids=MIXERS)
+
+
+@EVERY_MIXER
+@pytest.mark.parametrize("path", ["torch", "cpu"], indirect=True)
+def test_checkpointing_gives_the_same_gradients(build: Callable[[], Mixer], path: str) -> None:
+    """PyTorch's form without reentrance, which allows that what was saved is asked for once."""
+    torch.manual_seed(0)
+    mixer, x = build(), torch.randn(2, 9, 8)
+    gradients = []
+    for call in (mixer, lambda x: checkpoint(mixer, x, use_reentrant=False)):
+        gradients.append(torch.autograd.grad(call(x).square().sum(), list(mixer.parameters())))
+    torch.testing.assert_close(*gradients, rtol=0, atol=0)
 
 
 # --- where they start

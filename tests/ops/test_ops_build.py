@@ -244,7 +244,9 @@ def test_a_level_needs_all_that_belongs_to_it(
     assert processor.chosen() == (sets[0] if sets else None)
     for name in set(EVERY) - set(sets):
         monkeypatch.setenv(processor.VARIABLE, name)
-        with pytest.raises(SettingError, match=f"^DIFFMAMBA_CPU={name} is not for this processor; use one of .*none$"):
+        with pytest.raises(
+            SettingError, match=f"^DIFFMAMBA_CPU={name} is no instruction set of this processor; use one of .*none$"
+        ):
             build.load()
         monkeypatch.delenv(processor.VARIABLE)
     if not sets:
@@ -257,7 +259,9 @@ def test_none_forbids_the_library_and_other_words_are_refused(cache: Path, monke
     assert not cache.exists()
     forget()
     monkeypatch.setenv(processor.VARIABLE, "native")
-    with pytest.raises(SettingError, match=r"^DIFFMAMBA_CPU=native is not for this processor; use one of "):
+    with pytest.raises(
+        SettingError, match=r"^DIFFMAMBA_CPU=native is no instruction set of this processor; use one of "
+    ):
         build.load()
 
 
@@ -281,6 +285,9 @@ def test_without_a_compiler_there_is_a_reason_or_what_was_compiled_before(
         patched.setenv("CXX", "clang++-99 -O3")
         forget()
         assert reason() == "the C++ compiler of CXX=clang++-99 -O3 is not found"
+        patched.setenv("CXX", '"c++')
+        forget()
+        assert reason() == 'CXX="c++ cannot be read (No closing quotation)'
     forget()
     before = loaded()._name
     monkeypatch.setenv("PATH", "")
@@ -302,7 +309,9 @@ def test_a_compiler_that_fails_is_quoted_and_left_alone_for_an_hour(
     times = len(asked.read_text().splitlines())
     assert times == 2  # with OpenMP and without
     forget()
-    assert reason() == "c++ fails: a.cpp:1:2: error: unknown type name 'Vector'"
+    assert reason().startswith(
+        "c++ fails: a.cpp:1:2: error: unknown type name 'Vector' (asked again in an hour, or by "
+    )
     assert len(asked.read_text().splitlines()) == times
     assert command.main() == 1  # which asks again
     assert "PyTorch's will run: c++ fails: a.cpp" in capsys.readouterr().err
@@ -313,6 +322,28 @@ def test_a_compiler_that_fails_is_quoted_and_left_alone_for_an_hour(
     forget()
     loaded()
     assert not failed.exists()
+
+
+def test_a_full_disk_is_no_fault_of_the_compiler(cache: Path, as_compiler: Callable[[str], Path]) -> None:
+    as_compiler("echo 'a.cpp:9:1: fatal error: error writing to /tmp/a.s: No space left on device'; exit 1")
+    assert "No space left on device" in reason()
+    as_compiler("")
+    forget()
+    loaded()
+
+
+def test_a_library_that_lacks_a_name_is_the_compilers_fault(
+    cache: Path, as_compiler: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a compiler of C links C++."""
+    asked = as_compiler("")
+    monkeypatch.setattr(build, "_lacks", lambda path: "_ZTISt9bad_alloc")
+    assert reason() == "c++ makes a library that lacks _ZTISt9bad_alloc; use a C++ compiler such as g++"
+    times = len(asked.read_text().splitlines())
+    assert not libraries(cache)
+    forget()
+    assert "asked again in an hour" in reason()
+    assert len(asked.read_text().splitlines()) == times
 
 
 def test_a_compiler_that_hangs_is_stopped_with_all_that_it_started(

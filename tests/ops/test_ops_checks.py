@@ -289,3 +289,12 @@ def test_the_compiler_sees_a_wrong_shape_while_it_traces(operator: Callable[...,
         torch.compiler.reset()
         with pytest.raises(Exception, match=r"has shape|ValueError"):
             traced(**arguments | {name: torch.cat([arguments[name]] * 2, dim=-1)})
+
+
+@EVERY_PATH
+@EVERY_ARGUMENT
+def test_a_missing_tensor_is_named(operator: Callable[..., Any], name: str, path: str) -> None:
+    """mamba-ssm takes None for no D; here it would be an address that the library reads."""
+    if name != "state":
+        says = rf"{name} is None; it must be a tensor \("
+        assert_refused(operator, OPERATORS[operator]() | {name: None}, says)  # type: ignore[dict-item]

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffmamba.ops import difference_step, difference_step_takes, rms_norm
+from diffmamba.ops import rms_norm
+from diffmamba.ops.step import difference_step, difference_step_takes
 
 Scope = Literal["block", "ssm"]
 LambdaForm = Literal["scalar", "reparam", "channel", "exp", "exp_printed", "fixed"]

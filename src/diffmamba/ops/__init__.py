@@ -15,7 +15,7 @@ from diffmamba.ops.selective_scan import (
     selective_scan_step,
 )
 from diffmamba.ops.ssd import ssd, ssd_sequential, ssd_step
-from diffmamba.ops.step import conv_scan_norm_step, conv_selective_scan_step, difference_step, difference_step_takes
+from diffmamba.ops.step import conv_scan_norm_step, conv_selective_scan_step
 
 __all__ = [
     "causal_conv",
@@ -24,8 +24,6 @@ __all__ = [
     "conv_scan_norm",
     "conv_scan_norm_step",
     "conv_selective_scan_step",
-    "difference_step",
-    "difference_step_takes",
     "gated_rms_norm",
     "gated_selective_scan",
     "rms_norm",

@@ -14,19 +14,21 @@ def check(operator: str, *arguments: tuple[str, Tensor | None, str], **sizes: in
 
     Args:
         operator: name of the operator, for the message.
-        arguments: for each tensor its name, the tensor (None is skipped) and the names of its dimensions, separated by
-            spaces. A dimension name must have the same size in all tensors.
+        arguments: for each tensor its name, the tensor and the names of its dimensions, separated by spaces. A
+            dimension name must have the same size in all tensors. A state may be None: its name begins with "the
+            state".
         sizes: dimensions whose size is known beforehand.
 
     Raises:
-        ValueError: if a shape does not fit, a dimension is empty, or a dtype or device is wrong.
+        ValueError: if a tensor is missing, a shape does not fit, a dimension is empty, or a dtype or device is wrong.
         NotImplementedError: if forward-mode derivatives are asked of an operator that is not its definition.
     """
     first_name, first, _ = arguments[0]
-    assert first is not None
     for argument, tensor, dimensions in arguments:
-        if tensor is None:
+        if tensor is None and argument.startswith("the state"):
             continue
+        if tensor is None or first is None:
+            raise ValueError(f"{operator}: {argument} is None; it must be a tensor ({', '.join(dimensions.split())})")
         names = dimensions.split()
         fits = len(names) == tensor.dim() and all(
             sizes.get(name, size) == size for name, size in zip(names, tensor.shape, strict=True)

@@ -49,7 +49,7 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor | None = 
         ("weight", weight, "channels width"),
         ("bias", bias, "channels"),
         ("the state", state, "batch past channels"),
-        past=weight.shape[-1:].numel() - 1,
+        past=(0 if weight is None else weight.shape[-1:].numel()) - 1,
     )
     if backend.by_definition():
         return causal_conv_sequential(x, weight, bias, _zeros(x, weight) if state is None else state)

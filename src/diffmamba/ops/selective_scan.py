@@ -279,10 +279,11 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 
 def _backward(ctx: Any, dy: Tensor | None, dfinal: Tensor | None, _: Any) -> tuple[Any, ...]:
-    x, A = ctx.saved_tensors[0], ctx.saved_tensors[2]
+    saved = ctx.saved_tensors  # once: checkpointing computes them again
+    x, A = saved[0], saved[2]
     dy = torch.zeros_like(x) if dy is None else dy
     dfinal = x.new_zeros(len(x), *A.shape) if dfinal is None else dfinal
-    return _chunked_gradient(dy, dfinal, *ctx.saved_tensors)
+    return _chunked_gradient(dy, dfinal, *saved)
 
 
 @_chunked.register_fake

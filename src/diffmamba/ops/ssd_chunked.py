@@ -250,10 +250,11 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 
 def _backward(ctx: Any, dy: Tensor | None, dfinal: Tensor | None, *_: Any) -> tuple[Any, ...]:
-    x, _, _, B, *_ = ctx.saved_tensors
+    saved = ctx.saved_tensors  # once: checkpointing computes them again
+    x, _, _, B, *_ = saved
     dy = torch.zeros_like(x) if dy is None else dy
     dfinal = x.new_zeros(len(x), *x.shape[2:], B.shape[3]) if dfinal is None else dfinal
-    return *_chunked_gradient(dy, dfinal, *ctx.saved_tensors, ctx.chunk), None, None
+    return *_chunked_gradient(dy, dfinal, *saved, ctx.chunk), None, None
 
 
 @_chunked.register_fake

@@ -1,7 +1,6 @@
 """Small parts of a work that its settings are made into: for how long, how it is computed, and what Hydra builds."""
 
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from hydra.utils import instantiate
 from diffmamba.device import select_operators
 from diffmamba.errors import SettingError
 from diffmamba.ops import backend
+from diffmamba.ops.cpu.compiler import CompileError, compiler
 from diffmamba.runs.processes import Devices
 
 Settings = Mapping[str, Any]
@@ -109,9 +109,12 @@ class Execution:
             )
 
     def _check_compiler(self) -> None:
-        compilers = (os.environ.get("CXX", "g++").split()[-1], "clang++")
-        if self.compiled and not self.devices.on_gpu and not any(map(shutil.which, compilers)):
-            raise SettingError("compile=true needs a C++ compiler on a CPU; install g++, or use compile=false")
+        if self.compiled and not self.devices.on_gpu:
+            try:
+                compiler()
+            except CompileError as error:
+                needs = f"compile=true needs a C++ compiler on a CPU, and {error}"
+                raise SettingError(f"{needs}; install g++, or use compile=false") from error
 
 
 def built(node: Any, partial: bool = False) -> Any:

@@ -5,6 +5,7 @@ or a damaged one is never loaded, since its name is another one. A file takes it
 """
 
 import ctypes
+import errno
 import hashlib
 import logging
 import os
@@ -78,7 +79,7 @@ def build(retry: bool = False) -> Path:
 
 def cache_folder() -> Path:
     """Where libraries are kept, for all environments and checkouts of a user."""
-    return Path(os.environ.get(VARIABLE) or user_cache_path("diffmamba") / "cpu")
+    return Path(os.environ.get(VARIABLE) or user_cache_path("diffmamba") / "cpu").expanduser()
 
 
 @cache
@@ -110,18 +111,34 @@ def _instructions() -> str:
 def _compiled(command: list[str], instructions: str, folder: Path, name: str, retry: bool) -> Path:
     failed = folder / f"{name}.failed"
     if not retry and failed.exists() and time.time() - failed.stat().st_mtime < HOUR:
-        raise CompileError(failed.read_text())
+        raise CompileError(f"{failed.read_text()} (asked again in an hour, or by python -m diffmamba.ops.cpu)")
     log.info("compiling the CPU operators for %s, once, which takes seconds", instructions)
     try:
         content = compile_library(command, instructions, sources=SOURCES)
     except CompileError as error:
-        atomic.write(failed, str(error))
+        if os.strerror(errno.ENOSPC) not in str(error):  # of temporary files: that passes
+            atomic.write(failed, str(error))
         raise
     path = folder / file_name(name, content)
     atomic.write(path, content)
+    if reason := _lacks(path):
+        path.unlink()
+        atomic.write(
+            failed, f"{Path(command[0]).name} makes a library that lacks {reason}; use a C++ compiler such as g++"
+        )
+        raise CompileError(failed.read_text())
     failed.unlink(missing_ok=True)
     _remove_unused(folder)
     return path
+
+
+def _lacks(path: Path) -> str | None:
+    """The name that a library looks for in vain, as one has that was linked by a compiler of C."""
+    try:
+        ctypes.CDLL(str(path))
+    except OSError as error:
+        return str(error).partition("undefined symbol: ")[2] or None
+    return None
 
 
 def _compiler_named(command: list[str]) -> str:
@@ -174,6 +191,7 @@ def _for_this_process(reason: str) -> ctypes.CDLL | str:
     """A library of this process alone, where the cache cannot be used."""
     try:
         instructions = _instructions()
+        log.info("compiling the CPU operators for this run alone, which takes seconds")
         with tempfile.TemporaryDirectory(prefix="diffmamba-") as place:
             path = Path(place, "library.so")
             atomic.write(path, compile_library(compiler(), instructions, sources=SOURCES))

@@ -54,7 +54,10 @@ def compiler() -> list[str]:
     if sys.platform == "win32":
         raise CompileError("they are not compiled on Windows")
     if given := os.environ.get("CXX", "").strip():
-        command = shlex.split(given)
+        try:
+            command = shlex.split(given)
+        except ValueError as error:
+            raise CompileError(f"CXX={given} cannot be read ({error})") from error
         if shutil.which(command[0]):
             return command
         raise CompileError(f"the C++ compiler of CXX={given} is not found")

@@ -159,11 +159,12 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 
 def _backward(ctx: Any, du: Tensor | None, dfinal: Tensor | None, *_: Any) -> tuple[Any, ...]:
-    zxBCdt, conv_weight, _, _, A, _, norm_weight, past, state, _, _ = ctx.saved_tensors
+    saved = ctx.saved_tensors  # once: checkpointing computes them again
+    zxBCdt, conv_weight, _, _, A, _, norm_weight, past, state, _, _ = saved
     if du is None:
         du = zxBCdt.new_zeros(*zxBCdt.shape[:2], norm_weight.shape[0])
     dzxBCdt, dpast, dstate, total = mamba2_gradient(
-        du.to(zxBCdt.dtype), dfinal, *ctx.saved_tensors, ctx.headdim, ctx.groups, ctx.epsilon
+        du.to(zxBCdt.dtype), dfinal, *saved, ctx.headdim, ctx.groups, ctx.epsilon
     )
     heads, (channels, width) = A.shape[0], conv_weight.shape
     dA, dD, ddt_bias, dnorm, dtaps, dconv_bias = total.split(

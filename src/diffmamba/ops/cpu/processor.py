@@ -44,5 +44,7 @@ def chosen() -> str | None:
     if wanted == "none":
         return None
     if wanted and wanted not in available():
-        raise SettingError(f"{VARIABLE}={wanted} is not for this processor; use one of {', '.join(available())}, none")
+        raise SettingError(
+            f"{VARIABLE}={wanted} is no instruction set of this processor; use one of {', '.join(available())}, none"
+        )
     return wanted or next(iter(available()), None)

@@ -77,9 +77,10 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 
 def _backward(ctx: Any, dy: Tensor | None, dfinal: Tensor | None, _: Any) -> tuple[Any, ...]:
-    x = ctx.saved_tensors[0]
+    saved = ctx.saved_tensors  # once: checkpointing computes them again
+    x = saved[0]
     dy = x.new_zeros(x.shape) if dy is None else dy
-    dx, ddt, dB, dC, dstate, total = ssd_gradient(dy, dfinal, *ctx.saved_tensors)
+    dx, ddt, dB, dC, dstate, total = ssd_gradient(dy, dfinal, *saved)
     dA, dD = total.chunk(2)
     return dx, ddt, dA, dB, dC, dD, dstate if ctx.from_state else None, None
 
