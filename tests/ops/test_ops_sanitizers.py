@@ -17,7 +17,6 @@ SANITIZERS = ("-O0", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recove
 CALLS = (
     "assert library['diffmamba_width']() in (4, 8, 16)",
     "assert library['diffmamba_openmp']() >= 0",
-    "assert library['mamba1_chunk']() == 32",
     *(
         f"block({sizes}, dtype=torch.{dtype}, given={given})"
         for sizes in ("1, 1, 1, 1, 1, 1", "37, 6, 2, 5, 7, 3", "70, 5, 1, 64, 33, 4", "33, 3, 3, 17, 65, 16")
@@ -45,6 +44,7 @@ from torch import float32, randn
 from diffmamba import ops
 from diffmamba.ops import backend
 from diffmamba.ops.cpu import build
+from diffmamba.ops.step import difference_step
 backend.select("cpu")
 class Library(ctypes.CDLL):
     def __getitem__(self, name):
@@ -119,9 +119,9 @@ def steps(batch, dtype):
         before = randn(batch, width - 1, channels, dtype=dtype), randn(batch, channels, states)
         given = columns(randn(batch, 2 * channels, dtype=dtype))
         ops.conv_selective_scan_step(given, *parameters, *projections, *scan, branches, *before, sharing)
-    for inner, outputs in ((1, 1), (37, 21)):
-        ops.difference_step(columns(randn(batch, 2 * inner)), randn(outputs, 2 * inner), randn(outputs), -0.5, 0.4)
-        ops.difference_step(columns(randn(batch, 2 * inner)), None, None, -0.5, 0.4)
+    for inner, outputs in ((1, 1), (37, 21), (260, 260)):  # the last with two threads
+        difference_step(columns(randn(batch, 2 * inner)), randn(outputs, 2 * inner), randn(outputs), -0.5, 0.4)
+        difference_step(columns(randn(batch, 2 * inner)), None, None, -0.5, 0.4)
 
 for call in sys.argv[3:]:
     exec(call)

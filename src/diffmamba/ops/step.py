@@ -161,8 +161,8 @@ def conv_selective_scan_step(
     return y * F.silu(z), (conv_state, state)
 
 
-FEW = 2**18
-"""Products that `difference_step` computes on one thread; more are faster by PyTorch's matrix product."""
+FEW = 2**22
+"""Products that `difference_step` computes; more are faster by PyTorch's matrix product."""
 
 
 def difference_step_takes(u: Tensor, weight: Tensor | None, gain: Tensor | None) -> bool:

@@ -125,7 +125,7 @@ template <class T> struct Projection {
             const int64_t position = k * s.chunk + q;
             const float* y = kept.output(s, b, g * s.per_group(), k) + q * s.P();
             const T* d = dout + (b * s.length + position) * s.inner() + g * own;
-            const Gated<float, T> gated{y, s.chunks() * s.chunk * s.P(), row(b, position) + g * own,
+            const Gated<float, T> gated{y, s.chunk * s.P(), row(b, position) + g * own,
                                         s.per_group(), s.headdim, w.epsilon};
             factors[(b * s.groups + g) * s.length + position] = norm_factors(gated, w.norm_weight + g * own, d);
         }

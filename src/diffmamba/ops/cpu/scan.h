@@ -17,8 +17,12 @@ struct Tasks {
     explicit Tasks(const Sizes& s) {
         const int64_t groups = s.batch * s.groups, Hg = s.per_group();
         unit = std::min(Hg, std::max<int64_t>(1, 128 / s.headdim));
-        whole = Hg == unit || groups >= 4 * s.threads || groups % s.threads == 0;
-        heads = whole ? Hg : unit;
+        const int64_t units = (Hg + unit - 1) / unit;
+        int64_t parts = 1;  // of a group: as few as give all threads the same number of tasks, since each loads B and C
+        if (groups < 4 * s.threads)
+            while (parts < units && groups * parts % s.threads) parts++;
+        whole = parts == 1;
+        heads = whole ? Hg : unit * ((units + parts - 1) / parts);
         per_group = (Hg + heads - 1) / heads;
         count = groups * per_group;
     }
@@ -48,13 +52,13 @@ INLINE void store_state(const Sizes& s, const float* tile, float* to) {
 }
 
 struct Kept {  // for the gradient, as tiles; null where nothing is kept
-    float *states, *y;  // (batch, heads, chunks + 1, N, P) and (batch, heads, chunks, Q, P)
+    float *states, *y;  // (batch, chunks + 1, heads, N, P) and (batch, chunks, heads, Q, P), in the order of their use
 
     float* state(const Sizes& s, int64_t b, int64_t h, int64_t k) const {
-        return states + ((b * s.heads + h) * (s.chunks() + 1) + k) * s.N() * s.P();
+        return states + ((b * (s.chunks() + 1) + k) * s.heads + h) * s.N() * s.P();
     }
     float* output(const Sizes& s, int64_t b, int64_t h, int64_t k) const {
-        return y + ((b * s.heads + h) * s.chunks() + k) * s.chunk * s.P();
+        return y + ((b * s.chunks() + k) * s.heads + h) * s.chunk * s.P();
     }
 };
 
@@ -104,7 +108,7 @@ void scan_forward(const Sizes& s, const Source& source, const float* A, const fl
             for (int64_t i = 0; i < s.batch * s.groups * s.chunks(); i++) {
                 const int64_t k = i % s.chunks(), g = i / s.chunks() % s.groups, b = i / s.chunks() / s.groups,
                               h = g * s.per_group();
-                source.store_group(local, b, g, k, kept.output(s, b, h, k), s.chunks() * tile);
+                source.store_group(local, b, g, k, kept.output(s, b, h, k), tile);
             }
         }
     }

@@ -28,7 +28,9 @@ def _either(name: str) -> list[tuple[str, Any]]:
 
 
 STEP = (c_void_p, c_int64)
-DIFFERENCE = (*[c_void_p] * 4, *[c_int64] * 3, *[c_double] * 3)
+DIFFERENCE = (*[c_void_p] * 4, *[c_int64] * 4, *[c_double] * 3)
+SMALL = 2**16
+"""Products of `difference` below which one thread does all: to wake others takes as long."""
 
 
 class _Mamba1(ctypes.Structure):
@@ -113,7 +115,8 @@ def difference(
     y = u.new_empty(rows, outputs)
     given = [None if one is None else _dense(one) for one in (u, weight, gain)]
     pointers = [None if one is None else one.data_ptr() for one in (*given, y)]
-    function("difference_step", *DIFFERENCE)(*pointers, rows, both // 2, outputs, second, scale, epsilon)
+    threads = 1 if rows * outputs * both < SMALL else torch.get_num_threads()
+    function("difference_step", *DIFFERENCE)(*pointers, rows, both // 2, outputs, threads, second, scale, epsilon)
     return y
 
 
