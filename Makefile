@@ -91,7 +91,7 @@ sweep: $(READY)  ## Train every run of a grid of sweeps/
 test: $(READY) $(REFERENCE_READY) $(TRITON_READY)  ## Run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-bench: $(READY) $(REFERENCE_READY)  ## Measure against peers, variants and floors, eight minutes; ARGS="--quick" to try it
+bench: $(READY) $(REFERENCE_READY)  ## Measure against peers, variants and floors, seven minutes; ARGS="--quick" to try it
 	$(BIN)/python -m benchmarks $(ARGS)
 
 # with whatever python3 holds PyTorch for CUDA, no environment of ours; docs/benchmarks.md lists the packages it needs.

@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measures this package against its peers, its variants against each other, and both against "
-        "floors. A full run takes about eight minutes on two CPU cores and five on a GPU. What is measured is "
+        "floors. A full run takes about seven minutes on two CPU cores and five on a GPU. What is measured is "
         f"written after each section, into DIR/{PARTIAL}, and a whole run at its end into DIR.",
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is one, else cpu")
