@@ -169,7 +169,7 @@ def test_what_leaves_out_the_baseline_is_named_and_a_plain_report_says_where_the
     assert told in (written(outcome) / "index.html").read_text()
     bare = command("report", ["table=table2", reports(world), f"runs={world.store.directory}"])
     assert bare.status == 1
-    assert "0 of 20 runs count" in bare.out
+    assert "0 of 30 runs count" in bare.out
     assert f"there is {written(outcome)}, made with other settings; to see it, add: data.path=" in bare.out
 
 

@@ -76,7 +76,7 @@ def name(*settings: str) -> str:
         ("trainer=cpu", "trainer=ddp"),
         ("trainer.devices=1", "trainer.devices=2 trainer.strategy=fsdp"),
         ("optimizer.schedule=published", "optimizer.schedule=to_end"),  # a scale without a published length
-        ("optimizer.schedule_steps=100", "optimizer.schedule=to_end"),  # of 100 steps
+        ("optimizer.schedule_steps=120", "optimizer.schedule=to_end"),  # of 120 steps
         ("scale.learning_rate=0.001", "optimizer.learning_rate=1e-3"),
         ("scale.dropout=0", "scale.dropout=0.0"),
         ("optimizer.weight_decay=0", "optimizer.weight_decay=0.0"),
@@ -353,7 +353,7 @@ def test_grid_of_table_2_holds_each_run_once_in_order(words: list[str]) -> None:
 
 def test_scale_names_the_seeds_of_a_sweep(words: list[str]) -> None:
     cell = ["model=diff_mamba", "model.outer_norm=true", "model.lambda_form=scalar"]
-    assert [config["seed"] for config in configurations("table2", [*words, *cell])] == [0, 42]
+    assert [config["seed"] for config in configurations("table2", [*words, *cell])] == [0, 42, 77]
     assert [config["seed"] for config in configurations("table2", [*words, *cell, "scale.seeds='3,4'"])] == [3, 4]
 
 
