@@ -159,3 +159,24 @@ def test_it_costs_nothing_the_second_time():
         sources.of(["diffmamba.models.language_model", "diffmamba.mixers.mamba2"])
         sources.changed(record)
     assert (time.perf_counter() - started) / 20 < 0.1
+
+
+def test_the_cpp_of_the_cpu_operators_counts_with_the_modules_that_call_it(tmp_path, monkeypatch):
+    record = {"sources": sources.of(["diffmamba.mixers.mamba2"])}
+    assert "diffmamba.ops.cpu.mamba2" in record["sources"]["digests"]
+    monkeypatch.setattr(sources, "_native", lambda: "other C++")
+    monkeypatch.setattr(sources, "_loaded", {})
+    found = sources.changed(record)
+    assert "diffmamba.ops.cpu.mamba2" in found
+    assert all(name.startswith("diffmamba.ops.cpu.") for name in found)
+
+
+def test_comments_and_formatting_of_cpp_do_not_count(tmp_path, monkeypatch):
+    def digest(text: str) -> str:
+        (tmp_path / "a.cpp").write_text(text)
+        return sources._native.__wrapped__()
+
+    monkeypatch.setattr(sources, "SOURCES", tmp_path)
+    before = digest("int a = 1;  // one\nint b;")
+    assert digest("int a = 1;\n\n    int b;  // two") == before
+    assert digest("int a = 2;\nint b;") != before

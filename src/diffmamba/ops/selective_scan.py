@@ -146,8 +146,7 @@ def _compiled(
 ) -> tuple[Tensor, Tensor]:
     A, D = A.float(), D.float()
     dt, B, C = (one if one.dtype in backend.CPU_DTYPES else one.float() for one in (dt, B, C))
-    if z is not None and z.dtype not in backend.CPU_DTYPES:
-        z = z.float()
+    z = z if z is None or z.dtype in backend.CPU_DTYPES else z.float()
     state = A.new_zeros(len(x), *A.shape) if state is None else state.float()
     dt_bias = None if dt_bias is None else dt_bias.float()
     tensors = (x, dt, A, B, C, D, state, dt_bias, z)

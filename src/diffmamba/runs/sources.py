@@ -5,12 +5,14 @@ every module that takes part: those that define the classes of the built parts, 
 they are ours or the user's own. Python's library and installed packages are in the record's `versions`.
 
 A digest is of the module's syntax tree without docstrings, so comments and formatting do not count. The tree depends on
-Python's version, so digests of two versions are not compared.
+Python's version, so digests of two versions are not compared. The modules that call the compiled CPU operators count
+with the C++ beside them, whichever operators run.
 """
 
 import ast
 import hashlib
 import importlib.machinery
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from diffmamba.configuration import PACKAGE
+from diffmamba.ops.cpu.compiler import SOURCES
 
 OURS = PACKAGE.name
 LIBRARIES = ("torch", "lightning", "transformers", "mamba_ssm", "causal_conv1d")  # large, and at times beside our files
@@ -122,8 +125,8 @@ class _Module:
 
 
 @cache
-def _parsed(path: Path, changed_at: int) -> _Module:
-    """A file of Python. `changed_at` is the time of its last change."""
+def _parsed(path: Path, changed_at: int, beside: str) -> _Module:
+    """A file of Python. `changed_at` is the time of its last change, and `beside` what counts with it."""
     tree, imports = ast.parse(path.read_bytes()), []
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -133,16 +136,24 @@ def _parsed(path: Path, changed_at: int) -> _Module:
         elif isinstance(node, ast.ImportFrom):
             base = "." * node.level + (node.module or "")
             imports += [(base, alias.name, alias.asname or alias.name) for alias in node.names]
-    text = ast.dump(tree, annotate_fields=False)
+    text = ast.dump(tree, annotate_fields=False) + beside
     return _Module(hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12], tuple(imports))
 
 
 def _read(path: Path | None) -> _Module | None:
     """The same for a file as it is now; None where it is missing or no Python."""
     try:
-        return _parsed(path, path.stat().st_mtime_ns) if path else None
+        return _parsed(path, path.stat().st_mtime_ns, _native() if path.parent == SOURCES else "") if path else None
     except (OSError, SyntaxError, ValueError, RecursionError):
         return None
+
+
+@cache
+def _native() -> str:
+    """A digest of the C++ of the CPU operators, as this process compiles it, without comments and formatting."""
+    files = sorted(path for path in SOURCES.iterdir() if path.suffix in (".h", ".cpp"))
+    words = [re.sub(r"//.*", "", path.read_text(encoding="utf-8")).split() for path in files]
+    return hashlib.sha256(repr(words).encode()).hexdigest()
 
 
 def _is_text(node: ast.stmt) -> bool:

@@ -4,6 +4,7 @@ import ctypes
 from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from diffmamba.ops.cpu import build
@@ -30,6 +31,16 @@ def structure(name: str, **types: str) -> type[ctypes.Structure]:
     """A struct of C. Each argument is a type of ctypes with the names of fields, separated by spaces."""
     fields = [(field, getattr(ctypes, kind)) for kind, names in types.items() for field in names.split()]
     return type(name, (ctypes.Structure,), {"_fields_": fields})
+
+
+def suffix(tensor: Tensor) -> str:
+    """What the names of functions for this type end with."""
+    return "_bfloat16" if tensor.dtype == torch.bfloat16 else ""
+
+
+def dense(*tensors: Tensor | None) -> list[Any]:
+    """The tensors, contiguous in memory."""
+    return [None if tensor is None else tensor.contiguous() for tensor in tensors]
 
 
 @cache

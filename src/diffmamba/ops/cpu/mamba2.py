@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffmamba.ops.cpu.library import call, pointer, structure
+from diffmamba.ops.cpu.library import call, dense, pointer, structure, suffix
 
 MAX_WIDTH = 16  # of the convolution, as in conv.h
 
@@ -36,16 +36,6 @@ def kept_numbers(batch: int, length: int, heads: int, headdim: int, state: int) 
     call("diffmamba_tiles", Sizes(headdim=int(headdim), state=int(state), chunk=chunk), of_state, of_output)
     chunks = -(-length // chunk)
     return batch * heads * (chunks + 1) * of_state.value, batch * heads * chunks * of_output.value
-
-
-def suffix(tensor: Tensor) -> str:
-    """What the names of functions for this type end with."""
-    return "_bfloat16" if tensor.dtype == torch.bfloat16 else ""
-
-
-def dense(*tensors: Tensor | None) -> list[Any]:
-    """The tensors, contiguous in memory."""
-    return [None if tensor is None else tensor.contiguous() for tensor in tensors]
 
 
 @torch.library.custom_op("diffmamba::mamba2", mutates_args=())

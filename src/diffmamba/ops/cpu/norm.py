@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffmamba.ops.cpu.library import call, structure
-from diffmamba.ops.cpu.mamba2 import suffix
+from diffmamba.ops.cpu.library import call, structure, suffix
 
 _Sizes = structure("Sizes", c_int64="count groups size threads", c_float="epsilon")
 SMALL = 2**15

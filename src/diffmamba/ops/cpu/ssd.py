@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffmamba.ops.cpu.library import call
-from diffmamba.ops.cpu.mamba2 import Sizes, chunk_of, dense, kept_numbers
+from diffmamba.ops.cpu.library import call, dense
+from diffmamba.ops.cpu.mamba2 import Sizes, chunk_of, kept_numbers
 
 
 @torch.library.custom_op("diffmamba::ssd", mutates_args=())
