@@ -47,9 +47,12 @@ def draw(axes: Axes, panel: Panel) -> None:
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, "no run yet", ha="center", va="center", color="#777777", transform=axes.transAxes)
         return
+    axes.set(xscale=panel.x_scale, yscale=panel.y_scale)
     for series in panel.series:
         _draw_series(axes, series)
-    axes.set(xlim=panel.x_range, ylim=panel.y_range, xscale=panel.x_scale, yscale=panel.y_scale)
+    ranges = {"xlim": panel.x_range, "ylim": panel.y_range}
+    # to set None would freeze the limits of a linear axis, which begin below 0
+    axes.set(**{name: limits for name, limits in ranges.items() if limits is not None})
     for axis, scale in ((axes.xaxis, panel.x_scale), (axes.yaxis, panel.y_scale)):
         if scale == "log":  # numbers at the powers of ten alone
             axis.set_minor_formatter(NullFormatter())
