@@ -13,6 +13,7 @@ from diffmamba.ranges import Count, Seed, Share, Size, Weight
 Checkpoint = Literal["last", "best"]
 Accelerator = Literal["auto", "cpu", "gpu", "cuda"]
 Backend = Literal["auto", "torch", "cpu", "cuda", "definition"]
+Launcher = Literal["local", "slurm", "slurm_local"]
 Part = Mapping[str, Any]
 """Something that is built, whatever it is."""
 
@@ -68,11 +69,13 @@ class Train(TypedDict):
     trainer: Trainer
     scale: Scale
     runs: str
-    retry_failed: bool
+    retry: Literal["failed"] | None
+    retries: Count
     force: bool
     compile: bool
     threads: Size | None
     group: str | None
+    name: str | None
     model: Model
     data: Named
     task: Part
@@ -89,7 +92,8 @@ class Evaluate(TypedDict):
     backend: Backend
     out: str
     runs: str
-    retry_failed: bool
+    retry: Literal["failed"] | None
+    retries: Count
     force: bool
     threads: Size | None
 
@@ -116,8 +120,9 @@ class Sweep(TypedDict):
     """`sweep`."""
 
     sweep: str
-    launcher: str
+    launcher: Launcher
     workers: Count
+    dry: bool
 
 
 class Reproduce(TypedDict):
@@ -127,7 +132,7 @@ class Reproduce(TypedDict):
     figure: str
     train: bool
     reports: str
-    launcher: str
+    launcher: Launcher
     workers: Count
 
 

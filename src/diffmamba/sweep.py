@@ -15,16 +15,20 @@ def main() -> None:
 def run(settings: dict[str, Any], words: list[str]) -> int:
     """0 if every work of the grid is finished in the end, else 1."""
     with command_line.importing():  # here: --help needs none of it
-        from diffmamba.runs import worker
+        from diffmamba.runs import forecast, sweeping
+        from diffmamba.runs.engine import Engine
         from diffmamba.runs.plan import expand
 
     console = terminal()
-    engine = worker.Engine(settings["launcher"], settings["workers"])
-    engine.check()
+    engine = Engine(settings["launcher"], settings["workers"])
     planned = expand(settings["sweep"], words)
-    worker.work_off(settings["sweep"], planned, engine, words, console)
-    done = worker.finished(planned)
-    say(console, f"{done} of {len(planned)} runs are finished in {worker.store_of(planned).directory}")
+    if settings["dry"]:
+        for line in forecast.told(planned, engine):
+            say(console, line)
+        return 0
+    sweeping.work_off(settings["sweep"], planned, engine, console)
+    done, store = sweeping.finished(planned), sweeping.store_of(planned)
+    say(console, f"{done} of {len(planned)} runs are finished in {store.directory}")
     return 0 if done == len(planned) else 1
 
 

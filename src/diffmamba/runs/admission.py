@@ -11,9 +11,10 @@ from contextlib import ExitStack
 from typing import Any
 
 from diffmamba.runs import sources, training
+from diffmamba.runs.failures import given_up
 from diffmamba.runs.form import DamagedRecordError, Record, is_tried_again
 from diffmamba.runs.measurement import ROWS, Measurement, read_rows
-from diffmamba.runs.store import SWEEP_STARTED, WELL, Run, RunStore
+from diffmamba.runs.store import SWEEP, WELL, Run, RunStore
 from diffmamba.runs.weights import OfRun
 from diffmamba.runs.work import Training, Work, shapes_of
 
@@ -36,8 +37,8 @@ def has_ended(work: Work, record: Record | None) -> bool:
     if record is None or record["status"] not in (*WELL, "failed"):
         return False
     if record["status"] == "failed":
-        again = work.settings["retry_failed"] or is_tried_again(record["error"])
-        return not again or (record.get("finished") or "") >= os.environ.get(SWEEP_STARTED, "~")
+        again = work.settings["retry"] == "failed" or is_tried_again(record["error"])
+        return not again or given_up(record, os.environ.get(SWEEP), work.settings["retries"])
     return not outdated(work, record)
 
 

@@ -4,24 +4,21 @@ A training and a measurement go the same way. What they compute is in `training`
 """
 
 import logging
+import os
 import time
-import traceback
 from collections.abc import Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
-
-from hydra.errors import InstantiationException
-from torch.multiprocessing.spawn import ProcessException
 
 from diffmamba.errors import SettingError
 from diffmamba.runs import processes, vocabulary
 from diffmamba.runs.admission import admit, has_ended, kept_sources
+from diffmamba.runs.failures import NeedsError, begun, failure
 from diffmamba.runs.form import SCHEMA
 from diffmamba.runs.measurement import Measurement, measure
 from diffmamba.runs.parts import Settings
 from diffmamba.runs.provenance import git_state, now, versions
-from diffmamba.runs.store import WELL, Record, Run, RunStore, RunTakenError
+from diffmamba.runs.store import SWEEP, WELL, Record, Run, RunStore, RunTakenError
 from diffmamba.runs.training import train
 from diffmamba.runs.work import Training, Work
 
@@ -39,7 +36,7 @@ def execute(work: Work, progress_bar: bool = True, wait: bool = True) -> Record:
     """Does a work, and first those it needs, unless its record is already there. Returns the record.
 
     An interrupted training goes on from its last checkpoint. A work that failed by itself is returned as it is, unless
-    `retry_failed` is set. With `force` a run from other sources is set aside, and its work done anew. Raises
+    `retry=failed` is set. With `force` a run from other sources is set aside, and its work done anew. Raises
     RunTakenError where another process does the same work, and SettingError before anything is written.
     Where another process does a work that this one needs, it waits, or raises RunTakenError too if `wait` is False.
 
@@ -50,7 +47,7 @@ def execute(work: Work, progress_bar: bool = True, wait: bool = True) -> Record:
     for needed in () if has_ended(work, run.read()) else work.needs:
         record = _done(needed, progress_bar, wait)
         if record["status"] not in WELL:
-            raise SettingError(f"the training {record['id']} that this needs is {record['status']}")
+            raise NeedsError(f"the training {record['id']} that this needs is {record['status']}")
     with ExitStack() as claim:
         ended = processes.agree(lambda: _begin(work, run, claim))
         if ended is not None:
@@ -152,6 +149,8 @@ def new_record(work: Work, run: Run, earlier: Record | None) -> Record:
         "wall_seconds": 0.0,
         "started": earlier["started"] if earlier else now(),
         "finished": None,
+        "sweep": os.environ.get(SWEEP),
+        **begun(run, earlier, os.environ.get(SWEEP)),
     }
     if isinstance(work, Measurement):
         described = {"measure": work.measure.described(), "weights": work.weights_described(), "values": {}}
@@ -166,30 +165,22 @@ def new_record(work: Work, run: Run, earlier: Record | None) -> Record:
     }
 
 
+def record_failure(work: Work, error: Exception) -> Record:
+    """Records that a work failed before it began: what it needs has failed, or it cannot be begun.
+
+    Raises RunTakenError where another process holds the run.
+    """
+    run = RunStore(work.settings["runs"]).run(work.identity())
+    with run.claim():
+        run.write(new_record(work, run, run.read()) | {"status": "failed", "error": failure(error), "finished": now()})
+    return _read(run)
+
+
 def record_end(run: Run, **changes: Any) -> None:
     """Says how a work ended, unless another process of the same work said so before."""
     record = run.read()
     if record is not None and record["status"] == "running":
         run.write(record | changes)
-
-
-def failure(error: Exception, step: int = 0) -> dict[str, Any]:
-    """What a record says of an error: its type, its first line, the traceback, and the step it came at.
-
-    `again`: it says nothing of the work, so that the next call tries again: it came before the first step, where the
-    machine may have been short of memory, or it is one of the machine, such as a full disk.
-    """
-    cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
-    lines = str(cause).strip().splitlines() or [type(cause).__name__]
-    frames = [frame for frame in traceback.extract_tb(cause.__traceback__) if "site-packages" not in frame.filename]
-    return {
-        "type": type(cause).__name__,
-        "message": lines[-1] if isinstance(cause, ProcessException) else lines[0],  # of a rank: its traceback's last
-        "where": f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else None,
-        "traceback": traceback.format_exc(),
-        "step": step,
-        "again": not step or (isinstance(cause, OSError) and cause.errno is not None),
-    }
 
 
 def _read(run: Run) -> Record:

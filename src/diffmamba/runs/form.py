@@ -9,6 +9,8 @@ from diffmamba.errors import SettingError
 Record = dict[str, Any]
 """The content of a run's result.json."""
 SCHEMA = 2
+TRANSIENT = ("disk", "connection", "memory", "lost")
+"""The kinds of failures that are of the machine, and may not come again: see `failures`."""
 STATUSES = ("running", "interrupted", "failed", "finished", "stopped")
 ALWAYS: Mapping[str, Any] = {"id": str, "status": str, "kind": str, "started": str, "config": Mapping}
 """What every record has, and of which type it is."""

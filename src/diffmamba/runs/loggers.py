@@ -178,7 +178,7 @@ def _told(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What W&B shows of a run."""
     names = [settings[group]["name"] for group in ("model", "data", "scale")]
     return {
-        "name": "-".join([*map(str, names), f"seed{settings['seed']}"]),
+        "name": settings.get("name") or "-".join([*map(str, names), f"seed{settings['seed']}"]),
         "group": settings["group"],
         "tags": names,
     }

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 ROWS = "rows.csv"
 MEASURED = ("measure", "measured")
 """Settings of a measurement that a training does not have."""
-ASKED = ("weights", "runs", "retry_failed", "force", "threads", "group", "published")
+ASKED = ("weights", "runs", "retry", "retries", "force", "threads", "group", "name", "published")
 """Settings that a measurement takes from its own command. All others say what the weights were trained with."""
 _FRESH = {"_target_": "diffmamba.runs.weights.Fresh"}
 

@@ -35,8 +35,8 @@ BEFORE = ".before-"
 """In the name of a run that was set aside: between the name that it had and a number."""
 WELL = ("finished", "stopped")
 """How a run ends well: its whole budget, or as long as a callback of the user's wanted."""
-SWEEP_STARTED = "DIFFMAMBA_SWEEP_STARTED"
-"""In the environment of the processes of a sweep: when it began. What failed since then is not tried again in it."""
+SWEEP = "DIFFMAMBA_SWEEP"
+"""In the environment of the processes of a sweep: the token that names it. Records keep it."""
 PATIENCE_SECONDS = 0.2  # for a lock that somebody only looks at
 OF_A_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 """Errors that say enough: the disk is full, or not ours to write."""
