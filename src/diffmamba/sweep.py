@@ -27,9 +27,9 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
             say(console, line)
         return 0
     sweeping.work_off(settings["sweep"], planned, engine, console)
-    done, store = sweeping.finished(planned), sweeping.store_of(planned)
-    say(console, f"{done} of {len(planned)} runs are finished in {store.directory}")
-    return 0 if done == len(planned) else 1
+    done, count, store = sweeping.finished(planned), sweeping.count(planned), sweeping.store_of(planned)
+    say(console, f"{done} of {count} runs are finished in {store.directory}")
+    return 0 if done == count else 1
 
 
 if __name__ == "__main__":

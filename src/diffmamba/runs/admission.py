@@ -5,7 +5,6 @@ from its checkpoint. With `force=true` a run from other sources is set aside as 
 """
 
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -14,7 +13,7 @@ from diffmamba.runs import sources, training
 from diffmamba.runs.failures import given_up
 from diffmamba.runs.form import DamagedRecordError, Record, is_tried_again
 from diffmamba.runs.measurement import ROWS, Measurement, read_rows
-from diffmamba.runs.store import SWEEP, WELL, Run, RunStore
+from diffmamba.runs.store import WELL, Run, RunStore
 from diffmamba.runs.weights import OfRun
 from diffmamba.runs.work import Training, Work, shapes_of
 
@@ -38,7 +37,7 @@ def has_ended(work: Work, record: Record | None) -> bool:
         return False
     if record["status"] == "failed":
         again = work.settings["retry"] == "failed" or is_tried_again(record["error"])
-        return not again or given_up(record, os.environ.get(SWEEP), work.settings["retries"])
+        return not again or given_up(record, work.settings["retries"])
     return not outdated(work, record)
 
 

@@ -4,7 +4,6 @@ A training and a measurement go the same way. What they compute is in `training`
 """
 
 import logging
-import os
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ from diffmamba.runs.form import SCHEMA
 from diffmamba.runs.measurement import Measurement, measure
 from diffmamba.runs.parts import Settings
 from diffmamba.runs.provenance import git_state, now, versions
-from diffmamba.runs.store import SWEEP, WELL, Record, Run, RunStore, RunTakenError
+from diffmamba.runs.store import WELL, Record, Run, RunStore, RunTakenError
 from diffmamba.runs.training import train
 from diffmamba.runs.work import Training, Work
 
@@ -149,8 +148,7 @@ def new_record(work: Work, run: Run, earlier: Record | None) -> Record:
         "wall_seconds": 0.0,
         "started": earlier["started"] if earlier else now(),
         "finished": None,
-        "sweep": os.environ.get(SWEEP),
-        **begun(run, earlier, os.environ.get(SWEEP)),
+        "session": begun(run, earlier),
     }
     if isinstance(work, Measurement):
         described = {"measure": work.measure.described(), "weights": work.weights_described(), "values": {}}

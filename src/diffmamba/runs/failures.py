@@ -5,6 +5,7 @@ failure of the work itself comes again each time: it is tried again only where `
 """
 
 import errno
+import os
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch.multiprocessing.spawn import ProcessException
 
 from diffmamba.errors import SettingError
 from diffmamba.runs.form import TRANSIENT, Record
-from diffmamba.runs.store import Run
+from diffmamba.runs.store import SWEEP, Run
 from diffmamba.tasks.task import NonFiniteLossError
 
 KINDS = {
@@ -93,28 +94,38 @@ def _kind_in(text: str) -> str:
     return "disk" if "[Errno " in text.strip().splitlines()[-1] else "code"
 
 
-def begun(run: Run, earlier: Record | None, sweep: str | None) -> dict[str, Any]:
-    """What a record says of the session that begins: the `attempt` in this sweep, and the `checkpoint` it goes on from.
+def begun(run: Run, earlier: Record | None) -> dict[str, Any]:
+    """What a record says of the session that begins: its `sweep`, the `attempt` in it, and its first `checkpoint`.
 
     An attempt is one more where the last one of the same sweep failed, or where its process died before it had written
     another checkpoint. Checkpoints are told apart by the time that their file system gave them.
     """
+    sweep, last = os.environ.get(SWEEP), _session(earlier)
     try:
         stamp = run.last_checkpoint.stat().st_mtime_ns
     except OSError:
         stamp = None
     attempt = 1
-    if earlier is not None and sweep is not None and earlier.get("sweep") == sweep:
-        same = earlier["status"] == "running" and earlier.get("checkpoint") == stamp
-        attempt = earlier.get("attempt", 1) + (earlier["status"] == "failed" or same)
-    return {"attempt": attempt, "checkpoint": stamp}
+    if earlier is not None and sweep is not None and last.get("sweep") == sweep:
+        died = earlier["status"] == "running" and last.get("checkpoint") == stamp
+        attempt = last["attempt"] + (earlier["status"] == "failed" or died)
+    return {"sweep": sweep, "attempt": attempt, "checkpoint": stamp}
 
 
-def given_up(record: Record, sweep: str | None, retries: int) -> bool:
+def of_this_sweep(record: Record) -> bool:
+    """Whether the sweep that this process works for has had the last try."""
+    return os.environ.get(SWEEP) is not None and _session(record).get("sweep") == os.environ[SWEEP]
+
+
+def given_up(record: Record, retries: int) -> bool:
     """Whether a failed work is left alone in this sweep, in which it has failed."""
-    if sweep is None or record.get("sweep") != sweep:
-        return False
-    return record["error"].get("kind") not in TRANSIENT or record.get("attempt", 1) > retries
+    return of_this_sweep(record) and (
+        record["error"].get("kind") not in TRANSIENT or _session(record)["attempt"] > retries
+    )
+
+
+def _session(record: Record | None) -> Record:
+    return (record or {}).get("session") or {}
 
 
 def by_kind(records: Mapping[str, Record]) -> dict[str, list[Record]]:

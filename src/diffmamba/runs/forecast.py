@@ -16,7 +16,7 @@ from diffmamba.runs.measurement import Measurement
 from diffmamba.runs.plan import Planned
 from diffmamba.runs.shown import duration
 from diffmamba.runs.store import WELL
-from diffmamba.runs.sweeping import names, pending, records, store_of
+from diffmamba.runs.sweeping import count, names, pending, records, store_of
 from diffmamba.runs.work import Training
 
 TOLD = 20  # works that are named
@@ -24,15 +24,14 @@ TOLD = 20  # works that are named
 
 def told(planned: Sequence[Planned], engine: Engine) -> Iterator[str]:
     """The lines of a dry run."""
-    found = records(planned)
-    left = pending(planned, found)
-    store, total = store_of(planned), len({item.id for item in planned})
-    yield f"{len(left)} of {total} runs to do, in {store.directory}; nothing was started"
+    left, store = pending(planned, records(planned)), store_of(planned)
+    stored = store.records()
+    yield f"{len(left)} of {count(planned)} runs to do, in {store.directory}; nothing was started"
     if not left:
         return
-    states = Counter(_state(found.get(item.id)) for item in left)
+    states = Counter(_state(stored.get(item.id)) for item in left)
     yield "  " + ", ".join(f"{count} {state}" for state, count in states.most_common())
-    named, costs = names(planned), Forecast(store.records())
+    named, costs = names(planned), Forecast(stored)
     seconds = {item.id: costs.seconds(item) for item in left}
     for item in left[:TOLD]:
         after = f", after {', '.join(item.needs)}" if item.needs else ""
@@ -44,7 +43,7 @@ def told(planned: Sequence[Planned], engine: Engine) -> Iterator[str]:
 
 
 def _state(record: Record | None) -> str:
-    return "new" if record is None else {"running": "interrupted or running"}.get(record["status"], record["status"])
+    return "new" if record is None else str(record["status"])
 
 
 def _about(seconds: float | None) -> str:
@@ -57,9 +56,9 @@ def _sum(seconds: list[float | None], engine: Engine, left: Sequence[Planned]) -
         yield "no forecast: the store holds no finished run to go by; do one first, such as the first of these"
         return
     whole = statistics.mean(known) * len(seconds)
-    count = engine.count(left[0].work.execution.devices, len(left))
+    workers = engine.count(left[0].work.execution.devices, len(left))
     guess = f" ({len(seconds) - len(known)} of them unknown, taken as the mean)" * (len(known) < len(seconds))
-    yield f"about {duration(whole)} of work{guess}, with {count} at a time about {duration(whole / count)}"
+    yield f"about {duration(whole)} of work{guess}, with {workers} at a time about {duration(whole / workers)}"
 
 
 class Forecast:

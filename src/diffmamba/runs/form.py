@@ -21,6 +21,7 @@ OF_KIND: Mapping[str, Mapping[str, Any]] = {
 IF_THERE: Mapping[str, Any] = {
     **dict.fromkeys(("corpus", "git", "versions", "hardware", "operators", "parameters", "task", "progress"), Mapping),
     **dict.fromkeys(("error", "sources", "stopped"), Mapping | None),
+    "session": Mapping,
     "finished": str | None,
     "wall_seconds": Real,
     "tokens_per_second": Real | None,

@@ -70,8 +70,7 @@ def titles(works: Iterable[tuple[str, Mapping[str, Any], str, str]]) -> dict[str
     found = {run_id: (title(config, measure), words) for run_id, config, measure, words in works}
     names = Counter(name for name, _ in found.values())
     return {
-        run_id: f"{name}, {words}" if words and names[name] > 1 else name
-        for run_id, (name, words) in found.items()
+        run_id: f"{name}, {words}" if words and names[name] > 1 else name for run_id, (name, words) in found.items()
     }
 
 

@@ -48,12 +48,20 @@ def pending(planned: Sequence[Planned], found: Mapping[str, Record]) -> list[Pla
     return [item for item in left if first.get(item.id) is item]  # one that stands for two rows is done once
 
 
+def count(planned: Sequence[Planned]) -> int:
+    """How many works a plan has. One that stands for two rows of a table is one work."""
+    return len({item.id for item in planned})
+
+
 def finished(planned: Sequence[Planned]) -> int:
     """How many works of a sweep are finished, or no longer needed."""
     found = records(planned)
     left = {item.id for item in pending(planned, found)}
-    ended = ((found.get(item.id), item) for item in planned)
-    return sum(r["status"] in WELL if r else not item.asked and item.id not in left for r, item in ended)
+    works = {item.id: item for item in planned}
+    return sum(
+        found[run_id]["status"] in WELL if run_id in found else not item.asked and run_id not in left
+        for run_id, item in works.items()
+    )
 
 
 def work_off(sweep: str, planned: Sequence[Planned], engine: Engine, console: Console) -> None:
@@ -69,18 +77,17 @@ def work_off(sweep: str, planned: Sequence[Planned], engine: Engine, console: Co
     with _sweep(plan.token):
         workers = engine.start(plan.folder, left[0].work.execution.devices, len(left))
         console.print(
-            f"{len(left)} of {len(planned)} runs to do, in {store_of(planned).directory}, by {workers.told()}",
+            f"{len(left)} of {count(planned)} runs to do, in {store_of(planned).directory}, by {workers.told()}",
             highlight=False,
         )
-        watch = Watch(planned, left, told, sweep, console)
+        watch = Watch(left, count(planned), told, sweep, console)
         try:
             watch.follow(workers)
         except KeyboardInterrupt:
             console.print("stopping ...")
             workers.stop()
-            console.print(
-                f"interrupted with {finished(planned)} of {len(planned)} runs finished; the same command goes on from here"
-            )
+            done = f"{finished(planned)} of {count(planned)} runs finished"
+            console.print(f"interrupted with {done}; the same command goes on from here", soft_wrap=True)
             raise
         finally:
             workers.stop()
@@ -125,16 +132,14 @@ def _sweep(token: str) -> Iterator[None]:
             os.environ[SWEEP] = before
 
 
-def _tell_sources(
-    planned: Sequence[Planned], todo: set[str], found: Mapping[str, Record], console: Console
-) -> None:
+def _tell_sources(planned: Sequence[Planned], todo: set[str], found: Mapping[str, Record], console: Console) -> None:
     """One line on the runs that are there and were made with other sources than those of now."""
     there = {run_id: record for run_id, record in found.items() if run_id not in todo}
     changed = {run_id: told for run_id, record in there.items() if (told := sources.changed(record))}
     if changed:
         modules = sources.some([name for told in changed.values() for name in told])
         console.print(
-            f"{len(changed)} of {len(planned)} runs were made with other sources, which have changed since: {modules}; "
-            "force=true makes them anew beside the old ones",
+            f"{len(changed)} of {count(planned)} runs were made with other sources, "
+            f"which have changed since: {modules}; force=true makes them anew beside the old ones",
             highlight=False,
         )

@@ -22,14 +22,12 @@ Stamp = tuple[int, int, int]
 class Watch:
     """Follows the works of a plan that are left to do. Only records that were replaced since the last look are read."""
 
-    def __init__(
-        self, planned: Sequence[Planned], left: Sequence[Planned], names: Mapping[str, str], title: str, console: Console
-    ):
-        store = RunStore(planned[0].work.settings["runs"])
+    def __init__(self, left: Sequence[Planned], count: int, names: Mapping[str, str], title: str, console: Console):
+        store = RunStore(left[0].work.settings["runs"])
         self.runs = {item.id: store.run(item.id) for item in left}
         self.works = {item.id: item.work for item in left}
         self.names = names
-        self.total = len({item.id for item in planned})
+        self.total = count
         self.done = self.total - len(self.runs)
         self.under_way: set[str] = set()
         self._stamps: dict[str, Stamp | None] = {run_id: _stamp(run) for run_id, run in self.runs.items()}

@@ -23,7 +23,7 @@ from diffmamba.errors import SettingError
 from diffmamba.runs import stopping
 from diffmamba.runs.admission import has_ended
 from diffmamba.runs.execution import execute, record_failure, work_of
-from diffmamba.runs.failures import LostError, NeedsError, begun
+from diffmamba.runs.failures import LostError, NeedsError, begun, of_this_sweep
 from diffmamba.runs.form import TRANSIENT
 from diffmamba.runs.queue import Entry, Queue
 from diffmamba.runs.store import SWEEP, WELL, Record, RunStore, RunTakenError
@@ -117,12 +117,12 @@ class Worker:
                     return False
                 record_failure(work, NeedsError(f"run {needed}, which this needs, failed: {other['error']['message']}"))
                 return True
-        if self._died_too_often(work, record, begun(run, record, self.queue.token)["attempt"]):
+        if self._died_too_often(work, record, begun(run, record)["attempt"]):
             return True
         return self._done(entry, work)
 
     def _failed_for_good(self, record: Record) -> bool:
-        return record.get("sweep") == self.queue.token or not record["error"].get("again")
+        return of_this_sweep(record) or not record["error"].get("again")
 
     def _died_too_often(self, work: Work, record: Record | None, attempt: int) -> bool:
         retries = work.settings["retries"]
