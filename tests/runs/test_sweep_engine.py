@@ -1,4 +1,4 @@
-"""The processes of a sweep on this machine: what each says is told, those that die are replaced, and all end with it."""
+"""The processes of a sweep on this machine: what each says is told, who dies is replaced, and all end with it."""
 
 import sys
 import time

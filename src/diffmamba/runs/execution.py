@@ -128,8 +128,11 @@ def _begin(work: Work, run: Run, claim: ExitStack) -> Record | None:
     return ended
 
 
-def new_record(work: Work, run: Run, earlier: Record | None) -> Record:
-    """The record at the start. An interrupted training keeps the evaluations it has until its checkpoint is read."""
+def new_record(work: Work, run: Run, earlier: Record | None, begins: bool = True) -> Record:
+    """The record at the start. An interrupted training keeps the evaluations it has until its checkpoint is read.
+
+    `begins` is False for a work that cannot begin: its weights may not be there.
+    """
     record = {
         "schema": SCHEMA,
         "kind": work.kind,
@@ -151,7 +154,7 @@ def new_record(work: Work, run: Run, earlier: Record | None) -> Record:
         "session": begun(run, earlier),
     }
     if isinstance(work, Measurement):
-        described = {"measure": work.measure.described(), "weights": work.weights_described(), "values": {}}
+        described = {"measure": work.measure.described(), "weights": work.weights_described(begins), "values": {}}
         return record | described
     assert isinstance(work, Training)
     return record | {
@@ -170,7 +173,8 @@ def record_failure(work: Work, error: Exception) -> Record:
     """
     run = RunStore(work.settings["runs"]).run(work.identity())
     with run.claim():
-        run.write(new_record(work, run, run.read()) | {"status": "failed", "error": failure(error), "finished": now()})
+        record = new_record(work, run, run.read(), begins=False)
+        run.write(record | {"status": "failed", "error": failure(error), "finished": now()})
     return _read(run)
 
 

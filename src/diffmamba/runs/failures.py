@@ -112,16 +112,12 @@ def begun(run: Run, earlier: Record | None) -> dict[str, Any]:
     return {"sweep": sweep, "attempt": attempt, "checkpoint": stamp}
 
 
-def of_this_sweep(record: Record) -> bool:
-    """Whether the sweep that this process works for has had the last try."""
-    return os.environ.get(SWEEP) is not None and _session(record).get("sweep") == os.environ[SWEEP]
-
-
 def given_up(record: Record, retries: int) -> bool:
-    """Whether a failed work is left alone in this sweep, in which it has failed."""
-    return of_this_sweep(record) and (
-        record["error"].get("kind") not in TRANSIENT or _session(record)["attempt"] > retries
-    )
+    """Whether a failed work is left alone by the sweep that this process works for, which has tried it."""
+    sweep, session = os.environ.get(SWEEP), _session(record)
+    if sweep is None or session.get("sweep") != sweep:
+        return False
+    return record["error"].get("kind") not in TRANSIENT or session["attempt"] > retries
 
 
 def _session(record: Record | None) -> Record:

@@ -130,8 +130,10 @@ class Measurement(Work):
         self._given().load(network)
         return network
 
-    def weights_described(self) -> dict[str, Any]:
-        """What a record says of the weights."""
+    def weights_described(self, opened: bool = True) -> dict[str, Any]:
+        """What a record says of the weights. Those of a training that may not have any are not `opened`."""
+        if not opened and isinstance(self.weights, Trained):
+            return {"kind": "OfRun", "run": self.trained.identity(), "checkpoint": self.weights.checkpoint}
         return self._given().described()
 
     def _given(self) -> Weights:

@@ -23,8 +23,8 @@ from diffmamba.errors import SettingError
 from diffmamba.runs import stopping
 from diffmamba.runs.admission import has_ended
 from diffmamba.runs.execution import execute, record_failure, work_of
-from diffmamba.runs.failures import LostError, NeedsError, begun, of_this_sweep
-from diffmamba.runs.form import TRANSIENT
+from diffmamba.runs.failures import LostError, NeedsError, begun, given_up
+from diffmamba.runs.form import TRANSIENT, is_tried_again
 from diffmamba.runs.queue import Entry, Queue
 from diffmamba.runs.store import SWEEP, WELL, Record, RunStore, RunTakenError
 from diffmamba.runs.summary import summary
@@ -113,16 +113,13 @@ class Worker:
             if other is None or other["status"] not in (*WELL, "failed"):
                 return False
             if other["status"] == "failed":
-                if not self._failed_for_good(other):
+                if is_tried_again(other["error"]) and not given_up(other, work.settings["retries"]):
                     return False
                 record_failure(work, NeedsError(f"run {needed}, which this needs, failed: {other['error']['message']}"))
                 return True
         if self._died_too_often(work, record, begun(run, record)["attempt"]):
             return True
         return self._done(entry, work)
-
-    def _failed_for_good(self, record: Record) -> bool:
-        return of_this_sweep(record) or not record["error"].get("again")
 
     def _died_too_often(self, work: Work, record: Record | None, attempt: int) -> bool:
         retries = work.settings["retries"]
