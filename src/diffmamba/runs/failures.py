@@ -7,7 +7,8 @@ failure of the work itself comes again each time: it is tried again only where `
 import errno
 import os
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,19 @@ def _kind_in(text: str) -> str:
     if last in made:
         return kind_of(made[last](""))
     return "disk" if "[Errno " in text.strip().splitlines()[-1] else "code"
+
+
+@contextmanager
+def in_sweep(token: str) -> Iterator[None]:
+    """Tells this process and those that it starts for which sweep they work: what fails in one is not tried for ever."""
+    before = os.environ.get(SWEEP)
+    os.environ[SWEEP] = token
+    try:
+        yield
+    finally:
+        os.environ.pop(SWEEP)
+        if before is not None:
+            os.environ[SWEEP] = before
 
 
 def begun(run: Run, earlier: Record | None) -> dict[str, Any]:

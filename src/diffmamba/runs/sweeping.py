@@ -4,21 +4,19 @@ The plan is expanded once. The works that the run store lacks go into a file (`q
 (`engine`), and this process follows the store (`watching`). Anybody else may work on the same grid at the same time.
 """
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 from rich.console import Console
 
 from diffmamba.runs import queue, sources
 from diffmamba.runs.admission import has_ended
 from diffmamba.runs.engine import Engine
-from diffmamba.runs.failures import KINDS, by_kind
+from diffmamba.runs.failures import KINDS, by_kind, in_sweep
 from diffmamba.runs.form import Record
 from diffmamba.runs.measurement import Measurement
 from diffmamba.runs.plan import Planned, of_each
-from diffmamba.runs.store import SWEEP, WELL, RunStore
+from diffmamba.runs.store import WELL, RunStore
 from diffmamba.runs.summary import titles
 from diffmamba.runs.watching import Watch
 
@@ -74,7 +72,7 @@ def work_off(sweep: str, planned: Sequence[Planned], engine: Engine, console: Co
     of_each(left, lambda item: item.work.check(here=engine.here), lambda item: item.words)
     told = names(planned)
     plan = queue.new(store_of(planned).directory, sweep, left, told)
-    with _sweep(plan.token):
+    with in_sweep(plan.token):
         workers = engine.start(plan.folder, left[0].work.execution.devices, len(left))
         console.print(
             f"{len(left)} of {count(planned)} runs to do, in {store_of(planned).directory}, by {workers.told()}",
@@ -117,19 +115,6 @@ def _failed(left: Sequence[Planned], told: Mapping[str, str]) -> Iterator[str]:
             yield f"  {told[record['id']]}: {record['error']['message']} (run {record['id']})"
         if len(failed) > TOLD:
             yield f"  and {len(failed) - TOLD} more"
-
-
-@contextmanager
-def _sweep(token: str) -> Iterator[None]:
-    """Tells this process in which sweep it is, so that a work that fails in it is not tried again for ever."""
-    before = os.environ.get(SWEEP)
-    os.environ[SWEEP] = token
-    try:
-        yield
-    finally:
-        os.environ.pop(SWEEP)
-        if before is not None:
-            os.environ[SWEEP] = before
 
 
 def _tell_sources(planned: Sequence[Planned], todo: set[str], found: Mapping[str, Record], console: Console) -> None:

@@ -23,10 +23,10 @@ from diffmamba.errors import SettingError
 from diffmamba.runs import stopping
 from diffmamba.runs.admission import has_ended
 from diffmamba.runs.execution import execute, record_failure, work_of
-from diffmamba.runs.failures import LostError, NeedsError, begun, given_up
+from diffmamba.runs.failures import LostError, NeedsError, begun, given_up, in_sweep
 from diffmamba.runs.form import TRANSIENT, is_tried_again
 from diffmamba.runs.queue import Entry, Queue
-from diffmamba.runs.store import SWEEP, WELL, Record, RunStore, RunTakenError
+from diffmamba.runs.store import WELL, Record, RunStore, RunTakenError
 from diffmamba.runs.summary import summary
 from diffmamba.runs.work import Work
 
@@ -54,8 +54,7 @@ def work(plan: Path, wait: bool = True) -> int:
     that they live. Raises KeyboardInterrupt where it was told to stop.
     """
     queue = Queue(plan)
-    os.environ[SWEEP] = queue.token
-    with stopping.listening():
+    with in_sweep(queue.token), stopping.listening():
         return Worker(queue, wait).run()
 
 
