@@ -40,6 +40,8 @@ FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--versi
 MULTIRUN = ("-m", "--multirun")
 OF_A_TRAINING = ("model", "model/embedding", "data", "task", "optimizer", "budget", "scale", "experiments", "seed")
 INTERRUPTED = 130
+VARIED = "DIFFMAMBA_VARIED"
+"""In the environment of a multirun and of the jobs that it starts: the settings that its cells differ in."""
 PATHS = ("data.path", "data.directory", "weights.run", "weights.path", "measured.path", "data.name")
 """Texts that constructors are handed. Those that a command reads itself are known from its schema."""
 
@@ -96,6 +98,7 @@ def application(root: str, function: Callable[[dict[str, Any]], int | Ended]) ->
                 if not multirun and config.hydra.mode != RunMode.MULTIRUN:
                     _do_one(entry, config)
                     return statuses[0]
+                os.environ[VARIED] = " ".join(_varied(words[1:], config))
             searched = any(word.startswith("hydra/sweeper=") for word in words)  # as Optuna does: no cells to check yet
             if multirun and not searched and SWEEP not in os.environ:  # a sweep has checked its cells
                 with importing():  # here: one work needs none of it
@@ -189,6 +192,19 @@ def _checked(root: str, words: Sequence[str]) -> DictConfig:
         if swept and len(given) == len(words) and config.hydra.mode != RunMode.MULTIRUN:
             raise SettingError(f"{swept[0]} has several values; add -m for a grid, or put the value in quotes")
     return config
+
+
+def _varied(words: Sequence[str], config: DictConfig) -> list[str]:
+    """The settings that have several values in a multirun."""
+    overrides = OverridesParser.create().parse_overrides([word for word in words if not word.startswith("-")])
+    return [*(config.hydra.sweeper.params or {}), *(one.key_or_group for one in overrides if one.is_sweep_override())]
+
+
+def name_in_grid() -> str:
+    """The words that tell a cell of Hydra's multirun from the others: a name for its run."""
+    varied = os.environ.get(VARIED, "").split()
+    words = [str(word) for word in HydraConfig.get().overrides.task]
+    return ", ".join(word for word in words if word.lstrip("+").partition("=")[0] in varied)
 
 
 def _do_one(entry: Callable[[DictConfig], Any], config: DictConfig) -> None:

@@ -26,6 +26,8 @@ def run(settings: dict[str, Any]) -> command_line.Ended:
         from diffmamba.runs.summary import objective, summary
 
     single = HydraConfig.get().mode == RunMode.RUN
+    if not single and settings["name"] is None:
+        settings["name"] = command_line.name_in_grid() or None
     try:
         command_line.refuse_ignored(settings, HydraConfig.get().overrides.task)
         record = execute(work_of(settings), progress_bar=single, wait=single)

@@ -97,7 +97,7 @@ def _kind_in(text: str) -> str:
 
 @contextmanager
 def in_sweep(token: str) -> Iterator[None]:
-    """Tells this process and those that it starts for which sweep they work: what fails in one is not tried for ever."""
+    """Tells this process and those that it starts for which sweep they work: it limits their tries."""
     before = os.environ.get(SWEEP)
     os.environ[SWEEP] = token
     try:
