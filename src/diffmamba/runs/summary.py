@@ -22,6 +22,7 @@ def summary(record: Record, store: Path) -> str:
         again = again if is_tried_again(record["error"]) else "retry=failed goes on with it"
         message = record["error"]["message"]
         where = f"{record['error']['where']}; " if record["error"].get("where") else ""
+        again = f"{record['error']['advice']}; {again}" if record["error"].get("advice") else again
         return f"error: run {record['id']} failed{at}: {message} ({where}traceback in {place}/result.json; {again})"
     total, speed = (record.get("parameters") or {}).get("total"), record.get("tokens_per_second")
     told = [figures(record) + _after(record)]

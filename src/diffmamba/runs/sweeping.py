@@ -110,6 +110,7 @@ def _failed(left: Sequence[Planned], told: Mapping[str, str]) -> Iterator[str]:
     for kind, failed in by_kind(records(left)).items():
         retry = any(record["error"].get("again") for record in failed)
         advice = "the same command tries them again" if retry else "retry=failed tries them again"
+        advice = "; ".join(filter(None, [failed[0]["error"].get("advice"), advice]))
         yield f"{len(failed)} failed: {KINDS.get(kind, kind)}; {advice}"
         for record in failed[:TOLD]:
             yield f"  {told[record['id']]}: {record['error']['message']} (run {record['id']})"
