@@ -33,7 +33,7 @@ from diffmamba import settings as settings_of
 from diffmamba.configuration import CONF, composing, explained, known_names, resolved
 from diffmamba.errors import SettingError
 from diffmamba.output import lost, patient
-from diffmamba.runs.store import SWEEP_STARTED
+from diffmamba.runs.store import SWEEP
 from diffmamba.validation import nearest, text_settings
 
 FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--resolve", "--package", "-p")
@@ -97,7 +97,7 @@ def application(root: str, function: Callable[[dict[str, Any]], int | Ended]) ->
                     _do_one(entry, config)
                     return statuses[0]
             searched = any(word.startswith("hydra/sweeper=") for word in words)  # as Optuna does: no cells to check yet
-            if multirun and not searched and SWEEP_STARTED not in os.environ:  # a sweep has checked its cells
+            if multirun and not searched and SWEEP not in os.environ:  # a sweep has checked its cells
                 with importing():  # here: one work needs none of it
                     from diffmamba.runs.plan import check_grid
                 check_grid(words[1:], root, here=not any(word.startswith("hydra/launcher=") for word in words))

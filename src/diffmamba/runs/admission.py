@@ -13,7 +13,7 @@ from typing import Any
 from diffmamba.runs import sources, training
 from diffmamba.runs.form import DamagedRecordError, Record, is_tried_again
 from diffmamba.runs.measurement import ROWS, Measurement, read_rows
-from diffmamba.runs.store import SWEEP_STARTED, WELL, Run, RunStore
+from diffmamba.runs.store import SWEEP, WELL, Run, RunStore
 from diffmamba.runs.weights import OfRun
 from diffmamba.runs.work import Training, Work, shapes_of
 
@@ -37,7 +37,8 @@ def has_ended(work: Work, record: Record | None) -> bool:
         return False
     if record["status"] == "failed":
         again = work.settings["retry_failed"] or is_tried_again(record["error"])
-        return not again or (record.get("finished") or "") >= os.environ.get(SWEEP_STARTED, "~")
+        sweep = os.environ.get(SWEEP)
+        return not again or (sweep is not None and record.get("sweep") == sweep)  # once in each sweep
     return not outdated(work, record)
 
 
@@ -58,9 +59,7 @@ def admit(work: Work, run: Run, claim: ExitStack) -> Record | None:
         record = _intact(work, run)
         if record is not None and outdated(work, record):
             _set_aside(work, run, record)
-            claim.close()  # the lock went with it
-            claim.enter_context(run.claim())
-            record = run.load()  # that of another process which was faster
+            record = None
     if record is not None and has_ended(work, record):
         _tell_ended(work, record)
         return record

@@ -26,8 +26,7 @@ from diffmamba.runs.form import Record
 from diffmamba.runs.measurement import Measurement
 from diffmamba.runs.plan import Planned, check_launcher, of_each
 from diffmamba.runs.processes import Devices
-from diffmamba.runs.provenance import now
-from diffmamba.runs.store import SWEEP_STARTED, WELL, RunStore
+from diffmamba.runs.store import SWEEP, WELL, RunStore
 from diffmamba.runs.summary import ending, titles
 
 LAUNCHERS = {"slurm": "submitit_slurm"}
@@ -99,15 +98,15 @@ def work_off(sweep: str, planned: Sequence[Planned], engine: Engine, words: Sequ
 
 @contextmanager
 def _in_a_sweep() -> Iterator[None]:
-    """Tells this process and those that it starts when the sweep began, so that a work fails once in it."""
-    before = os.environ.get(SWEEP_STARTED)
-    os.environ[SWEEP_STARTED] = now()
+    """Tells this process and those that it starts which sweep they are of, so that a work fails once in it."""
+    before = os.environ.get(SWEEP)
+    os.environ[SWEEP] = secrets.token_hex(8)
     try:
         yield
     finally:
-        os.environ.pop(SWEEP_STARTED)
+        os.environ.pop(SWEEP)
         if before is not None:
-            os.environ[SWEEP_STARTED] = before
+            os.environ[SWEEP] = before
 
 
 def _tell_sources(planned: Sequence[Planned], pending: Sequence[Planned], console: Console) -> None:
