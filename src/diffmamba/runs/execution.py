@@ -6,7 +6,7 @@ A training and a measurement go the same way. What they compute is in `training`
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from diffmamba.errors import SettingError
@@ -17,7 +17,7 @@ from diffmamba.runs.form import SCHEMA
 from diffmamba.runs.measurement import Measurement, measure
 from diffmamba.runs.parts import Settings
 from diffmamba.runs.provenance import git_state, now, versions
-from diffmamba.runs.store import WELL, Record, Run, RunStore, RunTakenError
+from diffmamba.runs.store import WELL, LostLeaseError, Record, Run, RunStore, RunTakenError
 from diffmamba.runs.training import train
 from diffmamba.runs.work import Training, Work
 
@@ -36,8 +36,10 @@ def execute(work: Work, progress_bar: bool = True, wait: bool = True) -> Record:
 
     An interrupted training goes on from its last checkpoint. A work that failed by itself is returned as it is, unless
     `retry=failed` is set. With `force` a run from other sources is set aside, and its work done anew. Raises
-    RunTakenError where another process does the same work, and SettingError before anything is written.
+    RunTakenError where another process does the same work, and SettingError before anything is written; LostLeaseError,
+    which is a RunTakenError, where another process has taken the run over: then nothing more is written for it.
     Where another process does a work that this one needs, it waits, or raises RunTakenError too if `wait` is False.
+    It also waits where it is to be seen first whether the other process lives: one of another machine, six beats.
 
     With several devices a training starts a process for each. Under torchrun or srun, every process calls this.
     """
@@ -48,15 +50,17 @@ def execute(work: Work, progress_bar: bool = True, wait: bool = True) -> Record:
         if record["status"] not in WELL:
             raise NeedsError(f"the training {record['id']} that this needs is {record['status']}")
     with ExitStack() as claim:
-        ended = processes.agree(lambda: _begin(work, run, claim))
+        ended = processes.agree(lambda: _begin(work, run, claim, wait))
         if ended is not None:
             return ended
         try:
             _compute(work, run, progress_bar)
         except KeyboardInterrupt:
-            record_end(run, status="interrupted")
+            with suppress(LostLeaseError):
+                record_end(run, status="interrupted")
             raise
         except Exception as error:
+            run.require()  # also where a rank has lost the lease
             record_end(run, status="failed", error=failure(error), finished=now())
             if processes.started_elsewhere():
                 raise  # ends the other ranks
@@ -68,7 +72,7 @@ def _done(work: Work, progress_bar: bool, wait: bool) -> Record:
     waiting = False
     while True:
         try:
-            return execute(work, progress_bar)
+            return execute(work, progress_bar, wait)
         except RunTakenError as taken:
             if not wait:
                 raise
@@ -95,10 +99,11 @@ def train_recorded(work: Training, run: Run, progress_bar: bool) -> None:
     """Trains in this process. The first process to fail or to be interrupted says so in the record."""
 
     def ended(error: BaseException, step: int = 0) -> None:
-        if isinstance(error, Exception):
-            record_end(run, status="failed", error=failure(error, step), finished=now())
-        else:
-            record_end(run, status="interrupted")
+        with suppress(LostLeaseError):
+            if isinstance(error, Exception):
+                record_end(run, status="failed", error=failure(error, step), finished=now())
+            else:
+                record_end(run, status="interrupted")
 
     try:
         train(work, run, progress_bar, ended)
@@ -118,14 +123,29 @@ def _train_as_rank(settings: Mapping[str, Any], run: Run, progress_bar: bool) ->
     train_recorded(work, run, progress_bar)
 
 
-def _begin(work: Work, run: Run, claim: ExitStack) -> Record | None:
+def _begin(work: Work, run: Run, claim: ExitStack, wait: bool) -> Record | None:
     """Records that the work is under way, unless it is not to be done: then returns its record."""
-    ended = admit(work, run, claim)
+    ended = _admitted(work, run, claim, wait)
     if ended is None:
         if isinstance(work, Training):
             vocabulary.keep(run, work.data)
         run.write(new_record(work, run, run.read()))
     return ended
+
+
+def _admitted(work: Work, run: Run, claim: ExitStack, wait: bool) -> Record | None:
+    """As `admit`. If `wait`, it looks at the lease of another process until it knows whether that one lives."""
+    waiting = False
+    while True:
+        try:
+            return admit(work, run, claim)
+        except RunTakenError as taken:
+            if not (wait and taken.undecided):
+                raise
+            if not waiting:
+                log.info("%s; looking whether that one is still at work, which takes about a minute", taken)
+                waiting = True
+            time.sleep(WAIT_SECONDS)
 
 
 def new_record(work: Work, run: Run, earlier: Record | None, begins: bool = True) -> Record:

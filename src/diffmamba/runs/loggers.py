@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from diffmamba.runs.rows import Kind, Row, Rows, kind
-from diffmamba.runs.store import Record, Run
+from diffmamba.runs.store import LostLeaseError, Record, Run
 
 PARTS = ("network", "module")  # of `model` and `data`: what the settings beside them are made into
 LONGEST = {"name": 128, "group": 128, "project": 128, "tags": 64}
@@ -42,6 +42,7 @@ class Logs(Logger):
 
     def __init__(self, run: Run, settings: Mapping[str, Any], parameters: int):
         super().__init__()
+        self._run = run
         self._rows = Rows(run.directory / ROWS)
         self._rows_work = True
         self._logged: set[Kind] = set()
@@ -74,6 +75,7 @@ class Logs(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        self._run.require(lately=True)
         row = {**metrics, "step": step or 0}
         if self._rows_work:
             lasting = any(name.startswith("val/") for name in row)  # a checkpoint follows
@@ -95,7 +97,9 @@ class Logs(Logger):
 
     def close(self, record: Callable[[], Record | None]) -> None:
         """Ends the W&B run, with the figures of the run's record as its summary."""
-        self._each(lambda logger: _close(logger, record()))
+        with suppress(LostLeaseError, OSError):
+            self._run.require(lately=True)
+            self._each(lambda logger: _close(logger, record()))
 
     def _each(self, act: Callable[[Logger], None], names: Collection[str] | None = None) -> None:
         """Lets every logger act, or those of these names."""

@@ -195,7 +195,7 @@ def measure(work: Measurement, run: Run, progress_bar: bool) -> None:
         rows = list(work.measure.rows(subject))
     _check_finite(work, rows)
     work.data.require_unchanged()
-    atomic.write(run.directory / ROWS, table(rows).to_csv(index=False))
+    atomic.write(run.directory / ROWS, table(rows).to_csv(index=False), run.require)
     record = run.read()
     assert record is not None
     run.write(

@@ -97,6 +97,7 @@ class RunRecorder(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: tuple[Tensor, Tensor], index: int
     ) -> None:
+        self.run.require(lately=True)
         trainer.should_stop |= trainer.global_step == self.steps  # Lightning evaluates when told to stop
         now = time.monotonic()
         self.training_seconds += now - self._since_batch
