@@ -15,7 +15,7 @@ from hydra.errors import InstantiationException
 from torch.multiprocessing.spawn import ProcessException
 
 from diffmamba.errors import SettingError
-from diffmamba.runs import processes, vocabulary
+from diffmamba.runs import processes, stopping, vocabulary
 from diffmamba.runs.admission import admit, has_ended, kept_sources
 from diffmamba.runs.form import SCHEMA
 from diffmamba.runs.measurement import Measurement, measure
@@ -45,6 +45,7 @@ def execute(work: Work, progress_bar: bool = True, wait: bool = True) -> Record:
 
     With several devices a training starts a process for each. Under torchrun or srun, every process calls this.
     """
+    stopping.check()
     work.check()
     run = RunStore(work.settings["runs"]).run(work.identity())
     for needed in () if has_ended(work, run.read()) else work.needs:
