@@ -1,8 +1,8 @@
 """Signals that ask a process to stop: Ctrl-C, SIGTERM, a closed terminal (SIGHUP), and Slurm's warnings (SIGUSR1, 2).
 
 All handlers of the package are here. The first signal raises KeyboardInterrupt, unless a training is under way, which
-looks at `requested` after each step, writes its checkpoint and stops. A second one raises KeyboardInterrupt in any case,
-so that a step which never ends can be stopped too.
+looks at `requested` after each step, writes its checkpoint and stops. A second one raises it in any case, so that an
+endless step can be stopped too.
 """
 
 import os
