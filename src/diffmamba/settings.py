@@ -61,6 +61,13 @@ class Model(Named):
     network: Part
 
 
+class Checkpoints(TypedDict):
+    """When `last.ckpt` is written, and how many states of it are kept."""
+
+    every_minutes: Annotated[float, Gt(0)] | None
+    keep: Size
+
+
 class Train(TypedDict):
     """`train` and `measure`."""
 
@@ -71,6 +78,7 @@ class Train(TypedDict):
     runs: str
     retry: Literal["failed"] | None
     retries: Count
+    checkpoint: Checkpoints
     force: bool
     compile: bool
     threads: Size | None

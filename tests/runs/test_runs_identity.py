@@ -122,6 +122,7 @@ UNNAMED = {
     "retry": "whether to go on with a failed run",
     "retries": "how often a sweep does",
     "name": "a label",
+    "checkpoint": "how often a state is kept that a run may go on from",
     "force": "whether to do anew what was done with other sources",
     "compile": "the same arithmetic within rounding",
     "threads": "the same",

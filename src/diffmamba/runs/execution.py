@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 from diffmamba.errors import SettingError
-from diffmamba.runs import processes, vocabulary
+from diffmamba.runs import processes, stopping, vocabulary
 from diffmamba.runs.admission import admit, has_ended, kept_sources
 from diffmamba.runs.failures import NeedsError, begun, failure
 from diffmamba.runs.form import SCHEMA
@@ -43,6 +43,7 @@ def execute(work: Work, progress_bar: bool = True, wait: bool = True) -> Record:
 
     With several devices a training starts a process for each. Under torchrun or srun, every process calls this.
     """
+    stopping.check()
     work.check()
     run = RunStore(work.settings["runs"]).run(work.identity())
     for needed in () if has_ended(work, run.read()) else work.needs:
