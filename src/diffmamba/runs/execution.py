@@ -15,7 +15,7 @@ from diffmamba.runs.admission import admit, has_ended, kept_sources
 from diffmamba.runs.failures import NeedsError, begun, failure
 from diffmamba.runs.form import SCHEMA
 from diffmamba.runs.measurement import Measurement, measure
-from diffmamba.runs.parts import Settings
+from diffmamba.runs.parts import Build, Settings, built
 from diffmamba.runs.provenance import git_state, now, versions
 from diffmamba.runs.store import WELL, LostLeaseError, Record, Run, RunStore, RunTakenError
 from diffmamba.runs.training import train
@@ -26,9 +26,9 @@ WAIT_SECONDS = 1.0  # between looks at a work that another process is doing
 log = logging.getLogger(__name__)
 
 
-def work_of(settings: Settings) -> Work:
+def work_of(settings: Settings, build: Build = built) -> Work:
     """The work that a resolved configuration describes: a measurement if it names a measure."""
-    return Measurement.of(settings) if settings.get("measure") else Training.of(settings)
+    return Measurement.of(settings, build) if settings.get("measure") else Training.of(settings, build)
 
 
 def execute(work: Work, progress_bar: bool = True, wait: bool = True) -> Record:

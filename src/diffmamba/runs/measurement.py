@@ -26,7 +26,7 @@ from diffmamba.data import Data
 from diffmamba.errors import SettingError
 from diffmamba.measures import Measure, Row, Subject
 from diffmamba.runs.identity import canonical
-from diffmamba.runs.parts import Execution, Settings, built
+from diffmamba.runs.parts import Build, Execution, Settings, built
 from diffmamba.runs.provenance import hardware, now
 from diffmamba.runs.quiet import quiet
 from diffmamba.runs.store import Facts, Run
@@ -71,20 +71,20 @@ class Measurement(Work):
     kind = "measurement"
 
     @classmethod
-    def of(cls, settings: Settings) -> "Measurement":
+    def of(cls, settings: Settings, build: Build = built) -> "Measurement":
         """The measurement that a resolved configuration describes."""
-        weights, measured = built(settings["weights"]), settings.get("measured")
+        weights, measured = build(settings["weights"]), settings.get("measured")
         described = weights.settings(settings)
         start = settings["weights"].get("start", _FRESH)
         own = described if described is not settings else {**settings, "weights": start}
         own = {key: value for key, value in own.items() if key not in MEASURED}
-        trained = Training.of(own)
+        trained = Training.of(own, build)
         return cls(
             settings={**own, **{key: settings[key] for key in (*MEASURED, *ASKED) if key in settings}},
-            measure=built(settings["measure"]).completed(own),
+            measure=build(settings["measure"]).completed(own),
             weights=weights,
             trained=trained,
-            module=built(measured["module"]) if measured else trained.module,
+            module=build(measured["module"]) if measured else trained.module,
             execution=_as_trained(Execution.of(settings), trained.execution),
         )
 
