@@ -5,14 +5,16 @@ from collections.abc import Hashable, Iterable, Sequence
 from diffmamba.browse.fields import NOTHING, OF_A_RUN, text, value
 from diffmamba.runs.index import Entry
 
-FIRST = ("measure", "model.name", "data.name", "scale.name", "seed")
+FIRST = ("measure", "model.name", "data.name", "scale.name", "seed", "weights")
 """What is said of every run, in a column if it differs."""
 GROUPS = ("model", "data", "measured", "optimizer", "budget", "task", "callbacks", "trainer")
 """The order of the columns; groups that are not named come behind, and `scale`, which only sets others, last."""
 UNTOLD = ("runs", "retry_failed", "retry", "retries", "force", "published", "logger", "checkpoint", "name", "group")
-"""Settings that tell nothing about what a run computes."""
+"""Settings and groups that tell nothing about what a run computes."""
 TREES = ("model.network.", "data.module.", "measured.module.")
 """What groups are made into, which says their settings a second time."""
+REPEATED = ("weights._target_", "weights.run", "weights.path", "weights.store", "weights.named", "measure._target_")
+"""What `FIRST` says already."""
 
 
 def telling(entries: Sequence[Entry]) -> list[str]:
@@ -23,8 +25,6 @@ def telling(entries: Sequence[Entry]) -> list[str]:
     names = _differing(entries)
     plain = [name for name in names if not name.startswith(TREES)]
     chosen = _without_repetition(entries, plain)
-    if _alike(entries, chosen) and len({entry.weights for entry in entries}) > 1:
-        chosen.append("weights")
     if _alike(entries, chosen) and len(plain) < len(names):
         chosen = _without_repetition(entries, [*chosen, *names])
     return chosen
@@ -46,12 +46,13 @@ def _differing(entries: Sequence[Entry]) -> list[str]:
         names = dict.fromkeys(name for part in parts.values() for name in part)
         for name in names:
             differs = len({text(part.get(name)) for part in parts.values()}) > 1 or lacks
-            if differs and not name.endswith("_partial_"):
+            if differs and not name.endswith("_partial_") and name not in REPEATED:
                 found.append(name)
-    return sorted(dict.fromkeys(found), key=_order)
+    return sorted(dict.fromkeys(found), key=order)
 
 
-def _order(name: str) -> tuple[int, ...]:
+def order(name: str) -> tuple[int, ...]:
+    """The rank of a setting: what says most to a person comes first."""
     if name in FIRST:
         return (0, FIRST.index(name))
     group = name.partition(".")[0]
@@ -63,11 +64,12 @@ def _order(name: str) -> tuple[int, ...]:
 def _without_repetition(entries: Sequence[Entry], names: Iterable[str]) -> list[str]:
     """The names without those that say nothing new."""
     seen: dict[tuple[str, ...], str] = {}
-    scales = _column(entries, "scale.name")
+    scales, measures = _column(entries, "scale.name"), _column(entries, "measure")
     for name in names:
         column = _column(entries, name)
         if name not in FIRST:
-            choices = _column(entries, f"{name.partition('.')[0]}.name")
+            group = name.partition(".")[0]
+            choices = measures if group in ("measure", "weights") else _column(entries, f"{group}.name")
             if column in seen or _follows(column, list(zip(choices, scales, strict=True))):
                 continue
         seen.setdefault(column, name)

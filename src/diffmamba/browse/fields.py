@@ -17,12 +17,17 @@ OF_A_RUN: Mapping[str, Callable[[Entry], Any]] = {
     **{name: (lambda entry, name=name: getattr(entry, name)) for name in ("seconds", "speed", "parameters", "host")},
     **{name: (lambda entry, name=name: getattr(entry, name)) for name in ("started", "finished", "when", "measure")},
     "error": lambda entry: entry.error.get("kind") or entry.error.get("type"),
-    "weights": lambda entry: entry.weights or entry.setting("weights._target_"),
+    "weights": lambda entry: given_weights(entry),
 }
 """What a record says itself, beside its settings and its figures."""
 CHOICES = ("name", "_target_")
 """The settings that say what was chosen in a group."""
 NOTHING = "–"
+
+
+def given_weights(entry: Entry) -> str | None:
+    """The weights that a work was told to take: the id of a run, or a file. None for fresh ones and those it trains."""
+    return entry.weights if entry.setting("weights.run") else entry.setting("weights.path")
 
 
 class Names:
@@ -48,7 +53,7 @@ class Names:
         """The shortest way to write a whole name: `model` for `model.name`, `learning_rate` for that of the optimiser."""
         group, _, last = name.rpartition(".")
         for shorter in (group if last in CHOICES and "." not in group else "", last):
-            if shorter and name in self._all and self.found(shorter) == name:
+            if shorter and shorter not in CHOICES and name in self._all and self.found(shorter) == name:
                 return shorter
         return name
 
@@ -76,10 +81,10 @@ def value(entry: Entry, name: str) -> Any:
     return entry.values[name] if name in entry.values else entry.setting(name)
 
 
-def text(value: Any, digits: int | None = None) -> str:
-    """A value as a command line would have it. `digits`: decimals of a figure."""
+def text(value: Any, digits: int | None = None, nothing: str = NOTHING) -> str:
+    """A value as a command line would have it. `digits`: decimals of a figure; `nothing`: what stands for None."""
     if value is None:
-        return NOTHING
+        return nothing
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):

@@ -46,9 +46,9 @@ class Screen:
         self.line()
         self.line(text, "heading")
 
-    def pairs(self, pairs: Mapping[str, str]) -> None:
+    def pairs(self, pairs: Mapping[str, str] | Iterable[tuple[str, str]]) -> None:
         """Names and what is said of them. A long text goes on below itself."""
-        for name, said in pairs.items():
+        for name, said in pairs.items() if isinstance(pairs, Mapping) else pairs:
             lines = [part for line in said.splitlines() or [""] for part in _wrapped(line, self.width - INDENT)]
             self._text.append(_padded(name, INDENT - 1, True) + " ", STYLES["note"])
             self.line(f"\n{' ' * INDENT}".join(lines))
@@ -57,7 +57,8 @@ class Screen:
         """A table with a style for each row, which its second column has. Returns the headers left out for width."""
         fitting, widths = _fitting(columns, self.width)
         header = GAP.join(_padded(c.header, width, c.word) for c, width in zip(fitting, widths, strict=True))
-        self.line(header.rstrip(), "header")
+        if any(column.header for column in fitting):
+            self.line(header.rstrip(), "header")
         laid = [[_padded(text, w, c.word) for text in c.texts] for c, w in zip(fitting, widths, strict=True)]
         for index, cells in enumerate(zip(*laid, strict=True)):
             style = STYLES.get(styles[index] if styles else "")
@@ -71,11 +72,10 @@ class Screen:
 
     def print(self) -> None:
         """Prints all lines."""
-        self._text.rstrip()
         if self.console.is_terminal:
-            self.console.print(self._text, soft_wrap=True)
+            self.console.print(self._text, soft_wrap=True, end="")
         else:
-            self.console.file.write(self._text.plain + "\n")
+            self.console.file.write(self._text.plain)
 
 
 def _fitting(columns: Sequence[Column], width: int) -> tuple[list[Column], list[int]]:
@@ -110,4 +110,4 @@ def _padded(text: str, width: int, left: bool) -> str:
 
 
 def _wrapped(line: str, width: int) -> Iterable[str]:
-    return [part.plain for part in Text(line).wrap(Console(width=max(width, 20)), max(width, 20))] or [""]
+    return [part.plain.rstrip() for part in Text(line).wrap(Console(width=max(width, 20)), max(width, 20))] or [""]
