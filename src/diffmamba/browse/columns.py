@@ -64,12 +64,13 @@ def order(name: str) -> tuple[int, ...]:
 def _without_repetition(entries: Sequence[Entry], names: Iterable[str]) -> list[str]:
     """The names without those that say nothing new."""
     seen: dict[tuple[str, ...], str] = {}
-    scales, measures = _column(entries, "scale.name"), _column(entries, "measure")
+    scales = _column(entries, "scale.name")
     for name in names:
         column = _column(entries, name)
         if name not in FIRST:
             group = name.partition(".")[0]
-            choices = measures if group in ("measure", "weights") else _column(entries, f"{group}.name")
+            choice = {"measure": "measure", "weights": "weights._target_"}.get(group, f"{group}.name")
+            choices = _column(entries, choice)
             if column in seen or _follows(column, list(zip(choices, scales, strict=True))):
                 continue
         seen.setdefault(column, name)

@@ -1,6 +1,6 @@
 """`diffmamba runs curves ID ...`: evaluations and logged values over steps, drawn in the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from diffmamba.browse.fields import Names, text
@@ -9,7 +9,7 @@ from diffmamba.browse.screen import Column, Screen
 from diffmamba.browse.words import COMMA, Words, choose, run_of
 from diffmamba.errors import SettingError
 from diffmamba.runs.form import Record
-from diffmamba.runs.index import Entry, Found
+from diffmamba.runs.index import Found
 from diffmamba.runs.rows import Rows
 from diffmamba.runs.store import Run, RunStore
 from diffmamba.runs.summary import titles
@@ -105,22 +105,22 @@ def _draw(curves: Sequence[Curve], records: dict[str, Record]) -> None:
 
 def _legend(screen: Screen, drawn: Sequence[Curve], records: dict[str, Record], names: dict[str, str]) -> None:
     """Which marker is which run, and its values."""
-    told = [records[curve.id]["config"].get("name") or names[curve.id] for curve in drawn]
-    screen.table(
-        [
-            Column("", [MARKERS[index % len(MARKERS)] for index in range(len(drawn))]),
-            Column("id", [curve.id for curve in drawn]),
-            Column("run", [str(name) for name in told], rank=1),
-            *(
-                Column(head, [text(pick(curve.values), curve.digits) if curve.values else "–" for curve in drawn], False)
-                for head, pick in (("first", lambda one: one[0]), ("lowest", min), ("highest", max), ("last", _last))
-            ),
-        ]
-    )
-
-
-def _last(values: Sequence[float]) -> float:
-    return values[-1]
+    told = [str(records[curve.id]["config"].get("name") or names[curve.id]) for curve in drawn]
+    columns = [
+        Column("", [MARKERS[index % len(MARKERS)] for index in range(len(drawn))]),
+        Column("id", [curve.id for curve in drawn]),
+        Column("run", told, rank=1),
+    ]
+    picks: dict[str, Callable[[Sequence[float]], float]] = {
+        "first": lambda values: values[0],
+        "lowest": min,
+        "highest": max,
+        "last": lambda values: values[-1],
+    }
+    for head, pick in picks.items():
+        texts = [text(pick(curve.values) if curve.values else None, curve.digits) for curve in drawn]
+        columns.append(Column(head, texts, False))
+    screen.table(columns)
 
 
 def _plot(drawn: Sequence[Curve], width: int) -> str:

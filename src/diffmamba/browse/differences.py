@@ -22,6 +22,7 @@ PARTS = {
 }
 """Which parts of the records are compared under which heading."""
 ABSENT = "–"
+BESIDE = ("step", "seconds", "speed")  # told beside the figures
 
 
 def run(words: Words, store: RunStore, found: Found) -> int:
@@ -38,7 +39,7 @@ def run(words: Words, store: RunStore, found: Found) -> int:
     _show_heads(screen, there, entries)
     differs = [
         _show(screen, "settings", entries, _settings(entries)),
-        _show(screen, "sources", entries, [_flat(record, ("sources",), "sources.digests.") for record in there]),
+        _show(screen, "sources", entries, _sources(there)),
         *[_show(screen, head, entries, [_flat(record, parts) for record in there]) for head, parts in PARTS.items()],
     ]
     if not any(differs):
@@ -50,8 +51,9 @@ def run(words: Words, store: RunStore, found: Found) -> int:
 
 
 def _show_heads(screen: Screen, records: Sequence[Record], entries: Sequence[Entry]) -> None:
-    names = [str(e.setting("name") or title(r["config"], e.measure or "")) for r, e in zip(records, entries, strict=True)]
-    screen.pairs((entry.id, f"{state(entry)}: {name}") for entry, name in zip(entries, names, strict=True))
+    for record, entry in zip(records, entries, strict=True):
+        name = entry.setting("name") or title(record["config"], entry.measure or "")
+        screen.pairs({entry.id: f"{state(entry)}: {name}"})
 
 
 def _settings(entries: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -59,6 +61,14 @@ def _settings(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     all_of_them = [{n: v for n, v in e.settings.items() if n.partition(".")[0] not in UNTOLD} for e in entries]
     plain = [{name: value for name, value in one.items() if not name.startswith(TREES)} for one in all_of_them]
     return plain if _differing(plain) else all_of_them
+
+
+def _sources(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """The digests of the modules that all runs have. The one of another version of Python says nothing."""
+    digests = [_flat(record, ("sources",), "sources.digests.") for record in records]
+    versions = {(record.get("sources") or {}).get("python") for record in records}
+    shared = set.intersection(*(set(one) for one in digests)) if len(versions) == 1 else set()
+    return [{name: digest for name, digest in one.items() if name in shared} for one in digests]
 
 
 def _flat(record: Record, parts: Sequence[str], below: str = "") -> dict[str, Any]:
@@ -91,7 +101,7 @@ def _show(screen: Screen, heading: str, entries: Sequence[Entry], columns: Seque
 
 def _show_results(screen: Screen, entries: Sequence[Entry]) -> None:
     figures = list(dict.fromkeys(name for entry in entries for name in entry.values))
-    known = [name for name in ("step", "seconds", "speed") if any(getattr(entry, name) is not None for entry in entries)]
+    known = [name for name in BESIDE if any(getattr(entry, name) is not None for entry in entries)]
     names = [*figures, *known]
     _table(screen, "results", entries, names, [[shown(entry, name) for name in names] for entry in entries])
 

@@ -5,17 +5,18 @@ A setting has its dotted name: `optimizer.learning_rate`. A group stands for the
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from difflib import get_close_matches
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 from diffmamba.errors import SettingError
 from diffmamba.runs.index import Entry
 
 OF_A_RUN: Mapping[str, Callable[[Entry], Any]] = {
-    **{name: (lambda entry, name=name: getattr(entry, name)) for name in ("id", "kind", "status", "step", "steps")},
-    **{name: (lambda entry, name=name: getattr(entry, name)) for name in ("seconds", "speed", "parameters", "host")},
-    **{name: (lambda entry, name=name: getattr(entry, name)) for name in ("started", "finished", "when", "measure")},
+    **{name: attrgetter(name) for name in ("id", "kind", "status", "step", "steps", "seconds", "speed", "parameters")},
+    **{name: attrgetter(name) for name in ("host", "started", "finished", "when", "measure")},
     "error": lambda entry: entry.error.get("kind") or entry.error.get("type"),
     "weights": lambda entry: given_weights(entry),
 }
@@ -50,7 +51,7 @@ class Names:
         raise SettingError(f"no run has {given}" + (f"; did you mean {near[0]}?" if near else ""))
 
     def short(self, name: str) -> str:
-        """The shortest way to write a whole name: `model` for `model.name`, `learning_rate` for that of the optimiser."""
+        """The shortest way to write a whole name: `model` for `model.name`, `dropout` for `model.dropout`."""
         group, _, last = name.rpartition(".")
         for shorter in (group if last in CHOICES and "." not in group else "", last):
             if shorter and shorter not in CHOICES and name in self._all and self.found(shorter) == name:
@@ -58,7 +59,7 @@ class Names:
         return name
 
     def _ending(self, given: str) -> list[str]:
-        """The setting whose last name this is, where it is one alone. A scale only sets others, so it does not count."""
+        """The setting whose last name this is, if it is one alone. A scale only sets others, so it does not count."""
         found = self._endings.get(given, [])
         least = min((name.count(".") for name in found), default=0)
         first = [name for name in found if name.count(".") == least]
@@ -110,8 +111,6 @@ def shown(entry: Entry, name: str) -> str:
 
 def moment(iso: str) -> str:
     """A date and time as this machine's clock has it, to the minute."""
-    from datetime import datetime
-
     try:
         return f"{datetime.fromisoformat(iso).astimezone():%Y-%m-%d %H:%M}"
     except ValueError:  # edited by hand

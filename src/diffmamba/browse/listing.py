@@ -22,6 +22,8 @@ FORMATS = ("table", "json", "csv")
 SHOWN_DAMAGE = 3  # damaged records that are told one by one
 FIRST_TO_GO = {"when": 3, "seconds": 2}
 """Columns that are left out first in a narrow terminal."""
+SHORTEST = {"status": len("interrupted …")}
+"""How far columns are cut in a narrow terminal, in signs."""
 
 
 def run(words: Words, store: RunStore, found: Found) -> int:
@@ -110,7 +112,7 @@ def _column(header: str, name: str, entries: Sequence[Entry]) -> Column:
     texts = [state(entry) if name == "status" else shown(entry, name) for entry in entries]
     word = not any(isinstance(value(entry, name), int | float) for entry in entries)
     kept = name in ("id", "status") or any(name == entry.headline for entry in entries)
-    return Column(header, texts, word, FIRST_TO_GO.get(name, int(not kept)))
+    return Column(header, texts, word, FIRST_TO_GO.get(name, int(not kept)), SHORTEST.get(name, 8))
 
 
 def _all_columns(entries: Sequence[Entry]) -> list[str]:

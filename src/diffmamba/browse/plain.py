@@ -24,7 +24,8 @@ def choices(settings: Mapping[str, Any]) -> list[str]:
 
 def differing(settings: Mapping[str, Any]) -> dict[str, Any] | None:
     """The settings to give beside `choices`. None where these compose to nothing any more."""
-    words, found = choices(settings), {}
+    words = choices(settings)
+    found: dict[str, Any] = {}
     try:
         for asked in ROUNDS:
             plain = _composed(words)

@@ -17,17 +17,20 @@ STYLES = {
     **{"running": "cyan", "finished": "green", "heading": "bold cyan", "header": "bold", "note": "dim"},
 }
 GAP = "  "
-SHORTEST = 8  # signs that a column keeps
 INDENT = 18  # columns of the names in a list of pairs
 
 
 class Column(NamedTuple):
-    """A column of a table. Those with the highest `rank` are left out first where there is no room."""
+    """A column of a table: words stand left, numbers right.
+
+    Where there is no room, words are cut down to `shortest` signs, and then the columns of the highest `rank` left out.
+    """
 
     header: str
     texts: Sequence[str]
     word: bool = True
     rank: int = 0
+    shortest: int = 8
 
 
 class Screen:
@@ -79,18 +82,19 @@ class Screen:
 
 
 def _fitting(columns: Sequence[Column], width: int) -> tuple[list[Column], list[int]]:
-    """The columns for which there is room, and their widths. Long words are cut before a column is left out."""
+    """The columns for which there is room, and their widths. The widest words are cut before a column is left out."""
     left = list(columns)
     while True:
-        widths = [max(map(cells, (c.header, *c.texts))) for c in left]
+        widths = [max(map(cells, (column.header, *column.texts))) for column in left]
         over = sum(widths) + len(GAP) * (len(left) - 1) - width
         while over > 0:
-            longest = max(widths[1:], default=0)
-            at = widths.index(longest, 1) if longest > SHORTEST else 0
-            if not at or not left[at].word:
+            free = [
+                w - c.shortest if c.word and index else 0 for index, (w, c) in enumerate(zip(widths, left, strict=True))
+            ]
+            at = max(range(len(left)), key=lambda index: (free[index] > 0, widths[index]))
+            if free[at] <= 0:
                 break
-            cut = min(over, longest - SHORTEST)
-            widths[at], over = longest - cut, over - cut
+            widths[at], over = widths[at] - 1, over - 1
         if over <= 0 or len(left) <= 2:
             return left, widths
         left.remove(max(reversed(left), key=lambda column: column.rank))

@@ -74,7 +74,8 @@ def _trouble(record: Record, entry: Entry) -> dict[str, str]:
     places += [str(error["where"])] if error.get("where") else []
     told = f"{kind}: {error['message']}" if kind else str(error["message"])
     last = str(error.get("traceback") or "").strip().splitlines()[-TRACEBACK_LINES:]
-    return {"error": told + (f" ({', '.join(places)})" if places else "")} | ({"traceback": "\n".join(last)} if last else {})
+    told += f" ({', '.join(places)})" if places else ""
+    return {"error": told} | ({"traceback": "\n".join(last)} if last else {})
 
 
 def _going_on(shown: Run, entry: Entry) -> dict[str, str]:
@@ -167,8 +168,9 @@ def _circumstances(record: Record, entry: Entry) -> dict[str, str]:
 
 
 def _words(part: Any) -> str:
-    told = dict(inner for name, value in part.items() for inner in flat(name, value)) if isinstance(part, Mapping) else {}
-    return ", ".join(f"{name} {text(value)}" for name, value in told.items())
+    """A part of a record in one line."""
+    told = (inner for name, value in part.items() for inner in flat(name, value)) if isinstance(part, Mapping) else ()
+    return ", ".join(f"{name} {text(value)}" for name, value in told)
 
 
 def _sources(record: Record) -> str:
@@ -202,4 +204,3 @@ def _show_files(screen: Screen, shown: Run) -> None:
     screen.pairs((size(count), str(path.relative_to(shown.directory))) for path, count in largest)
     if len(files) > MOST_FILES:
         screen.line(f"and {len(files) - MOST_FILES} smaller files", "note")
-

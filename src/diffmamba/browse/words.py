@@ -1,6 +1,6 @@
 """The words of `diffmamba runs`: settings of a command, ids of runs, and conditions that choose runs.
 
-    model=diff_*  seed=0,1  status=failed  test/ppl<5.5  optimizer.learning_rate>=1e-3  older=7d
+model=diff_*  seed=0,1  status=failed  test/ppl<5.5  optimizer.learning_rate>=1e-3  older=7d
 """
 
 import re
@@ -44,9 +44,10 @@ class Condition:
     def holds(self, entry: Entry) -> bool:
         """Whether it holds for a run. Raises SettingError where a number is compared with a word."""
         if self.name in AGES:
-            age = time.time() - datetime.fromisoformat(entry.when).timestamp()
-            return (age > seconds(self.given)) == (self.name == "older")
-        found = [entry.error.get(key) for key in ("kind", "type")] if self.name == "error" else [value(entry, self.name)]
+            return _is_older(entry, seconds(self.given)) == (self.name == "older")
+        found = [value(entry, self.name)]
+        if self.name == "error":
+            found.append(entry.error.get("type"))
         if self.sign in COMPARED:
             return any(self._compared(one) for one in found)
         if self.name.endswith("_target_"):
@@ -67,8 +68,12 @@ class Condition:
 
 @dataclass(frozen=True)
 class Words:
-    """The words of a command: its own settings, the ids, and the words that choose runs."""
+    """The words of a command: its own settings, the ids, and the words that choose runs.
 
+    `known` are the settings that the command has.
+    """
+
+    known: Collection[str]
     options: Mapping[str, str]
     ids: tuple[str, ...]
     chosen: tuple[str, ...]
@@ -89,7 +94,7 @@ class Words:
 
     def conditions(self, names: Names) -> list[Condition]:
         """The conditions, with whole names. Raises SettingError for a name that no run has."""
-        return [_condition(word, names, self.options) for word in self.chosen]
+        return [_condition(word, names, self.known) for word in self.chosen]
 
 
 def split(words: Iterable[str], options: Collection[str]) -> Words:
@@ -105,7 +110,7 @@ def split(words: Iterable[str], options: Collection[str]) -> Words:
             own[parts["name"]] = parts["value"]
         else:
             chosen.append(word)
-    return Words(own, tuple(ids), tuple(chosen))
+    return Words(options, own, tuple(ids), tuple(chosen))
 
 
 def choose(entries: Iterable[Entry], conditions: Sequence[Condition]) -> list[Entry]:
@@ -152,6 +157,15 @@ def _condition(word: str, names: Names, options: Collection[str]) -> Condition:
         for wrong in [one for one in condition.values if one not in STATUSES and "*" not in one]:
             raise SettingError(f"status={wrong} is no status; use one of {', '.join(STATUSES)}")
     return condition
+
+
+def _is_older(entry: Entry, age: float) -> bool:
+    """Whether it ended, or else began, so many seconds ago; by the time of its record where it does not say when."""
+    try:
+        at = datetime.fromisoformat(entry.when).timestamp()
+    except ValueError:  # edited by hand
+        at = entry.changed
+    return time.time() - at > age
 
 
 def _fits(found: Any, asked: str) -> bool:
