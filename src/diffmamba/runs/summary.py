@@ -117,3 +117,12 @@ def objective(record: Record) -> float | None:
         return math.inf if metric["better"] == "lower" else -math.inf
     values = record["values"] if record["kind"] == "measurement" else (record["evaluations"] or [{}])[-1]
     return values.get(told["headline"])
+
+
+def duration(seconds: float) -> str:
+    """A time in the two units that matter: 45 s, 3 min 20 s, 2 h 15 min."""
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
