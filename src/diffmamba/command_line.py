@@ -41,7 +41,8 @@ MULTIRUN = ("-m", "--multirun")
 OF_A_TRAINING = ("model", "model/embedding", "data", "task", "optimizer", "budget", "scale", "experiments", "seed")
 INTERRUPTED = 130
 PATHS = ("data.path", "data.directory", "weights.run", "weights.path", "measured.path", "data.name")
-"""Texts that constructors are handed. Those that a command reads itself are known from its schema."""
+TEXTS_BELOW = ("slurm.partition", "slurm.constraint")
+"""Texts that constructors are handed, and those below a setting. Others are known from the schema of their command."""
 
 
 ESCAPED = re.compile(r"(\\*)('|$)")
@@ -152,9 +153,9 @@ def own_settings(root: str, words: Sequence[str]) -> tuple[dict[str, Any], list[
             raise SettingError(f"{word!r} is not a setting; write name=value")
     with composing(root):
         names = compose(root).keys()
-        own = [_quoted(word, texts_of(root)) for word in words if word.partition("=")[0] in names]
+        own = [_quoted(word, texts_of(root)) for word in words if _first(word) in names]
         settings = resolved(compose(root, overrides=own), root, own)
-    grid = [word for word in words if word.partition("=")[0] not in names]
+    grid = [word for word in words if _first(word) not in names]
     for word in grid:
         own_name = nearest(name := word.lstrip("+").partition("=")[0], [str(one) for one in names if one != "hydra"])
         if own_name and "." not in name and name not in known_names("train"):
@@ -162,9 +163,14 @@ def own_settings(root: str, words: Sequence[str]) -> tuple[dict[str, Any], list[
     return settings, [word if "," in word else _quoted(word, texts_of("train")) for word in grid]
 
 
+def _first(word: str) -> str:
+    """The setting of a word, or the group that it lies in: slurm for `+slurm.additional.nice=1`."""
+    return re.split(r"[=.]", word.lstrip("+~"), maxsplit=1)[0]
+
+
 def texts_of(root: str) -> tuple[str, ...]:
     """The settings of a root configuration that are texts."""
-    return (*text_settings(settings_of.OF[root]), *PATHS)
+    return (*text_settings(settings_of.OF[root]), *PATHS, *TEXTS_BELOW)
 
 
 def refuse_ignored(settings: Mapping[str, Any], words: Sequence[str]) -> None:

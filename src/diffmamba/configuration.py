@@ -180,14 +180,15 @@ def resolved(config: DictConfig, root: str = "train", words: Sequence[str] = ())
 
 
 REMOVABLE = ("~logger.", "~callbacks.")
-READ_AS_A_WHOLE = ("hydra", "published", "logger", "callbacks")
+READ_AS_A_WHOLE = ("hydra", "published", "logger", "callbacks", "slurm.additional")
 """Settings below these are read whatever their names are."""
 
 
 def _is_used(name: str, plain: Mapping[str, Any], config: DictConfig, root: str) -> bool:
     """Whether anything can read a setting that the command line added: a constructor, or another setting."""
     keys = name.split("@")[0].split(".")
-    if keys[0] in READ_AS_A_WHOLE or "/" in name or OmegaConf.select(config, name) is None:
+    as_a_whole = name.startswith(tuple(f"{group}." for group in READ_AS_A_WHOLE))
+    if as_a_whole or name in READ_AS_A_WHOLE or "/" in name or OmegaConf.select(config, name) is None:
         return True  # the last: a choice of a group, which is no setting
     if name in names_in(OmegaConf.to_container(_default(root), resolve=False)):
         return True  # it was there already

@@ -112,12 +112,30 @@ class Generate(TypedDict):
     runs: str
 
 
+class Slurm(TypedDict):
+    """The jobs of `launcher=slurm`."""
+
+    partition: str | None
+    account: str | None
+    qos: str | None
+    constraint: str | None
+    gpus_per_node: Count | None
+    cpus_per_task: Size | None
+    mem_gb: Annotated[float, Gt(0)] | None
+    timeout_min: Size
+    array_parallelism: Size
+    signal_delay_s: Size
+    setup: list[str]
+    additional: Mapping[str, Any]
+
+
 class Sweep(TypedDict):
     """`sweep`."""
 
     sweep: str
     launcher: str
     workers: Count
+    slurm: Slurm
 
 
 class Reproduce(TypedDict):
@@ -129,6 +147,7 @@ class Reproduce(TypedDict):
     reports: str
     launcher: str
     workers: Count
+    slurm: Slurm
 
 
 class Audit(TypedDict):

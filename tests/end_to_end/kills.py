@@ -29,7 +29,7 @@ from diffmamba.runs.store import WELL
 from tests.end_to_end.conftest import SMALL, english
 
 KINDS = ("worker", "parent", "both", "checkpoint", "record")
-"""Who is killed: a worker, the sweep itself, all of them; or who is writing a checkpoint, or a record, at the moment."""
+"""Who is killed: a worker, the sweep itself, all of them; or who is writing a checkpoint, or a record, just then."""
 WRITTEN = {"checkpoint": ("last.ckpt", "best.ckpt"), "record": ("result.json", "rows.csv")}
 AIM_SECONDS = 20.0  # for somebody to write what is aimed at
 LIFE_SECONDS = 120.0  # for processes that outlive the sweep
