@@ -143,7 +143,7 @@ def test_what_is_submitted_is_what_a_dry_run_shows(plan: Path) -> None:
 )
 def test_gpus_of_a_job_are_those_of_a_run(plan: Path, devices: Devices, word: str, option: str) -> None:
     shown = slurm.script(plan, settings(word), devices, 2)
-    assert [line for line in shown.splitlines() if "gpus" in line] == ([option] if option else [])
+    assert [line for line in shown.splitlines() if "--gpus" in line] == ([option] if option else [])
     assert ("#SBATCH --mem=1536M\n" in shown) == ("mem_gb" in word)
 
 

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 from diffmamba.errors import SettingError
 
 if TYPE_CHECKING:
-    from diffmamba.runs.processes import Devices
     from submitit.core.core import Job, PicklingExecutor
     from submitit.core.utils import DelayedSubmission
+
+    from diffmamba.runs.processes import Devices
 
 INTERRUPTED = 130
 JOBS = "jobs"
