@@ -97,11 +97,15 @@ def application(root: str, function: Callable[[dict[str, Any]], int | Ended]) ->
                 if not multirun and config.hydra.mode != RunMode.MULTIRUN:
                     _do_one(entry, config)
                     return statuses[0]
-            searched = any(word.startswith("hydra/sweeper=") for word in words)  # as Optuna does: no cells to check yet
-            if multirun and not searched and SWEEP_STARTED not in os.environ:  # a sweep has checked its cells
+            if multirun and SWEEP_STARTED not in os.environ:  # a sweep has checked its cells
                 with importing():  # here: one work needs none of it
                     from diffmamba.runs.plan import check_grid
-                check_grid(words[1:], root, here=not any(word.startswith("hydra/launcher=") for word in words))
+                    from diffmamba.runs.search import check_search, is_search
+                here = not any(word.startswith("hydra/launcher=") for word in words)
+                if is_search(config.hydra):
+                    check_search(config, words[1:], here)
+                else:
+                    check_grid(words[1:], root, here)
         hydra.main(version_base="1.3", config_path=CONF, config_name=root)(entry)()
         return statuses[0] if len(statuses) == 1 else int(any(statuses))
 

@@ -233,7 +233,8 @@ def one_line(error: Exception, root: str = "train") -> str:
     if found := re.search(r"Could not find '(.+)/(.*?)'\s+Available options in '.+':\s((?:\t.+\n?)+)", text):
         group, name, options = found[1], found[2], found[3].split()
         hint = f"; did you mean {meant}?" if (meant := nearest(name, options)) else ""
-        return f"{group}={name} is not known{hint or ';'} available are {', '.join(options)}"
+        extra = f" ({name} needs the extra: pip install -e '.[search]')" * (name == "optuna")
+        return f"{group}={name} is not known{hint or ';'} available are {', '.join(options)}{extra}"
     lines = [line.strip() for line in text.split("Config search path")[0].splitlines()]
     return " ".join(line for line in lines if line and not line.startswith(("Set the environment", "To append to")))
 
