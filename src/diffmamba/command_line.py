@@ -32,7 +32,6 @@ from diffmamba.configuration import CONF, composing, explained, known_names, res
 from diffmamba.errors import SettingError
 from diffmamba.output import lost, patient
 from diffmamba.runs import stopping
-from diffmamba.runs.store import SWEEP
 from diffmamba.validation import nearest, text_settings
 
 FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--resolve", "--package", "-p")
@@ -41,7 +40,8 @@ OF_A_TRAINING = ("model", "model/embedding", "data", "task", "optimizer", "budge
 VARIED = "DIFFMAMBA_VARIED"
 """In the environment of a multirun and of the jobs that it starts: the settings that its cells differ in."""
 PATHS = ("data.path", "data.directory", "weights.run", "weights.path", "measured.path", "data.name")
-"""Texts that constructors are handed. Those that a command reads itself are known from its schema."""
+TEXTS_BELOW = ("slurm.partition", "slurm.constraint")
+"""Texts that constructors are handed, and those below a setting. Others are known from the schema of their command."""
 
 
 ESCAPED = re.compile(r"(\\*)('|$)")
@@ -97,11 +97,15 @@ def application(root: str, function: Callable[[dict[str, Any]], int | Ended]) ->
                     _do_one(entry, config)
                     return statuses[0]
                 os.environ[VARIED] = " ".join(_varied(words[1:], config))
-            searched = any(word.startswith("hydra/sweeper=") for word in words)  # as Optuna does: no cells to check yet
-            if multirun and not searched and SWEEP not in os.environ:  # a sweep has checked its cells
+            if multirun:
                 with importing():  # here: one work needs none of it
                     from diffmamba.runs.plan import check_grid
-                check_grid(words[1:], root, here=not any(word.startswith("hydra/launcher=") for word in words))
+                    from diffmamba.runs.search import check_search, is_search
+                here = not any(word.startswith("hydra/launcher=") for word in words)
+                if is_search(config.hydra):
+                    check_search(config, words[1:], here)
+                else:
+                    check_grid(words[1:], root, here)
         hydra.main(version_base="1.3", config_path=CONF, config_name=root)(entry)()
         return statuses[0] if len(statuses) == 1 else int(any(statuses))
 
@@ -153,9 +157,9 @@ def own_settings(root: str, words: Sequence[str]) -> tuple[dict[str, Any], list[
             raise SettingError(f"{word!r} is not a setting; write name=value")
     with composing(root):
         names = compose(root).keys()
-        own = [_quoted(word, texts_of(root)) for word in words if word.partition("=")[0] in names]
+        own = [_quoted(word, texts_of(root)) for word in words if _first(word) in names]
         settings = resolved(compose(root, overrides=own), root, own)
-    grid = [word for word in words if word.partition("=")[0] not in names]
+    grid = [word for word in words if _first(word) not in names]
     for word in grid:
         own_name = nearest(name := word.lstrip("+").partition("=")[0], [str(one) for one in names if one != "hydra"])
         if own_name and "." not in name and name not in known_names("train"):
@@ -163,9 +167,14 @@ def own_settings(root: str, words: Sequence[str]) -> tuple[dict[str, Any], list[
     return settings, [word if "," in word else _quoted(word, texts_of("train")) for word in grid]
 
 
+def _first(word: str) -> str:
+    """The setting of a word, or the group that it lies in: slurm for `+slurm.additional.nice=1`."""
+    return re.split(r"[=.]", word.lstrip("+~"), maxsplit=1)[0]
+
+
 def texts_of(root: str) -> tuple[str, ...]:
     """The settings of a root configuration that are texts."""
-    return (*text_settings(settings_of.OF[root]), *PATHS)
+    return (*text_settings(settings_of.OF[root]), *PATHS, *TEXTS_BELOW)
 
 
 def refuse_ignored(settings: Mapping[str, Any], words: Sequence[str]) -> None:

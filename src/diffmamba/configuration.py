@@ -179,9 +179,7 @@ def resolved(config: DictConfig, root: str = "train", words: Sequence[str] = ())
     return named
 
 
-def check(
-    named: dict[str, Any], config: DictConfig, root: str, words: Sequence[str], once: Once = each_time
-) -> None:
+def check(named: dict[str, Any], config: DictConfig, root: str, words: Sequence[str], once: Once = each_time) -> None:
     """Raises SettingError for what is wrong in a configuration; `named` is `config` as plain data.
 
     `once` may leave out a check that it has made before, of the same object at the same place.
@@ -201,14 +199,15 @@ def _require_use(word: str, named: Mapping[str, Any], config: DictConfig, root: 
 
 
 REMOVABLE = ("~logger.", "~callbacks.")
-READ_AS_A_WHOLE = ("hydra", "published", "logger", "callbacks")
+READ_AS_A_WHOLE = ("hydra", "published", "logger", "callbacks", "slurm.additional")
 """Settings below these are read whatever their names are."""
 
 
 def _is_used(name: str, plain: Mapping[str, Any], config: DictConfig, root: str) -> bool:
     """Whether anything can read a setting that the command line added: a constructor, or another setting."""
     keys = name.split("@")[0].split(".")
-    if keys[0] in READ_AS_A_WHOLE or "/" in name or OmegaConf.select(config, name) is None:
+    as_a_whole = name.startswith(tuple(f"{group}." for group in READ_AS_A_WHOLE))
+    if as_a_whole or name in READ_AS_A_WHOLE or "/" in name or OmegaConf.select(config, name) is None:
         return True  # the last: a choice of a group, which is no setting
     if name in names_in(OmegaConf.to_container(_default(root), resolve=False)):
         return True  # it was there already
@@ -253,7 +252,8 @@ def one_line(error: Exception, root: str = "train") -> str:
     if found := re.search(r"Could not find '(.+)/(.*?)'\s+Available options in '.+':\s((?:\t.+\n?)+)", text):
         group, name, options = found[1], found[2], found[3].split()
         hint = f"; did you mean {meant}?" if (meant := nearest(name, options)) else ""
-        return f"{group}={name} is not known{hint or ';'} available are {', '.join(options)}"
+        extra = f" ({name} needs the extra: pip install -e '.[search]')" * (name == "optuna")
+        return f"{group}={name} is not known{hint or ';'} available are {', '.join(options)}{extra}"
     lines = [line.strip() for line in text.split("Config search path")[0].splitlines()]
     return " ".join(line for line in lines if line and not line.startswith(("Set the environment", "To append to")))
 

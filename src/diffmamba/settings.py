@@ -124,6 +124,23 @@ class Generate(TypedDict):
     runs: str
 
 
+class Slurm(TypedDict):
+    """The jobs of `launcher=slurm`."""
+
+    partition: str | None
+    account: str | None
+    qos: str | None
+    constraint: str | None
+    gpus_per_node: Count | None
+    cpus_per_task: Size | None
+    mem_gb: Annotated[float, Gt(0)] | None
+    timeout_min: Size
+    array_parallelism: Size
+    signal_delay_s: Size
+    setup: list[str]
+    additional: Mapping[str, Any]
+
+
 class Sweep(TypedDict):
     """`sweep`."""
 
@@ -131,6 +148,7 @@ class Sweep(TypedDict):
     launcher: Launcher
     workers: Count
     dry: bool
+    slurm: Slurm
 
 
 class Reproduce(TypedDict):
@@ -142,6 +160,7 @@ class Reproduce(TypedDict):
     reports: str
     launcher: Launcher
     workers: Count
+    slurm: Slurm
 
 
 class Audit(TypedDict):

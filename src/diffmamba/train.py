@@ -23,14 +23,16 @@ def run(settings: dict[str, Any]) -> command_line.Ended:
     with command_line.importing():  # here: --help, and a sweep that runs elsewhere, need none of it
         from diffmamba.runs import RunTakenError, processes
         from diffmamba.runs.execution import execute, work_of
+        from diffmamba.runs.search import is_search, trial
         from diffmamba.runs.summary import objective, summary
 
-    single = HydraConfig.get().mode == RunMode.RUN
+    single, searched = HydraConfig.get().mode == RunMode.RUN, is_search(HydraConfig.get())
     if not single and settings["name"] is None:
         settings["name"] = command_line.name_in_grid() or None
     try:
         command_line.refuse_ignored(settings, HydraConfig.get().overrides.task)
-        record = execute(work_of(settings), progress_bar=single, wait=single)
+        work = work_of(settings)
+        record = trial(work) if searched else execute(work, progress_bar=single, wait=single)
     except RunTakenError as taken:
         print(taken)
         return command_line.Ended(int(single))  # in a grid, what another process does is done

@@ -128,7 +128,7 @@ def test_run_store_and_paths_are_where_the_user_stands(world, command, monkeypat
 
 
 def test_a_grid_returns_the_headline_of_each_cell_as_a_number(world, command, monkeypatch):
-    """What a sweeper such as Optuna is given: a number, and the worst there is for a cell that failed."""
+    """What a sweeper such as Optuna is given: that of the val split, and the worst there is for a cell that failed."""
     returned = []
 
     def observed(*arguments, **named):
@@ -139,7 +139,7 @@ def test_a_grid_returns_the_headline_of_each_cell_as_a_number(world, command, mo
     monkeypatch.setattr(import_module("hydra._internal.core_plugins.basic_launcher"), "run_job", observed)
     command("train", ["-m", *world.words("seed=0,1")])
     records = world.store.records()
-    assert sorted(returned) == sorted(record["evaluations"][-1]["test/ppl"] for record in records.values())
+    assert sorted(returned) == sorted(record["evaluations"][-1]["val/ppl"] for record in records.values())
     record = next(iter(records.values()))
     assert objective(record | {"status": "failed"}) == math.inf
     assert objective(record | {"evaluations": []}) is None

@@ -107,16 +107,19 @@ def _figure(told: Mapping[str, Any], values: Mapping[str, Any], key: str) -> str
 
 
 def objective(record: Record) -> float | None:
-    """The headline as the number that a search is to make better; None where the record does not have it yet.
+    """The number that a search is to make better; None where the record does not have it yet.
 
-    A work that failed is worse than any other: infinite, with the sign that is worse.
+    It is the headline. For a training it is that of the val split: settings that were chosen by the test split would
+    say nothing about it. A work that failed is worse than any other: infinite, with the sign that is worse.
     """
     told = record["task"] if record["kind"] == "training" else record["measure"]
     metric = told["metrics"][told["headline"].rpartition("/")[2]]
     if record["status"] == "failed":
         return math.inf if metric["better"] == "lower" else -math.inf
-    values = record["values"] if record["kind"] == "measurement" else (record["evaluations"] or [{}])[-1]
-    return values.get(told["headline"])
+    if record["kind"] == "measurement":
+        return record["values"].get(told["headline"])
+    values = (record["evaluations"] or [{}])[-1]
+    return values.get(told["headline"].replace("test/", "val/"), values.get(told["headline"]))
 
 
 def duration(seconds: float) -> str:
