@@ -39,7 +39,8 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
     cells = [(item.id, item.config) for item in planned if item.asked]
     reports.results(design, cells, {}, "")  # refuses no runs, and two runs of one cell, before anything is trained
     if settings["train"]:
-        work_off(design.sweep, planned, Engine(settings["launcher"], settings["workers"]), console)
+        engine = Engine(settings["launcher"], settings["workers"], settings["slurm"])
+        work_off(design.sweep, planned, engine, console)
     told, page = other_settings(design, cells, words), f"{design.name}-{cells[0][1]['scale']['name']}"
     results = reports.results(design, cells, store_of(planned).records(), cells[0][1]["scale"]["name"], told)
     left_out, of_sources = without_baseline(design, results, words), source_warnings(results)

@@ -20,7 +20,7 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
         from diffmamba.runs.plan import expand
 
     console = terminal()
-    engine = Engine(settings["launcher"], settings["workers"])
+    engine = Engine(settings["launcher"], settings["workers"], settings["slurm"])
     planned = expand(settings["sweep"], words)
     if settings["dry"]:
         for line in forecast.told(planned, engine):

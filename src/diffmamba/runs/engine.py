@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from diffmamba.runs import slurm
 from diffmamba.runs.processes import Devices
 
 PATIENCE_SECONDS = 60  # for workers that were asked to stop
+MOST_JOBS = 16  # under slurm, unless `workers` says otherwise
 RENEWALS = 5  # in a row without a work that ended: then it is no accident
 
 
@@ -29,7 +31,10 @@ class Workers(Protocol):
         """Is told that a work has ended."""
 
     def stop(self) -> None:
-        """Asks them to stop, which writes checkpoints, and waits for them."""
+        """Asks those on this machine to stop, which writes checkpoints, and waits for them."""
+
+    def end(self) -> None:
+        """Is told that every work has ended: who still waits for a turn is not needed."""
 
     def trouble(self) -> list[str]:
         """A line for each different reason why workers ended badly."""
@@ -44,8 +49,8 @@ class Engine:
 
     Args:
         launcher: local, slurm, or slurm_local: the jobs of slurm as processes on this machine.
-        workers: at a time; 0 is one for each GPU or core, and under slurm as many as there are works, to `MOST_JOBS`.
-        slurm: settings of the jobs.
+        workers: at a time; 0 is one for each GPU or core, and under slurm one for each work, at most `MOST_JOBS`.
+        slurm: the settings of jobs.
     """
 
     launcher: str = "local"
@@ -58,16 +63,26 @@ class Engine:
         return self.launcher != "slurm"
 
     def count(self, devices: Devices, works: int) -> int:
-        """Works at a time."""
-        return len(worker_shares(devices, self.workers, works))
+        """Workers for so many works, whose trainings take these devices."""
+        if self.here:
+            return len(worker_shares(devices, self.workers, works))
+        return min(self.workers or MOST_JOBS, works)
 
-    def described(self, devices: Devices, works: int) -> list[str]:
+    def described(self, plan: Path, devices: Devices, works: int) -> list[str]:
         """What a dry run tells of the workers: under slurm the script that would be submitted."""
-        return [f"launcher={self.launcher}, workers={self.count(devices, works)}"]
+        count = self.count(devices, works)
+        if self.here:
+            return [f"launcher={self.launcher} would start {count} worker{'s' * (count != 1)} on this machine"]
+        return ["launcher=slurm would submit:", *slurm.script(plan, self.slurm, devices, count).splitlines()]
 
     def start(self, plan: Path, devices: Devices, works: int) -> Workers:
         """Starts workers for a plan of so many works."""
-        return LocalWorkers(plan, worker_shares(devices, self.workers, works))
+        if self.launcher == "slurm":
+            return slurm.start(plan, self.slurm, devices, self.count(devices, works))
+        shares = worker_shares(devices, self.workers, works)
+        return (
+            slurm.start_here(plan, self.slurm, shares) if self.launcher == "slurm_local" else LocalWorkers(plan, shares)
+        )
 
 
 class LocalWorkers:
@@ -118,6 +133,9 @@ class LocalWorkers:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+    def end(self) -> None:
+        """They end by themselves."""
 
     def trouble(self) -> list[str]:
         errors: list[str] = []

@@ -14,6 +14,7 @@ from diffmamba.runs.engine import Engine
 from diffmamba.runs.form import Record
 from diffmamba.runs.measurement import Measurement
 from diffmamba.runs.plan import Planned
+from diffmamba.runs.queue import FOLDER
 from diffmamba.runs.shown import duration
 from diffmamba.runs.store import WELL
 from diffmamba.runs.sweeping import count, names, pending, records, store_of
@@ -39,7 +40,7 @@ def told(planned: Sequence[Planned], engine: Engine) -> Iterator[str]:
     if len(left) > TOLD:
         yield f"  and {len(left) - TOLD} more"
     yield from _sum(list(seconds.values()), engine, left)
-    yield from engine.described(left[0].work.execution.devices, len(left))
+    yield from engine.described(store.directory / FOLDER / "NAME", left[0].work.execution.devices, len(left))
 
 
 def _state(record: Record | None) -> str:

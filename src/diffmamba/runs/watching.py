@@ -60,6 +60,8 @@ class Watch:
                 if self.runs:
                     workers.renew()
                     alive = workers.alive() > 0
+                else:
+                    workers.end()
                 time.sleep(max(POLL_SECONDS, SHARE * (time.monotonic() - began)) if alive else 0)
 
     def _ended(self) -> Iterator[tuple[str, Record]]:
