@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
+from diffmamba import atomic
 from diffmamba.runs import sources, training
 from diffmamba.runs.failures import given_up
 from diffmamba.runs.form import DamagedRecordError, Record, is_tried_again
@@ -55,6 +56,7 @@ def admit(work: Work, run: Run, claim: ExitStack) -> Record | None:
     record = run.read()
     if not has_ended(work, record) or _lacks_rows(work, run, record):
         claim.enter_context(run.claim())
+        atomic.remove_leftovers(run.directory)
         record = _intact(work, run)
         if record is not None and outdated(work, record):
             _set_aside(work, run, record)

@@ -11,7 +11,6 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 from torch._inductor import config as inductor_config
 
-from diffmamba import atomic
 from diffmamba.allocator import keep_freed_memory
 from diffmamba.models.consistency import check_mixers
 from diffmamba.runs import stopping
@@ -40,7 +39,6 @@ log = logging.getLogger(__name__)
 
 def admit(work: Training, run: Run) -> None:
     """Makes a claimed run ready. Raises SettingError where the checkpoint to go on from is damaged or does not fit."""
-    atomic.remove_leftovers(run.directory)
     find_readable(run, work.shapes)
 
 
