@@ -179,9 +179,7 @@ def resolved(config: DictConfig, root: str = "train", words: Sequence[str] = ())
     return named
 
 
-def check(
-    named: dict[str, Any], config: DictConfig, root: str, words: Sequence[str], once: Once = each_time
-) -> None:
+def check(named: dict[str, Any], config: DictConfig, root: str, words: Sequence[str], once: Once = each_time) -> None:
     """Raises SettingError for what is wrong in a configuration; `named` is `config` as plain data.
 
     `once` may leave out a check that it has made before, of the same object at the same place.
