@@ -7,7 +7,7 @@ varying settings that were read on the way. Where these have the same values aga
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from omegaconf import AnyNode, Container, DictConfig, ListConfig
+from omegaconf import AnyNode, Container, DictConfig, ListConfig, OmegaConf
 from omegaconf._utils import split_key
 from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
@@ -35,12 +35,14 @@ class Variants:
     """One configuration for many values of some settings.
 
     Args:
-        config: composed, with any value for each of these settings. It belongs to this object from now on.
+        config: composed, with any value for each of these settings. It belongs to this object from now on. `raw` is
+            plain data of it with interpolations, and with these values.
         names: the settings, each found by `place` in the configuration.
     """
 
     def __init__(self, config: DictConfig, names: Iterable[str]) -> None:
         self.config = config
+        self.raw: Any = OmegaConf.to_container(config)
         self._kept: dict[Hashable, dict[tuple[str, ...], dict[tuple[Hashable, ...], Any]]] = {}
         self._children: dict[int, list[tuple[Any, Callable[[], Any]]]] = {}
         self._read: dict[str, None] = {}
