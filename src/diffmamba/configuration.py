@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,9 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from diffmamba import settings
+from diffmamba import reading, settings
 from diffmamba.errors import SettingError
+from diffmamba.reading import CHECKED, USER, is_read, texts_in
 from diffmamba.trainer_arguments import REFUSED, check_arguments
 from diffmamba.validation import Once, did_you_mean, each_time, names_in, nearest, validate
 
@@ -46,7 +47,7 @@ class UserConfiguration(SearchPathPlugin):
         if "DIFFMAMBA_CONF" in os.environ and not own.is_dir():
             raise SettingError(f"DIFFMAMBA_CONF={own} is no directory; name one, or unset the variable")
         if own.is_dir() and own.resolve() != Path(CONF).resolve():
-            search_path.append(provider="diffmamba-user", path=f"file://{own}")
+            search_path.append(provider=USER, path=f"file://{own}")
         for place in search_path.get_path():
             scheme, _, path = (place.path or "").rpartition("://")
             if path and scheme in ("", "file"):
@@ -169,67 +170,65 @@ def resolved(config: DictConfig, root: str = "train", words: Sequence[str] = ())
 
     `words` are those of the command line. Raises SettingError that names the setting to change.
     """
+    raw = _raw(config)
+    check_files(raw, root, words)
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise SettingError(one_line(error, root)) from error
     assert isinstance(plain, dict)
     named = {str(key): value for key, value in plain.items()}
-    check(named, config, root, words)
+    check(named, config, raw, root, words)
     return named
 
 
-def check(named: dict[str, Any], config: DictConfig, root: str, words: Sequence[str], once: Once = each_time) -> None:
-    """Raises SettingError for what is wrong in a configuration; `named` is `config` as plain data.
+def check(
+    named: dict[str, Any], config: DictConfig, raw: Any, root: str, words: Sequence[str], once: Once = each_time
+) -> None:
+    """Raises SettingError for what is wrong in a configuration.
 
-    `once` may leave out a check that it has made before, of the same object at the same place.
+    `named` is `config` as plain data, and `raw` is so too, with interpolations. `once` may leave out a check that it
+    has made before, of the same object at the same place.
     """
     for word in words:
         if word.startswith("+"):
-            once(("used", word), partial(_require_use, word, named, config, root))
+            once(("used", word), partial(_require_use, word, config, raw, root))
     if isinstance(trainer := named.get("trainer"), Mapping):
         check_arguments(key for key in trainer if not key.startswith("_"))
     validate(named, settings.OF.get(root), config, once)
 
 
-def _require_use(word: str, named: Mapping[str, Any], config: DictConfig, root: str) -> None:
+def _require_use(word: str, config: DictConfig, raw: Any, root: str) -> None:
+    """Raises SettingError for a setting that the command line adds and nothing reads."""
     name = word.lstrip("+").partition("=")[0]
-    if not _is_used(name, named, config, root):
-        raise SettingError(f"{word}: nothing uses {name}{did_you_mean(name, set(names_in(named)) - {name})}")
+    if "/" in name or OmegaConf.select(config, name) is None:
+        return  # a choice of a group, which is no setting
+    if not is_read(name, raw, list(texts_in(raw))) and name not in names_in(_raw(_default(root))):
+        raise SettingError(f"{word}: nothing uses {name}{did_you_mean(name, set(names_in(raw)) - {name})}")
+
+
+def check_files(raw: Any, root: str, words: Sequence[str]) -> None:
+    """Raises SettingError for a key that nothing reads, in a sweep, an experiment or a file of the user's own.
+
+    `raw` is the configuration as plain data, with interpolations.
+    """
+
+    @cache
+    def known() -> set[str]:
+        places = {name.rpartition("/")[0] or name for name in _groups("train")}
+        files = [file for place in places for file in Path(CONF, place).rglob("*.yaml")]
+        groups = {file: ".".join(file.parent.relative_to(CONF).parts) for file in files}
+        ours = {f"{group}.{name}" for file, group in groups.items() for name in names_in(_raw(OmegaConf.load(file)))}
+        return ours.union(*(names_in(_raw(_default(name))) for name in {"train", root}))
+
+    reading.check_files(root, words, raw, settings.OF.get(root), known)
+
+
+def _raw(config: Any) -> Any:
+    return OmegaConf.to_container(config, resolve=False)
 
 
 REMOVABLE = ("~logger.", "~callbacks.")
-READ_AS_A_WHOLE = ("hydra", "published", "logger", "callbacks", "slurm.additional")
-"""Settings below these are read whatever their names are."""
-
-
-def _is_used(name: str, plain: Mapping[str, Any], config: DictConfig, root: str) -> bool:
-    """Whether anything can read a setting that the command line added: a constructor, or another setting."""
-    keys = name.split("@")[0].split(".")
-    as_a_whole = name.startswith(tuple(f"{group}." for group in READ_AS_A_WHOLE))
-    if as_a_whole or name in READ_AS_A_WHOLE or "/" in name or OmegaConf.select(config, name) is None:
-        return True  # the last: a choice of a group, which is no setting
-    if name in names_in(OmegaConf.to_container(_default(root), resolve=False)):
-        return True  # it was there already
-    node: Any = plain
-    for key in keys:
-        if isinstance(node, Mapping) and "_target_" in node:
-            return True
-        node = node[key] if isinstance(node, Mapping) else node[int(key)]
-    return any(_refers(text, name) for text in _texts(OmegaConf.to_container(config, resolve=False)))
-
-
-def _refers(text: str, name: str) -> bool:
-    """Whether a text refers to a setting by its whole name, or from beside it by its last name."""
-    return any(found.strip(".") in (name, name.rpartition(".")[2]) for found in re.findall(r"[\w.]*\w", text))
-
-
-def _texts(node: Any) -> Iterator[str]:
-    if isinstance(node, Mapping | list):
-        for inner in node.values() if isinstance(node, Mapping) else node:
-            yield from _texts(inner)
-    elif isinstance(node, str) and "${" in node:
-        yield node
 
 
 def one_line(error: Exception, root: str = "train") -> str:
@@ -245,17 +244,26 @@ def one_line(error: Exception, root: str = "train") -> str:
         return f"{error.full_key}: {message}" if error.full_key else message
     if isinstance(error, OverrideParseException):
         return _unreadable(error.override)
+    of_file = _of_file(text)
+    if found := re.search(r"Key '.+?' not in '.+?'\s+full_key: (\S+)", text):  # of Hydra's own settings
+        return f"{of_file}there is no setting {found[1]}{did_you_mean(found[1], names_in(_raw(_default(root))))}"
     if found := re.search(r"Could not override '(.+?)'", text):
-        return f"there is no setting {found[1]}{_advice(found[1], root)}"
+        return f"{of_file}there is no setting {found[1].lstrip('/')}{_advice(found[1].lstrip('/'), root)}"
     if found := re.search(r"Could not append to config. An item is already at '(.+?)'", text):
         return f"+{found[1]}: {found[1]} is there already; leave out the +"
     if found := re.search(r"Could not find '(.+)/(.*?)'\s+Available options in '.+':\s((?:\t.+\n?)+)", text):
         group, name, options = found[1], found[2], found[3].split()
         hint = f"; did you mean {meant}?" if (meant := nearest(name, options)) else ""
         extra = f" ({name} needs the extra: pip install -e '.[search]')" * (name == "optuna")
-        return f"{group}={name} is not known{hint or ';'} available are {', '.join(options)}{extra}"
+        return f"{of_file}{group}={name} is not known{hint or ';'} available are {', '.join(options)}{extra}"
     lines = [line.strip() for line in text.split("Config search path")[0].splitlines()]
     return " ".join(line for line in lines if line and not line.startswith(("Set the environment", "To append to")))
+
+
+def _of_file(text: str) -> str:
+    """The beginning of an error of Hydra's about a file of sweeps or experiments; else nothing."""
+    found = re.match(r"In '(.+?)': ", text)
+    return f"{found[1]}.yaml: " if found and found[1].startswith(CHECKED) else ""
 
 
 def _advice(name: str, root: str) -> str:
@@ -286,8 +294,7 @@ def _unreadable(word: str) -> str:
 
 def known_names(root: str) -> list[str]:
     """The names of all settings and groups of a root configuration at its defaults."""
-    plain = OmegaConf.to_container(_default(root), resolve=False)
-    assert isinstance(plain, dict)
+    plain = _raw(_default(root))
     return [*_groups(root), *names_in({key: value for key, value in plain.items() if key != "hydra"})]
 
 

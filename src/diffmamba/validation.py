@@ -171,16 +171,8 @@ class _Checks:
         if not isinstance(node["_target_"], str) or not node["_target_"]:
             raise SettingError(f"{named_by}={shown(node['_target_'])} must name a class or function, as module.Name")
         constructor = target(node["_target_"], named_by)
-        given = {key: value for key, value in node.items() if not (key.startswith("_") and key.endswith("_"))}
-        try:
-            named = inspect.signature(constructor).parameters
-        except ValueError:  # of a class that is written in C
-            return
-        takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in named.values())
-        for key in given.keys() - named.keys() if not takes_all else ():
-            name = self._name_of(_join(path, key))
-            hint = did_you_mean(name, (name.rpartition(".")[0] + "." + one for one in named))
-            raise SettingError(f"{name} is no argument of {constructor.__name__}{hint}")
+        for key in node:
+            check_argument(constructor, key, partial(self._name_of, _join(path, key)))
         self._values(_hints(constructor), node, path)
 
     def _values(self, hints: Mapping[str, Any], values: Values, path: str) -> None:
@@ -204,6 +196,27 @@ class _Checks:
         if type(value) is int and (_fits(adapter, str(value)) or _fits(adapter, Path(str(value)))):
             return str(value)
         raise SettingError(_refusal(annotation, value, self._name_of(path)))
+
+
+def check_argument(constructor: Callable[..., Any], key: str, name_of: Callable[[], str]) -> None:
+    """Raises SettingError where a constructor has no such argument; `name_of` gives the name of the setting."""
+    if key.startswith("_") and key.endswith("_"):  # of Hydra
+        return
+    known = _arguments(constructor)
+    if known is not None and key not in known:
+        name = name_of()
+        hint = did_you_mean(name, (name.rpartition(".")[0] + "." + one for one in known))
+        raise SettingError(f"{name} is no argument of {constructor.__name__}{hint}")
+
+
+@cache
+def _arguments(constructor: Callable[..., Any]) -> list[str] | None:
+    """The names of a constructor's arguments; None where it takes any, or is written in C and does not say."""
+    try:
+        found = inspect.signature(constructor).parameters
+    except ValueError:
+        return None
+    return None if any(one.kind is one.VAR_KEYWORD for one in found.values()) else list(found)
 
 
 def _items(value: Any) -> Iterable[tuple[Any, Any]]:

@@ -7,7 +7,7 @@ varying settings that were read on the way. Where these have the same values aga
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from omegaconf import AnyNode, Container, DictConfig, ListConfig
+from omegaconf import AnyNode, Container, DictConfig, ListConfig, OmegaConf
 from omegaconf._utils import split_key
 from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
@@ -15,7 +15,6 @@ from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 from diffmamba.errors import SettingError
 
 T = TypeVar("T")
-Value = int | float | bool | str | None
 
 
 class _Noted(AnyNode):
@@ -36,20 +35,22 @@ class Variants:
     """One configuration for many values of some settings.
 
     Args:
-        config: composed, with any value for each of these settings. It belongs to this object from now on.
+        config: composed, with any value for each of these settings. It belongs to this object from now on. `raw` is
+            plain data of it with interpolations, and with these values.
         names: the settings, each found by `place` in the configuration.
     """
 
     def __init__(self, config: DictConfig, names: Iterable[str]) -> None:
         self.config = config
+        self.raw: Any = OmegaConf.to_container(config)
         self._kept: dict[Hashable, dict[tuple[str, ...], dict[tuple[Hashable, ...], Any]]] = {}
         self._children: dict[int, list[tuple[Any, Callable[[], Any]]]] = {}
         self._read: dict[str, None] = {}
-        self._values: Mapping[str, tuple[type, Value]] = {}
+        self._values: Mapping[str, tuple[type, Any]] = {}
         self._nodes = {name: self._watch(name) for name in names}
 
-    def set(self, values: Mapping[str, Value]) -> None:
-        """Gives all of the settings their values."""
+    def set(self, values: Mapping[str, Any]) -> None:
+        """Gives all of the settings their values: numbers, texts or None."""
         self._values = {name: (type(value), value) for name, value in values.items()}  # since True == 1 == 1.0
         for name, value in values.items():
             self._nodes[name]._set_value(value)
@@ -142,8 +143,9 @@ def place(config: DictConfig, name: str) -> Any:
     for key in split_key(name):
         if not isinstance(node, DictConfig | ListConfig) or node._is_none() or node._is_interpolation():
             return None
+        which: Any = key
         try:
-            node = node._get_node(int(key) if isinstance(node, ListConfig) else key, validate_access=False)
+            node = node._get_node(int(key) if isinstance(node, ListConfig) else which, validate_access=False)
         except (ValueError, IndexError):
             return None
     return node

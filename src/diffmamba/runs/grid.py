@@ -5,7 +5,7 @@ composed once, and settings of one value are put on top once. A cell then only s
 `variants`. What comes out is what Hydra's `compose` makes of the whole cell.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
-from omegaconf import AnyNode, DictConfig
+from omegaconf import AnyNode, DictConfig, OmegaConf
 from omegaconf._utils import split_key
 from omegaconf.errors import OmegaConfBaseException
 
-from diffmamba.configuration import CONF, check, explained, one_line, refuse
+from diffmamba.configuration import CONF, check, check_files, explained, one_line, refuse
 from diffmamba.errors import SettingError
 from diffmamba.variants import Variants, place
 
@@ -36,10 +36,13 @@ class Cell:
 
 
 class Grid:
-    """The cells of a grid, in Hydra's order. They can be composed while Hydra is initialised: see `grid_of`."""
+    """The cells of a grid, in Hydra's order. They can be composed while Hydra is initialised: see `grid_of`.
 
-    def __init__(self, root: str, cells: Sequence[Sequence[str]]) -> None:
-        self._root = root
+    `params` are settings that vary, each with the file that says so.
+    """
+
+    def __init__(self, root: str, cells: Sequence[Sequence[str]], params: Mapping[str, str]) -> None:
+        self._root, self._params = root, params
         common = set(cells[0]).intersection(*cells)
         self.cells = [Cell(tuple(cell), " ".join(word for word in cell if word not in common)) for cell in cells]
         self._varying = {word for cell in self.cells for word in cell.overrides} - common
@@ -61,7 +64,7 @@ class Grid:
             named = {str(key): value for key, value in family.plain().items()}
         except OmegaConfBaseException as error:
             raise SettingError(one_line(error, self._root)) from error
-        check(named, family.config, self._root, cell.overrides, family.once)
+        check(named, family.config, family.raw, self._root, cell.overrides, family.once)
         return named
 
     def _family(self, words: tuple[str, ...]) -> Variants:
@@ -93,9 +96,15 @@ class Grid:
         try:
             with explained(self._root, words):
                 ConfigLoaderImpl._apply_overrides_to_config(overrides, config)
+                check_files(OmegaConf.to_container(config), self._root, words)
         except SettingError as error:
-            return error
+            return self._with_its_file(error)
         return Variants(config, names) if _can_vary(config, names, overrides, template) else None
+
+    def _with_its_file(self, error: SettingError) -> SettingError:
+        """The error with the file that names a setting that there is not."""
+        name = str(error).removeprefix("there is no setting ").partition(";")[0]
+        return SettingError(f"{self._params[name]}: hydra.sweeper.params: {error}") if name in self._params else error
 
     def _compose(self, choices: tuple[str, ...]) -> DictConfig | SettingError:
         try:
@@ -152,16 +161,17 @@ def grid_of(words: Sequence[str], root: str) -> Iterator[Grid]:
     words = [word for word in words if not word.startswith("hydra")]
     with initialize_config_dir(CONF, version_base="1.3", job_name=root):
         with explained(root, words):
-            overrides = _overrides(words, root)
-        yield Grid(root, overrides)
+            grid = Grid(root, *_overrides(words, root))
+        yield grid
 
 
-def _overrides(words: Sequence[str], root: str) -> list[list[str]]:
-    """The overrides of each cell."""
+def _overrides(words: Sequence[str], root: str) -> tuple[list[list[str]], dict[str, str]]:
+    """The overrides of each cell, and the settings that the sweep's file varies, each with the name of the file."""
     parser = OverridesParser.create()
     fixed = [word for word in words if not parser.parse_override(word).is_sweep_override()]
     master = compose(root, overrides=fixed, return_hydra_config=True)
-    params = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
+    of_file = master.hydra.sweeper.params or {}
+    params = [f"{key}={value}" for key, value in of_file.items()]
     sweep = next((word for word in words if word.startswith("sweeps=")), None)
     if sweep and not params and fixed == words:
         raise SettingError(
@@ -171,4 +181,6 @@ def _overrides(words: Sequence[str], root: str) -> list[list[str]]:
     cells = BasicSweeper.split_arguments(parser.parse_overrides([*params, *words]), max_batch_size=None)[0]
     if not cells:
         raise SettingError(f"{' '.join(word for word in words if word not in fixed)} has no values, so no cell is left")
-    return [list(cell) for cell in cells]
+    named = {str(key).lstrip("+"): f"{sweep.replace('=', '/', 1)}.yaml" for key in of_file} if sweep else {}
+    own = {parser.parse_override(word).key_or_group for word in words}
+    return [list(cell) for cell in cells], {name: file for name, file in named.items() if name not in own}

@@ -88,7 +88,7 @@ def _constructed(constructor: Callable[..., Any], arguments: Mapping[str, Any]) 
 
 @cache
 def _defaults(constructor: Callable[..., Any]) -> dict[str, str]:
-    """The defaults of a constructor's arguments, as canonical JSON. One that is no part, such as a function, has none."""
+    """The defaults of a constructor's arguments, as canonical JSON. One that is no part has none."""
     found = {}
     for parameter in inspect.signature(constructor).parameters.values():
         with suppress(TypeError):

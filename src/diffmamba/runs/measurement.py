@@ -165,6 +165,11 @@ class Measurement(Work):
         drawn = {"seed": self.trained.seed} if isinstance(self.weights, Fresh) else {}
         return {"are": self.weights.content(), **of_network, **drawn}
 
+    def checked_parts(self, here: bool) -> tuple[object, ...]:
+        trained = (self.trained.module, self.trained.network)
+        computed = (self.execution,) if here else ()
+        return (self.measure, self.weights, self.module, *trained, *self.trained.checked_parts(here), *computed)
+
     def check(self, here: bool = True) -> None:
         if self.needs:
             self.trained.check(here)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
@@ -24,10 +24,10 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Planned:
-    """One work of a sweep, its identity, and the ids of the works it needs.
+    """One work of a sweep, its identity, and the ids of the works it needs itself.
 
     `asked` is False where it is only needed by another work. `words` are the settings that tell its cell of the grid
-    from the others.
+    from the others. No two works of a plan have the same words.
     """
 
     id: str
@@ -38,7 +38,7 @@ class Planned:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Its resolved configuration."""
+        """Its resolved configuration, as plain data. Works share the parts that are equal: nobody may change them."""
         return dict(self.work.settings)
 
 
@@ -51,24 +51,88 @@ def expand(sweep: str, overrides: Sequence[str] = (), prepare: bool = True) -> l
 
     Raises SettingError with a line for each thing that is wrong in a cell.
     """
-    planned: dict[tuple[str, str], Planned] = {}
-    ids: set[str] = set()
-    known, build = _stored(), BuiltOnce()
-    named: Callable[[Work], str] = (lambda work: work.identity()) if prepare else (lambda work: _identity(work, known))
-
-    def seen(cell: Cell) -> tuple[Work, str, dict[str, Work]]:
-        work = work_of(grid.composed(cell), build)
-        return work, named(work), {named(needed): needed for needed in work.needs}
-
+    build, once, named = BuiltOnce(), CheckedOnce(here=False), _identity if prepare else _identity_in_store()
     with grid_of([f"sweeps={sweep}", *overrides], "train") as grid:
-        found = of_each(grid.cells, seen, lambda cell: cell.words, lambda seen: seen[0].check(here=False))
-    for cell, (work, run_id, needs) in zip(grid.cells, found, strict=True):
-        for needed in needs.keys() - ids:
-            planned[needed, "needed"] = Planned(needed, needs[needed], asked=False, words=cell.words)
-        stands_for = json.dumps(work.settings["published"], sort_keys=True)
-        planned.setdefault((run_id, stands_for), Planned(run_id, work, needs=tuple(needs), words=cell.words))
-        ids |= {run_id, *needs}
-    return list(planned.values())
+        found = of_each(
+            grid.cells,
+            lambda cell: _named(work_of(grid.composed(cell), build), named),
+            lambda cell: cell.words,
+            lambda found: once(found.work),
+        )
+    plan = _Plan()
+    for cell, work in zip(grid.cells, found, strict=True):
+        plan.add(work, cell.words)
+    return list(plan.planned.values())
+
+
+class _Named(NamedTuple):
+    """A work with its id, and those that it needs itself."""
+
+    work: Work
+    id: str
+    needs: tuple["_Named", ...]
+
+
+def _named(work: Work, identity: Callable[[Work], str]) -> _Named:
+    return _Named(work, identity(work), tuple(_named(needed, identity) for needed in work.needs))
+
+
+class _Plan:
+    """Works in their order, each once for each row of a table that it stands for."""
+
+    def __init__(self) -> None:
+        self.planned: dict[tuple[str, str], Planned] = {}
+        self._ids: set[str] = set()
+        self._words: dict[str, str] = {}
+
+    def add(self, asked: _Named, words: str) -> None:
+        """Adds the work of a cell, after those that it needs."""
+        for needed in asked.needs:
+            self._add_needed(needed, words)
+        self._put(asked, words, row=json.dumps(asked.work.settings["published"], sort_keys=True))
+
+    def _add_needed(self, work: _Named, words: str) -> None:
+        for needed in work.needs:
+            self._add_needed(needed, words)
+        if work.id not in self._ids:
+            self._put(work, f"{words} ({work.work.kind})".strip())
+
+    def _put(self, work: _Named, words: str, row: str | None = None) -> None:
+        self._ids.add(work.id)
+        count, needs = 1, tuple(needed.id for needed in work.needs)
+        while self._words.setdefault(told := f"{words} ({count})" if count > 1 else words, work.id) != work.id:
+            count += 1
+        planned = Planned(work.id, work.work, asked=row is not None, needs=needs, words=told)
+        self.planned.setdefault((work.id, row or "needed"), planned)
+
+
+class CheckedOnce:
+    """Checks works as `Work.check` does, but not twice those that pass or fail alike."""
+
+    def __init__(self, here: bool) -> None:
+        self._here = here
+        self._found: dict[tuple[object, ...], tuple[tuple[object, ...], SettingError | None]] = {}
+
+    def __call__(self, work: Work) -> None:
+        """Raises SettingError for what cannot work."""
+        parts = work.checked_parts(self._here)  # kept, so that no other one gets the id of one that has no hash
+        key = tuple(part if _has_hash(part) else id(part) for part in parts)
+        if key not in self._found:
+            try:
+                work.check(self._here)
+                self._found[key] = (parts, None)
+            except SettingError as error:
+                self._found[key] = (parts, error)
+        if wrong := self._found[key][1]:
+            raise wrong.with_traceback(None)
+
+
+def _has_hash(part: object) -> bool:
+    try:
+        hash(part)
+    except TypeError:
+        return False
+    return True
 
 
 def configurations(sweep: str, overrides: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -83,12 +147,12 @@ def check_grid(words: Sequence[str], root: str, here: bool = True) -> None:
     Nothing is written but prepared data. `here` is False where the cells run on other machines.
     """
 
-    build = BuiltOnce()
+    build, once = BuiltOnce(), CheckedOnce(here)
 
     def check(cell: Cell) -> None:
         settings = grid.composed(cell)
         if root in ("train", "measure"):
-            work_of(settings, build).check(here)
+            once(work_of(settings, build))
 
     with grid_of([word for word in words if not word.startswith("-")], root) as grid:
         of_each(grid.cells, check, lambda cell: cell.words)
@@ -141,8 +205,17 @@ UNSEEN = {"name": "", "fingerprint": "never seen", "sizes": {"train": 10**9}, "v
 """Stands for the facts of data that the run store has never seen. The store holds no run on such data."""
 
 
-def _identity(work: Work, known: Callable[[str], Facts | None]) -> str:
-    """The identity by what the run store knows of the data."""
+def _identity(work: Work) -> str:
+    return work.identity()
+
+
+def _identity_in_store() -> Callable[[Work], str]:
+    """The identity of works by what the run store knows of their data. It is asked once for each data."""
+
+    @cache
+    def known(data: str) -> Facts | None:
+        runs, settings, trained = json.loads(data)
+        return RunStore(runs).facts(settings, trained)
 
     def facts_of(work: Work) -> Facts:
         if "corpus" not in work.module.keywords:  # nothing to prepare
@@ -151,15 +224,4 @@ def _identity(work: Work, known: Callable[[str], Facts | None]) -> str:
         trained = cast(Measurement, work).trained.data_settings if foreign else None
         return known(json.dumps([work.settings["runs"], work.data_settings, trained])) or UNSEEN
 
-    return work.identity(facts_of)
-
-
-def _stored() -> Callable[[str], Facts | None]:
-    """Looks up the facts of data in a run store, each of them once."""
-
-    @cache
-    def look(data: str) -> Facts | None:
-        runs, settings, trained = json.loads(data)
-        return RunStore(runs).facts(settings, trained)
-
-    return look
+    return lambda work: work.identity(facts_of)

@@ -15,7 +15,7 @@ from diffmamba.runs.engine import Engine
 from diffmamba.runs.failures import KINDS, by_kind, in_sweep
 from diffmamba.runs.form import Record
 from diffmamba.runs.measurement import Measurement
-from diffmamba.runs.plan import Planned, of_each
+from diffmamba.runs.plan import CheckedOnce, Planned, of_each
 from diffmamba.runs.store import WELL, RunStore
 from diffmamba.runs.summary import titles
 from diffmamba.runs.watching import Watch
@@ -69,7 +69,8 @@ def work_off(sweep: str, planned: Sequence[Planned], engine: Engine, console: Co
     _tell_sources(planned, {item.id for item in left}, found, console)
     if not left:
         return
-    of_each(left, lambda item: item.work.check(here=engine.here), lambda item: item.words)
+    check = CheckedOnce(engine.here)
+    of_each(left, lambda item: check(item.work), lambda item: item.words)
     told = names(planned)
     plan = queue.new(store_of(planned).directory, sweep, left, told)
     with in_sweep(plan.token):

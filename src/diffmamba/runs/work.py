@@ -67,6 +67,10 @@ class Work(ABC):
         `here` is False where it is to run on another machine, whose devices are not known.
         """
 
+    @abstractmethod
+    def checked_parts(self, here: bool) -> tuple[object, ...]:
+        """All that `check` looks at: works with the same parts pass or fail alike."""
+
 
 TOO_LARGE = "scale.d_model, scale.n_layers: a network of this size does not fit into any memory; lower its sizes"
 FactsOf = Callable[[Work], Facts]
@@ -173,6 +177,10 @@ class Training(Work):
             "seed": self.seed,
             **({"callbacks": canonical(list(self.callbacks.values()))} if self.callbacks else {}),
         }
+
+    def checked_parts(self, here: bool) -> tuple[object, ...]:
+        computed = (self.execution, self.trainer, *self.callbacks.values(), self.task_type) if here else ()
+        return (self.module, self.weights, self.network, *computed)
 
     def check(self, here: bool = True) -> None:
         self.execution.check(here)

@@ -1,0 +1,98 @@
+"""A cell of a grid has the configuration, or the error, that Hydra makes of it alone; but most of it is made once."""
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import pytest
+from hydra import compose
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from diffmamba.configuration import explained, resolved
+from diffmamba.errors import SettingError
+from diffmamba.runs.grid import Cell, Grid, grid_of
+
+EXAMPLES = int(os.environ.get("DIFFMAMBA_EXAMPLES", "12"))
+CELLS = 4  # of a random grid, that are compared
+AXES = [
+    *("model=mamba,diff_s6,transformer", "model/embedding=full,adaptive,auto", "data=pydoc8,text8", "trainer=cpu,auto"),
+    *(
+        "scale=smoke,paper",
+        "measure=perplexity,null",
+        "data@measured=pysrc8,null",
+        "logger=csv,default",
+        "logger=odd,2",
+    ),
+    *("experiments=table1,table2,null", "weights=fresh,trained", "+data@other=pydoc8", "model=nosuch,mamba"),
+    *("callbacks=early_stopping", "callbacks.early_stopping.patience=2,3", "callbacks={},null"),
+    *("seed=0,1", "seed=1.0,1,true", "seed=null,-1", "optimizer.learning_rate=1e-3,2e-3,fast,null"),
+    *("scale.n_layers=1,2,3", "scale.d_model=48,64,30", "model.d_model=32,null", "scale.hyper_parameters=own,odd"),
+    *("scale.headdim=16,32,7", "scale.name=a,3", "model.ssm=mamba1,mamba2,mamba3", "data.cutoffs=[3,9],null,5"),
+    *("model.layer=[mixer,ffn],[mixer]", "optimizer.betas=[0.9,0.95],[0.9]", "model.layer.0=ffn,mixer"),
+    *("data.batch_size=${scale.length},8", "data.batch_size='${scale.n_layers}','${seed}'", "data.source.name=x,y"),
+    *("scale={n_layers:3},{steps:4}", "budget.steps=5,null,???", "group=a,null,7", "runs=r,3", "scale.seeds=3,'3,4'"),
+    *("+trainer.deterministic=true,false", "+colour=red,blue", "++seed=3,4", "+seed=5", "~logger.wandb", "~seed"),
+    *("model.mixers=null,[]", "model.network.d_model=16,32", "measured.batch_size=3,4", "published.depth=shallow,deep"),
+    *(
+        "+logger.wandb.name=a,b",
+        "logger.wandb.offline=true,false",
+        "modle=mamba,x",
+        "scale.stepz=1,2",
+        "trainer.devices=2,x",
+    ),
+]
+
+
+def told(make: Any) -> Any:
+    """What is made, or the line that says why it cannot be."""
+    try:
+        return make()
+    except SettingError as error:
+        return str(error)
+
+
+@cache
+def alone(words: tuple[str, ...], root: str) -> Any:
+    """What Hydra makes of these words, without anything that was made before."""
+
+    def make() -> Any:
+        with explained(root, words):
+            return resolved(compose(root, overrides=list(words)), root, words)
+
+    return told(make)
+
+
+def assert_equal(grid: Grid, cells: Sequence[Cell], root: str = "train") -> None:
+    for cell in cells:
+        made, expected = told(lambda cell=cell: grid.composed(cell)), alone(cell.overrides, root)
+        assert made == expected, cell
+        assert repr(made) == repr(expected), cell  # where 1 is not True, and the order is the same
+
+
+@pytest.mark.parametrize("scale", ["smoke", "small", "paper"])
+@pytest.mark.parametrize("sweep", ["table1", "table2"])
+def test_a_cell_of_a_published_sweep_is_what_hydra_composes(sweep: str, scale: str) -> None:
+    with grid_of([f"sweeps={sweep}", f"scale={scale}", "scale.seeds='0,1'"], "train") as grid:
+        assert_equal(grid, grid.cells[1::5])
+
+
+@given(st.lists(st.sampled_from(AXES), min_size=2, max_size=6, unique=True), st.randoms(use_true_random=False))
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    database=None,
+    derandomize="DIFFMAMBA_EXAMPLES" not in os.environ,
+    suppress_health_check=list(HealthCheck),
+)
+def test_a_cell_of_a_random_grid_is_what_hydra_composes(words: list[str], random: Any) -> None:
+    root = random.choice(["train", "measure"])
+    try:
+        with grid_of(words, root) as grid:
+            some = random.sample(grid.cells, min(3 * CELLS, len(grid.cells)))
+            for cell in some:
+                told(lambda cell=cell: grid.composed(cell))
+            assert_equal(grid, some[:CELLS], root)
+    except SettingError:  # the words have no grid
+        return
