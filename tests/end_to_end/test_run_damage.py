@@ -128,12 +128,11 @@ def test_a_damaged_checkpoint_costs_nothing_that_is_not_said(world, command):
 
 
 def test_a_store_that_is_only_read_serves_what_is_there(world, command):
-    """Without a lock, a log or a folder: what a disk without permission to write would refuse."""
+    """Without a lease, a log or a folder: what a disk without permission to write would refuse."""
     trained = world.train("experiments=table2", *GRID, "seed=0")
     words, run = world.words(*GRID, "seed=0"), [f"run={trained['id']}", f"runs={world.store.directory}"]
     assert command("evaluate", [*run, "device=cpu"]).status == 0
-    for path in world.store.directory.glob("*/lock"):
-        path.unlink()
+    shutil.rmtree(world.store.directory / ".leases")
     reads = {
         "generate": [*run, "length=2"],
         "evaluate": [*run, "device=cpu"],
@@ -146,12 +145,12 @@ def test_a_store_that_is_only_read_serves_what_is_there(world, command):
         outcome = command(name, given)
         assert (outcome.status, outcome.err) == (0, ""), outcome
     assert world.contents() == before
-    assert not [*world.store.directory.glob("*/lock")]  # nothing was claimed
+    assert not (world.store.directory / ".leases").exists()  # nothing was claimed
 
 
 def test_a_disk_that_cannot_be_written_is_one_line(world, command, monkeypatch):
     def read_only(path, flags, *mode, **more):
-        if str(path).endswith("lock") and "/runs/" in str(path):
+        if "/runs/.leases/" in str(path):
             raise OSError(30, "Read-only file system", str(path))
         return opened(path, flags, *mode, **more)
 
@@ -164,7 +163,7 @@ def test_a_disk_that_cannot_be_written_is_one_line(world, command, monkeypatch):
 
 def test_a_record_that_is_lost_during_the_work_is_one_line(world, monkeypatch):
     def lost(task, batch, index):
-        for directory in world.store.directory.iterdir():
+        for directory in world.store.directory.glob("t*"):
             shutil.rmtree(directory)
         raise RuntimeError("the disk is gone")
 
