@@ -111,7 +111,7 @@ def test_the_record_says_what_was_measured_and_the_table_shows_it(runs, evaluate
     assert kept.read() == {key: value for key, value in found.items() if key not in ("rows", "said")}
     assert " ".join(sorted(kept.read())) == (
         "config corpus error finished git hardware id kind measure operators parameters precision schema sources "
-        "started status values versions wall_seconds weights"
+        "started status sweep values versions wall_seconds weights"
     )
     assert (found["schema"], found["kind"], found["status"], found["error"]) == (2, "measurement", "finished", None)
     assert (found["corpus"], found["parameters"]) == (record["corpus"], record["parameters"])

@@ -31,7 +31,7 @@ def test_record_holds_all_that_a_table_needs(finished):
     world, record = finished
     assert " ".join(sorted(record)) == (
         "config corpus error evaluations finished git hardware id kind operators parameters precision progress schema "
-        "sources started status task tokens_per_second versions wall_seconds weights"
+        "sources started status sweep task tokens_per_second versions wall_seconds weights"
     )
     assert json.loads((world.run(record).directory / "result.json").read_text()) == sealed(record)
     assert (record["schema"], record["kind"], record["status"], record["error"]) == (2, "training", "finished", None)

@@ -213,14 +213,13 @@ def test_no_two_hold_a_lease_in_any_order_of_what_they_do(store, by_hand, clock,
 
         return touched
 
-    playing = []
+    playing = [Actors(chance, [])]
     real = {(os, name): getattr(os, name) for name in ("open", "write", "unlink")} | {(lease, "read"): lease.read}
     for (owner, name), function in real.items():
         monkeypatch.setattr(owner, name, stopping(function))
     wrong = []
     monkeypatch.setattr(threading, "excepthook", lambda arguments: wrong.append(arguments.exc_value))
     for _ in range(60):
-        playing[:] = [None]
         holding.clear()
         liveness._looks.clear()
         shutil.rmtree(store.directory, ignore_errors=True)
@@ -529,3 +528,42 @@ def test_beats_are_seconds(store, monkeypatch):
             store.run("a").claim(),
         ):
             pass
+
+
+TRAIN = """
+import os, sys, time
+from diffmamba.runs import RunStore, RunTakenError
+store, names, last, count = RunStore(sys.argv[1]), sys.argv[3:], int(sys.argv[2]), 0
+while left := [name for name in names if not (store.directory / name / "done").exists()]:
+    for name in left:
+        try:
+            with store.run(name).claim():
+                directory = store.directory / name
+                if (directory / "done").exists():
+                    continue
+                with open(directory / "begun", "a") as file:
+                    file.write("begun\\n")
+                count += 1
+                if count == last:
+                    os._exit(9)  # at once, and with its lease
+                time.sleep(0.01)
+                (directory / "done").touch()
+        except RunTakenError:
+            time.sleep(0.01)
+"""
+
+
+def test_two_machines_on_one_store_train_no_run_twice(store, child):
+    """Two namespaces of processes, network and host name. One dies at its work, which the other then takes over."""
+    alone = ["unshare", "--pid", "--net", "--uts", "--fork", "--kill-child", "--mount-proc"]
+    if subprocess.run([*alone, "true"], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("namespaces need root")
+    names = [f"t{number}" for number in range(20)]
+    first, second = (
+        child(TRAIN, store.directory, last, *names, before=alone, DIFFMAMBA_BEAT_SECONDS="0.05") for last in (3, 0)
+    )
+    assert second.wait(60) == 0
+    assert first.wait() == 9
+    begun = [(store.directory / name / "begun").read_text().count("begun") for name in names]
+    assert all((store.directory / name / "done").exists() for name in names)
+    assert sorted(begun) == [1] * 19 + [2]

@@ -8,8 +8,9 @@ lease before it, so they form a chain, and who has the end of the chain holds th
 process looks again: if its file is not the end, or the lease before has changed, it holds nothing. To release, the
 first file of the chain goes first; what then remains is not reached from there, and means nothing.
 
-The owner changes the counter every few seconds (a beat). Others see by that whether it lives: see `liveness`. An owner that was stopped for so long may have lost its lease without knowing. So it looks at the disk before it
-replaces a file of the run (`Lease.require`).
+The owner changes the counter every few seconds (a beat). Others see by that whether it lives: see `liveness`. An owner
+that was stopped for long may have lost its lease without knowing. So it looks at the disk before it replaces a file of
+the run (`Lease.require`).
 """
 
 import os
