@@ -104,8 +104,8 @@ class World:
         return RunStore(work.settings["runs"]).records()[work.identity()]
 
     def contents(self) -> dict[str, tuple[int, int]]:
-        """Every file of the store but the locks, with its inode and the time of its last change."""
-        files = [path for path in self.store.directory.rglob("*") if path.is_file() and path.name != "lock"]
+        """Every file of the store, with its inode and the time of its last change."""
+        files = [path for path in self.store.directory.rglob("*") if path.is_file()]
         return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
     def run(self, record: Record) -> Run:

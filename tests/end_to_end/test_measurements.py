@@ -111,7 +111,7 @@ def test_the_record_says_what_was_measured_and_the_table_shows_it(runs, evaluate
     assert kept.read() == {key: value for key, value in found.items() if key not in ("rows", "said")}
     assert " ".join(sorted(kept.read())) == (
         "config corpus error finished git hardware id kind measure operators parameters precision schema session "
-        "started status values versions wall_seconds weights"
+        "sources started status values versions wall_seconds weights"
     )
     assert (found["schema"], found["kind"], found["status"], found["error"]) == (2, "measurement", "finished", None)
     assert (found["corpus"], found["parameters"]) == (record["corpus"], record["parameters"])
@@ -123,7 +123,7 @@ def test_the_record_says_what_was_measured_and_the_table_shows_it(runs, evaluate
     rows = read_rows(kept)
     assert list(rows.columns) == ["measure", "value", "position"]
     assert len(rows) == len(found["values"]) + 2 * 12
-    assert sorted(path.name for path in kept.directory.iterdir()) == ["lock", "result.json", "rows.csv"]
+    assert sorted(path.name for path in kept.directory.iterdir()) == ["result.json", "rows.csv"]
     for text in (record["id"], "story", f"{found['values']['ppl']:.3f}", f"{found['values']['bits']:.4f}", "9 to 12"):
         assert text in found["said"]
 
@@ -348,7 +348,7 @@ def test_a_precision_that_would_be_replaced_is_refused(story, world, command):
     shutil.copytree(there.directory(record), directory)
     changed = json.loads((directory / "result.json").read_text())
     changed["config"]["trainer"]["precision"] = "16-mixed"
-    (directory / "result.json").write_text(json.dumps(changed))
+    world.store.run(record["id"]).write(changed)
     before = world.contents()
     line = command("evaluate", [f"run={directory}", "device=cpu"]).refusal()
     assert "trainer.precision=16-mixed" in line

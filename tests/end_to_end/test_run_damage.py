@@ -5,18 +5,34 @@ import json
 import os
 import resource
 import shutil
+import subprocess
+from contextlib import contextmanager, suppress
 
 import pytest
 import torch
 
-from diffmamba import command_line
+from diffmamba import atomic, command_line
 from diffmamba.data import CorpusChoice
 from diffmamba.errors import SettingError
-from diffmamba.runs import measurement, recorder
+from diffmamba.runs import RunStore, measurement, recorder
+from diffmamba.runs.execution import execute
+from diffmamba.runs.store import LostLeaseError
 from diffmamba.tasks import LanguageModelling
 
 DAMAGE = {"empty": "", "cut": '{"schema": 2, "ki', "a list": "[]", "no record": "{}", "a directory": None}
 GRID = ("model=mamba", "model.outer_norm=false", "model.lambda_form=scalar")
+
+
+@contextmanager
+def mounted(*words, unmount=True):
+    """Something mounted on the last of these words; skips where this user may not."""
+    if subprocess.run(["mount", *words], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("mounting needs root")
+    try:
+        yield
+    finally:
+        if unmount:
+            subprocess.run(["umount", words[-1]], check=True)
 
 
 def damage(path, content):
@@ -59,6 +75,23 @@ def test_a_run_with_a_damaged_record_goes_on_from_its_checkpoint(
     assert left(world, run.read()) == undisturbed
     assert (run.directory / "result.json.damaged-1").is_dir() == (content is None)
     assert command("train", world.words("scale.dropout=0.3")).out.startswith("finished at")
+
+
+@pytest.mark.parametrize("step", [9, None], ids=["under way", "at the end"])
+def test_a_result_that_was_changed_by_hand_is_said_and_not_used(world, command, undisturbed, step):
+    record = world.train("scale.dropout=0.3") if step is None else world.interrupted(step, "scale.dropout=0.3")
+    run, runs = world.run(record), f"runs={world.store.directory}"
+    changed = json.loads(run.result.read_text())
+    changed["evaluations"][-1]["test/perplexity"] = 1.0
+    run.result.write_text(json.dumps(changed))
+    assert f"{run.result} was changed by hand" in command("generate", [f"run={record['id']}", runs]).refusal()
+    assert world.store.records() == {}  # of which every table is made
+    outcome = command("train", world.words("scale.dropout=0.3"))
+    assert (outcome.status, outcome.err) == (0, "")
+    (line,) = [line for line in outcome.out.splitlines() if "changed by hand" in line]
+    assert line.endswith("the record is now result.json.damaged-1, and the run goes on from its checkpoint")
+    assert json.loads((run.directory / "result.json.damaged-1").read_text()) == changed
+    assert left(world, run.read()) == undisturbed
 
 
 def test_damaged_and_foreign_records_stop_no_command(world, command):
@@ -128,12 +161,11 @@ def test_a_damaged_checkpoint_costs_nothing_that_is_not_said(world, command):
 
 
 def test_a_store_that_is_only_read_serves_what_is_there(world, command):
-    """Without a lock, a log or a folder: what a disk without permission to write would refuse."""
+    """Without a lease, a log or a folder: what a disk without permission to write would refuse."""
     trained = world.train("experiments=table2", *GRID, "seed=0")
     words, run = world.words(*GRID, "seed=0"), [f"run={trained['id']}", f"runs={world.store.directory}"]
     assert command("evaluate", [*run, "device=cpu"]).status == 0
-    for path in world.store.directory.glob("*/lock"):
-        path.unlink()
+    shutil.rmtree(world.store.directory / ".leases")
     reads = {
         "generate": [*run, "length=2"],
         "evaluate": [*run, "device=cpu"],
@@ -141,30 +173,114 @@ def test_a_store_that_is_only_read_serves_what_is_there(world, command):
         "sweep": ["sweep=table2", *words],
         "report": ["table=table2", f"reports={world.folder}", *words],
     }
-    before = world.contents()
-    for name, given in reads.items():
-        outcome = command(name, given)
-        assert (outcome.status, outcome.err) == (0, ""), outcome
+    before, store = world.contents(), str(world.store.directory)
+    with mounted("--bind", store, store), mounted("-o", "remount,bind,ro", store, unmount=False):
+        for name, given in reads.items():
+            outcome = command(name, given)
+            assert (outcome.status, outcome.err) == (0, ""), outcome
+        for given in (world.words("seed=7"), [*reads["train"], "force=true", "callbacks=early_stopping"]):
+            outcome = command("train", given)
+            assert (outcome.status, len(outcome.err.splitlines())) == (1, 1), outcome
+            assert "error: Read-only file system: " in outcome.err
     assert world.contents() == before
-    assert not [*world.store.directory.glob("*/lock")]  # nothing was claimed
+    assert not (world.store.directory / ".leases").exists()  # nothing was claimed
 
 
-def test_a_disk_that_cannot_be_written_is_one_line(world, command, monkeypatch):
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EDQUOT, errno.ENOSPC, errno.EACCES])
+def test_a_disk_that_cannot_be_written_is_one_line(world, command, monkeypatch, number):
     def read_only(path, flags, *mode, **more):
-        if str(path).endswith("lock") and "/runs/" in str(path):
-            raise OSError(30, "Read-only file system", str(path))
+        if "/runs/.leases/" in str(path):
+            raise OSError(number, os.strerror(number), str(path))
         return opened(path, flags, *mode, **more)
 
     opened = os.open
     monkeypatch.setattr(os, "open", read_only)
     outcome = command("train", world.words())
     assert (outcome.status, len(outcome.err.splitlines())) == (1, 1), outcome
-    assert "Read-only file system" in outcome.err
+    assert f"error: {os.strerror(number)}: {world.store.directory}/.leases/t" in outcome.err
+    assert not world.contents()
+
+
+def test_a_run_whose_lease_was_removed_stops_and_writes_nothing_more(world, command, undisturbed, monkeypatch):
+    seen = {}
+
+    def removes():
+        shutil.rmtree(world.store.directory / ".leases")
+        seen.update(world.contents())
+
+    monkeypatch.setenv("DIFFMAMBA_BEAT_SECONDS", "0.0001")
+    with monkeypatch.context() as patched:
+        patched.setattr(LanguageModelling, "training_step", struck(6, removes))
+        outcome = command("train", world.words("scale.dropout=0.3"))
+    assert (outcome.status, outcome.err) == (1, "")
+    told = outcome.out.splitlines()[-1]
+    assert "is no longer held by this process, which leaves it: its lease " in told
+    assert told.endswith(" was removed")
+    assert world.contents() == seen
+    (record,) = world.store.records().values()
+    assert (record["status"], record["progress"]["step"]) == ("interrupted", 4)
+    assert command("train", world.words("scale.dropout=0.3")).status == 0
+    assert left(world, world.run(record).read()) == undisturbed
+
+
+def test_no_checkpoint_rows_or_record_are_written_without_the_lease(world, monkeypatch):
+    """Whatever is about to be written when the lease is lost."""
+    taken = world.train()
+    words = ("weights=run", f"weights.run={taken['id']}")
+    for settings, root, name in ((("seed=1",), "train", "last.ckpt"), (words, "measure", "rows.csv")):
+        work, seen = world.work(*settings, root=root), {}
+        with monkeypatch.context() as patched:
+            patched.setattr(atomic, "replacing", removing_leases(world, name, seen))
+            with pytest.raises(LostLeaseError):
+                execute(work, progress_bar=False)
+        kept = {path: state for path, state in seen.items() if not path.endswith(".new")}
+        assert len(kept) < len(seen)
+        assert world.contents() == kept
+        assert world.store.run(work.identity()).read()["status"] == "running"
+        assert execute(work, progress_bar=False)["status"] == "finished"
+
+
+def removing_leases(world, name, seen):
+    """Writes files as ever, until one of this name is about to be replaced."""
+    replacing = atomic.replacing
+
+    @contextmanager
+    def removing(path, before=lambda: None):
+        with replacing(path, before) as file:
+            yield file
+            if path.name == name:
+                shutil.rmtree(world.store.directory / ".leases")
+                seen.update(world.contents())
+
+    return removing
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_store_that_was_moved_goes_on_where_it_is(world, command, undisturbed, monkeypatch, relative):
+    """Its runs, and those that start from the weights of one of them, which is named by its id."""
+    monkeypatch.chdir(world.folder)
+    place = {True: lambda name: name, False: lambda name: f"{world.folder}/{name}"}[relative]
+    settings = ("scale.dropout=0.3", f"runs={place('runs')}")
+    record = world.interrupted(9, *settings)
+    whole = world.train("seed=5", f"runs={place('runs')}")
+    tuned = ("seed=6", "weights=run", f"weights.run={whole['id']}")
+    begun = world.interrupted(9, *tuned, f"runs={place('runs')}")
+    (world.folder / "runs").rename(world.folder / "elsewhere")
+    (world.folder / "runs").mkdir()
+    there = RunStore(world.folder / "elsewhere")
+    for words, run_id in ((settings, record["id"]), (tuned, begun["id"])):
+        outcome = command("train", world.words(*words, f"runs={place('elsewhere')}"))
+        assert (outcome.status, outcome.err) == (0, "")
+        assert "goes on from the last checkpoint, step 8" in outcome.out
+        assert run_id in there.ids()
+    assert left(world, there.run(record["id"]).read()) == undisturbed
+    assert not list((world.folder / "runs").iterdir())
+    assert len(there.ids()) == 3
 
 
 def test_a_record_that_is_lost_during_the_work_is_one_line(world, monkeypatch):
     def lost(task, batch, index):
-        for directory in world.store.directory.iterdir():
+        for directory in world.store.directory.glob("t*"):
             shutil.rmtree(directory)
         raise RuntimeError("the disk is gone")
 
@@ -209,6 +325,36 @@ def struck(step, strike):
         return training_step(task, batch, index)
 
     return struck_step
+
+
+def test_a_run_on_a_full_disk_goes_on_when_there_is_room(world, command, undisturbed, monkeypatch):
+    """A disk of its own, which is full before the run begins, and again when its second checkpoint is written."""
+    disk, filler = world.folder / "disk", world.folder / "disk" / "filler"
+    disk.mkdir()
+    words = world.words("scale.dropout=0.3", f"runs={disk}/runs")
+
+    def fills():
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+
+    with mounted("-t", "tmpfs", "-o", "size=4m", "none", str(disk)):
+        fills()
+        outcome = command("train", words)
+        assert (outcome.status, len(outcome.err.splitlines())) == (1, 1), outcome
+        assert f"error: No space left on device: {disk}/runs" in outcome.err
+        filler.unlink()
+        with monkeypatch.context() as patched:
+            patched.setattr(LanguageModelling, "training_step", struck(6, fills))
+            outcome = command("train", words)
+        assert (outcome.status, len(outcome.err.splitlines())) == (1, 1), outcome
+        assert "No space left on device" in outcome.err
+        for path in disk.rglob("*.ckpt"):
+            torch.load(path, weights_only=True)  # whole
+        filler.unlink()
+        assert command("train", words).status == 0
+        (record,) = RunStore(disk / "runs").records().values()
+        assert left(world, record) == undisturbed
 
 
 def test_a_disk_that_is_full_fails_no_work_for_ever(world, command, undisturbed, monkeypatch):

@@ -14,6 +14,7 @@ from diffmamba.data.streams import IGNORED, EvalWindows
 from diffmamba.errors import SettingError
 from diffmamba.ops.cpu import build
 from diffmamba.runs import RunTakenError
+from diffmamba.runs.form import sealed
 from diffmamba.tasks import LanguageModelling
 
 METRICS = {f"{split}/{name}" for split in ("val", "test") for name in ("loss", "ppl", "bpc")}
@@ -30,9 +31,9 @@ def test_record_holds_all_that_a_table_needs(finished):
     world, record = finished
     assert " ".join(sorted(record)) == (
         "config corpus error evaluations finished git hardware id kind operators parameters precision progress schema "
-        "sources started status task tokens_per_second versions wall_seconds weights"
+        "sources started status sweep task tokens_per_second versions wall_seconds weights"
     )
-    assert json.loads((world.run(record).directory / "result.json").read_text()) == record
+    assert json.loads((world.run(record).directory / "result.json").read_text()) == sealed(record)
     assert (record["schema"], record["kind"], record["status"], record["error"]) == (2, "training", "finished", None)
     assert record["config"] == world.work(*SETTINGS).settings
     assert record["weights"] == {"kind": "Fresh"}
