@@ -57,14 +57,17 @@ def print_data(format_: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def state(entry: Entry) -> str:
-    """The status with what belongs to it: how far a training is, and why it failed."""
+    """The status with what belongs to it: how far a training is and where it runs, or why it failed."""
     if entry.status == "failed":
         kind = entry.error.get("kind") or entry.error.get("type")
         return f"failed: {kind}" if kind else "failed"
     if entry.status == "finished" or entry.steps is None or entry.step is None:
         return entry.status
+    done = f"{entry.status} {entry.step}/{entry.steps}"
+    if entry.status != "running":
+        return done
     left = f", {duration(entry.left)} left" if entry.left else ""
-    return f"{entry.status} {entry.step}/{entry.steps}{left}"
+    return f"{done}{left}" + (f", on {entry.host}" if entry.host else "")
 
 
 def counts(entries: Sequence[Entry]) -> str:

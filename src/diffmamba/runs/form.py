@@ -9,6 +9,8 @@ from diffmamba.errors import SettingError
 Record = dict[str, Any]
 """The content of a run's result.json."""
 SCHEMA = 2
+SCHEMA_1: Record = {"headline": "test/ppl", "metrics": {"ppl": {"label": "PPL", "better": "lower", "digits": 3}}}
+"""What a record without `task` and `measure` is about: those were all trainings of language models."""
 STATUSES = ("running", "interrupted", "failed", "finished", "stopped")
 ALWAYS: Mapping[str, Any] = {"id": str, "status": str, "kind": str, "started": str, "config": Mapping}
 """What every record has, and of which type it is."""
