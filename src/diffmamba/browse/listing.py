@@ -2,9 +2,9 @@
 
 import csv
 import json
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from typing import Any
 
 from diffmamba.browse import columns
@@ -51,9 +51,20 @@ def print_data(format_: str, rows: Sequence[Mapping[str, Any]]) -> None:
     if format_ == "json":
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return
-    writer = csv.DictWriter(sys.stdout, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    print(as_csv(rows), end="")
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows with a column for each name that one of them has. A list is written as JSON."""
+    text = StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | bool | Mapping) else value
 
 
 def state(entry: Entry) -> str:
