@@ -8,6 +8,7 @@ from rich.console import Console
 
 UNLIMITED = 10_000  # columns, where no terminal sets a limit
 SIGNS = {"Δ": "D", "λ": "l", "±": "+", "−": "-", "–": "-", "✓": "v", "✗": "x", "·": "*", "µ": "u", "×": "x", "…": "."}
+SIGNS |= {"│": "|", "─": "-", **dict.fromkeys("┌┐└┘├┤┬┴┼", "+")}
 """What stands for our signs: one letter for each, so that columns keep their widths and verdicts stay different."""
 LETTERS = "diffmamba.letters"
 """How a stream may treat signs that its encoding does not have (its `errors`): these letters, or a question mark."""
@@ -20,7 +21,8 @@ def terminal() -> Console:
     """
     if hasattr(sys.stdout, "reconfigure"):  # a stream of Python's own, not one of a test
         sys.stdout.reconfigure(errors=LETTERS)
-    free = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    at_one = sys.stdout is not None and sys.stdout.isatty()  # None: it was closed before we began
+    free = not at_one and "COLUMNS" not in os.environ
     return Console(width=UNLIMITED if free else None, highlight=False, markup=False)
 
 

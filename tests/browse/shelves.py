@@ -22,7 +22,7 @@ class Outcome:
     @property
     def rows(self) -> list[str]:
         """The lines of its table, without what stands above and below."""
-        return [line for line in self.out.split("\n\n")[1].splitlines()[1:]]
+        return list(self.out.split("\n\n")[1].splitlines()[1:])
 
     def refusal(self) -> str:
         """The one line that a command with a wrong setting says, and nothing else."""

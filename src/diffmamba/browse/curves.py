@@ -1,5 +1,6 @@
 """`diffmamba runs curves ID ...`: evaluations and logged values over steps, drawn in the terminal."""
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -133,9 +134,15 @@ def _plot(drawn: Sequence[Curve], width: int) -> str:
     figure.plot_size(width, HIGH)
     for index, curve in enumerate(drawn):
         if curve.steps:
-            marker = FINE if len(drawn) == 1 and len(curve.steps) > 1 else MARKERS[index % len(MARKERS)]
+            fine = len(drawn) == 1 and len(curve.steps) > 1 and _has_all_signs()
+            marker = FINE if fine else MARKERS[index % len(MARKERS)]
             signal = figure.signal(curve.steps, curve.values, marker=marker)
             signal.lines(len(curve.steps) > 1)
             figure.draw(signal)
     picture: str = plotext.uncolorize(str(figure.build()))
     return "\n".join(line.rstrip() for line in picture.splitlines())
+
+
+def _has_all_signs() -> bool:
+    """Whether the output has the signs of a fine line."""
+    return (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")

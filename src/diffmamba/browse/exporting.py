@@ -1,15 +1,14 @@
 """`diffmamba runs export`: all settings, figures and circumstances of runs, as a table for other programs."""
 
-import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from io import StringIO
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from diffmamba import atomic
 from diffmamba.browse.columns import TREES
 from diffmamba.browse.fields import Names
+from diffmamba.browse.listing import as_csv
 from diffmamba.browse.words import Words, choose
 from diffmamba.errors import SettingError
 from diffmamba.runs.form import Record
@@ -30,7 +29,7 @@ def run(words: Words, store: RunStore, found: Found) -> int:
     chosen = choose(found.entries.values(), words.conditions(Names(found.entries.values())))
     long = words.flag("curves")
     rows = [row for entry in chosen for row in _rows(store, entry, long)]
-    text = json.dumps(rows, indent=1, ensure_ascii=False) + "\n" if format_ == "json" else _csv(rows)
+    text = json.dumps(rows, indent=1, ensure_ascii=False) + "\n" if format_ == "json" else as_csv(rows)
     if out is None:
         print(text, end="")
         return 0
@@ -62,16 +61,3 @@ def _row(entry: Entry, record: Record) -> dict[str, Any]:
     settings = {name: value for name, value in entry.settings.items() if not name.startswith(TREES)}
     told = {name: getattr(entry, name) for name in own} | {"weights": entry.weights, "headline": entry.headline}
     return told | dict(entry.values) | settings | {name: value for name, value in parts.items() if value is not None}
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows with a column for each name that one of them has. A list is written as JSON."""
-    text = StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
-    return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | bool | Mapping) else value

@@ -2,9 +2,9 @@
 
 import csv
 import json
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from typing import Any
 
 from diffmamba.browse import columns
@@ -51,20 +51,34 @@ def print_data(format_: str, rows: Sequence[Mapping[str, Any]]) -> None:
     if format_ == "json":
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return
-    writer = csv.DictWriter(sys.stdout, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    print(as_csv(rows), end="")
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows with a column for each name that one of them has. A list is written as JSON."""
+    text = StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | bool | Mapping) else value
 
 
 def state(entry: Entry) -> str:
-    """The status with what belongs to it: how far a training is, and why it failed."""
+    """The status with what belongs to it: how far a training is and where it runs, or why it failed."""
     if entry.status == "failed":
         kind = entry.error.get("kind") or entry.error.get("type")
         return f"failed: {kind}" if kind else "failed"
     if entry.status == "finished" or entry.steps is None or entry.step is None:
         return entry.status
+    done = f"{entry.status} {entry.step}/{entry.steps}"
+    if entry.status != "running":
+        return done
     left = f", {duration(entry.left)} left" if entry.left else ""
-    return f"{entry.status} {entry.step}/{entry.steps}{left}"
+    return f"{done}{left}" + (f", on {entry.host}" if entry.host else "")
 
 
 def counts(entries: Sequence[Entry]) -> str:

@@ -27,6 +27,9 @@ def differing(settings: Mapping[str, Any]) -> dict[str, Any] | None:
     words = choices(settings)
     found: dict[str, Any] = {}
     try:
+        lacking = [name for name, value in _composed(words, resolve=False).items() if value == "???"]
+        found |= {name: settings[name] for name in lacking if name in settings}
+        words += [f"{name}={_word(value)}" for name, value in found.items()]
         for asked in ROUNDS:
             plain = _composed(words)
             new = {name: value for name, value in settings.items() if asked(name) and _differs(name, value, plain)}
@@ -43,8 +46,8 @@ def _differs(name: str, value: Any, plain: Mapping[str, Any]) -> bool:
     return name in plain and text(value) != text(plain[name])
 
 
-def _composed(words: Sequence[str]) -> dict[str, Any]:
-    """The settings that some words compose to."""
+def _composed(words: Sequence[str], resolve: bool = True) -> dict[str, Any]:
+    """The settings that some words compose to. One that must be given is `???` unless they are resolved."""
     from hydra import compose  # here: a fifth of a second
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -53,7 +56,7 @@ def _composed(words: Sequence[str]) -> dict[str, Any]:
 
     with composing("train", words):
         try:
-            config = OmegaConf.to_container(compose("train", overrides=list(words)), resolve=True)
+            config = OmegaConf.to_container(compose("train", overrides=list(words)), resolve=resolve)
         except OmegaConfBaseException as error:
             raise SettingError(str(error)) from error
     assert isinstance(config, dict)

@@ -82,22 +82,31 @@ class Screen:
 
 
 def _fitting(columns: Sequence[Column], width: int) -> tuple[list[Column], list[int]]:
-    """The columns for which there is room, and their widths. The widest words are cut before a column is left out."""
+    """The columns for which there is room, and their widths.
+
+    First columns of a rank above 1 are left out, then words are cut, the widest first, then further columns left out.
+    """
     left = list(columns)
     while True:
         widths = [max(map(cells, (column.header, *column.texts))) for column in left]
         over = sum(widths) + len(GAP) * (len(left) - 1) - width
-        while over > 0:
-            free = [
-                w - c.shortest if c.word and index else 0 for index, (w, c) in enumerate(zip(widths, left, strict=True))
-            ]
-            at = max(range(len(left)), key=lambda index: (free[index] > 0, widths[index]))
-            if free[at] <= 0:
-                break
-            widths[at], over = widths[at] - 1, over - 1
+        spare = max(reversed(left), key=lambda column: column.rank)
+        if over > 0 and spare.rank <= 1:
+            over = _cut(widths, left, over)
         if over <= 0 or len(left) <= 2:
             return left, widths
-        left.remove(max(reversed(left), key=lambda column: column.rank))
+        left.remove(spare)
+
+
+def _cut(widths: list[int], columns: Sequence[Column], over: int) -> int:
+    """Makes columns of words narrower, but the first. Returns by how much all of them are too wide still."""
+    while over > 0:
+        free = [width - column.shortest if column.word else 0 for width, column in zip(widths, columns, strict=True)]
+        at = max(range(1, len(columns)), key=lambda index: (free[index] > 0, widths[index]), default=0)
+        if not at or free[at] <= 0:
+            break
+        widths[at], over = widths[at] - 1, over - 1
+    return over
 
 
 def cells(text: str) -> int:

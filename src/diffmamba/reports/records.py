@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from diffmamba.runs.form import SCHEMA_1
+
 Record = Mapping[str, Any]
-SCHEMA_1: Record = {"headline": "test/ppl", "metrics": {"ppl": {"label": "PPL", "better": "lower", "digits": 3}}}
-"""What a record without `task` and `measure` is about: those were all trainings of language models."""
 DESCRIBED = ("label", "better", "digits")
 SHAPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("status", "kind", "finished"), str),

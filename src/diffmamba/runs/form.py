@@ -17,6 +17,8 @@ Record = dict[str, Any]
 SCHEMA = 2
 TRANSIENT = ("disk", "connection", "memory", "lost")
 """The kinds of failures that are of the machine, and may not come again: see `failures`."""
+SCHEMA_1: Record = {"headline": "test/ppl", "metrics": {"ppl": {"label": "PPL", "better": "lower", "digits": 3}}}
+"""What a record without `task` and `measure` is about: those were all trainings of language models."""
 STATUSES = ("running", "interrupted", "failed", "finished", "stopped")
 ALWAYS: Mapping[str, Any] = {"id": str, "status": str, "kind": str, "started": str, "config": Mapping}
 """What every record has, and of which type it is."""

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from diffmamba import atomic
 from diffmamba.errors import SettingError
-from diffmamba.runs.form import SCHEMA, Record
+from diffmamba.runs.form import SCHEMA, SCHEMA_1, Record
 from diffmamba.runs.store import BEFORE, Run, RunStore
 
 NAME = ".index.json"
@@ -135,8 +135,9 @@ def look(store: RunStore) -> Found:
 
 def entry_of(record: Record, changed: float = 0.0) -> Entry:
     """What a list shows of a record. The record was checked by `form.record_of`; all that it may lack is left out."""
-    told, hardware = record.get("task") or record.get("measure") or {}, record.get("hardware") or {}
-    measured, progress, config = record["kind"] == "measurement", record.get("progress") or {}, record["config"]
+    hardware, progress, config = record.get("hardware") or {}, record.get("progress") or {}, record["config"]
+    measured = record["kind"] == "measurement"
+    told = record["measure"] if measured else record.get("task") or SCHEMA_1
     last = record["values"] if measured else (record["evaluations"] or [{}])[-1]
     weights = record.get("weights")
     return Entry(
