@@ -51,7 +51,7 @@ $(foreach name,$(filter-out MAKECMDGOALS,$(GIVEN)),$(call check_variable,$(name)
 .PHONY: $(TARGETS)
 
 help:  ## Show this help
-	@echo "make TARGET [TABLE=$(TABLE)] [FIGURE=$(FIGURE)] [SCALE=smoke|small|paper] [SWEEP=$(SWEEP)] [LAUNCHER=local|slurm] [ARGS=\"setting=value ...\"]"
+	@echo "make TARGET [TABLE=$(TABLE)] [FIGURE=$(FIGURE)] [SCALE=smoke|small|paper] [SWEEP=$(SWEEP)] [LAUNCHER=local|slurm|slurm_local] [ARGS=\"setting=value ...\"]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) $(REFERENCE_READY) $(TRITON_READY)  ## Install the package and its tools into .venv, and compile the CPU operators

@@ -62,7 +62,7 @@ budget.steps=0                       | budget.steps=0 must be a whole number of 
 threads=two                          | threads=two must be a whole number of at least 1, or null
 threads=0                            | threads=0 must be a whole number of at least 1, or null
 compile=1                            | compile=1 must be true or false
-retry_failed=maybe                   | retry_failed=maybe must be true or false
+retry=maybe                          | retry=maybe is not known; use one of failed
 runs=null                            | runs=null must be text
 group=1e3                            | group=1000.0 must be text, or null; if it is meant as text, quote it
 trainer.accelerator=tpu              | trainer.accelerator=tpu is not known; use one of auto, cpu, gpu, cuda

@@ -13,8 +13,11 @@ COMMANDS = {
     "measure": "take a measure of given weights",
     "evaluate": "PPL of a trained run, and its loss by position",
     "generate": "text from a trained run",
+    "runs": "list, show, compare, draw, remove and export runs",
     "audit": "what of the published setting can be checked without training",
 }
+MODULES = {"runs": "diffmamba.browse.command"}
+"""The modules of commands that are not called like them."""
 
 
 def main() -> None:
@@ -32,7 +35,7 @@ def main() -> None:
         print("\n".join(f"  {name:10} {what}" for name, what in COMMANDS.items()))
         sys.exit(0)
     sys.argv = [f"diffmamba {command}", *sys.argv[2:]]
-    import_module(f"diffmamba.{command}").main()
+    import_module(MODULES.get(command, f"diffmamba.{command}")).main()
 
 
 if __name__ == "__main__":

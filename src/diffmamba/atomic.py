@@ -5,17 +5,21 @@ step. A reader sees the old file or the new one. A process that is killed leaves
 until somebody calls `remove_leftovers`. A file that grows by lines is read up to its last complete line.
 """
 
+import errno
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+Check = Callable[[], object]
+"""Called right before a file takes its final name. If it raises, the old file stays."""
+
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path, before: Check = lambda: None) -> Iterator[IO[bytes]]:
     """A binary file to write. It takes the place of `path` when the block ends, and vanishes if the block fails."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     try:
@@ -23,6 +27,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        before()
         temporary.replace(path)
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(temporary)):
@@ -32,9 +37,28 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
 
 
-def write(path: Path, content: bytes | str) -> None:
+def create(path: Path, content: bytes) -> int:
+    """Makes a file that is not there yet, of a few bytes, and returns its descriptor. One process alone can do so.
+
+    A reader may see it empty for an instant. Raises FileExistsError where it is there.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        if os.write(descriptor, content) < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(descriptor)
+    except BaseException as error:
+        os.close(descriptor)
+        path.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    return descriptor
+
+
+def write(path: Path, content: bytes | str, before: Check = lambda: None) -> None:
     """Replaces a file by this content; text is written as UTF-8."""
-    with replacing(path) as file:
+    with replacing(path, before) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
@@ -58,9 +82,9 @@ def write_together(directory: Path, contents: Mapping[str, bytes | str]) -> None
         raise
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any, before: Check = lambda: None) -> None:
     """Replaces a file by this content as JSON. Raises ValueError for NaN and infinity, which JSON does not have."""
-    write(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", before)
 
 
 def append(path: Path, line: str, lasting: bool = False) -> None:

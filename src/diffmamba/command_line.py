@@ -10,11 +10,9 @@ words on to the grid: `own_settings`.
 import gc
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any, NamedTuple
 
 import hydra
@@ -33,13 +31,14 @@ from diffmamba import settings as settings_of
 from diffmamba.configuration import CONF, composing, explained, known_names, resolved
 from diffmamba.errors import SettingError
 from diffmamba.output import lost, patient
-from diffmamba.runs.store import SWEEP_STARTED
+from diffmamba.runs import stopping
 from diffmamba.validation import nearest, text_settings
 
 FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--resolve", "--package", "-p")
 MULTIRUN = ("-m", "--multirun")
 OF_A_TRAINING = ("model", "model/embedding", "data", "task", "optimizer", "budget", "scale", "experiments", "seed")
-INTERRUPTED = 130
+VARIED = "DIFFMAMBA_VARIED"
+"""In the environment of a multirun and of the jobs that it starts: the settings that its cells differ in."""
 PATHS = ("data.path", "data.directory", "weights.run", "weights.path", "measured.path", "data.name")
 TEXTS_BELOW = ("slurm.partition", "slurm.constraint")
 """Texts that constructors are handed, and those below a setting. Others are known from the schema of their command."""
@@ -85,8 +84,8 @@ def application(root: str, function: Callable[[dict[str, Any]], int | Ended]) ->
             return ended.status
 
         statuses.append(guarded(work))
-        if statuses[-1] == INTERRUPTED:
-            sys.exit(INTERRUPTED)  # the one way past Hydra that ends a multirun
+        if statuses[-1] == stopping.INTERRUPTED:
+            sys.exit(stopping.INTERRUPTED)  # the one way past Hydra that ends a multirun
         return ended.value
 
     def run() -> int:
@@ -97,7 +96,8 @@ def application(root: str, function: Callable[[dict[str, Any]], int | Ended]) ->
                 if not multirun and config.hydra.mode != RunMode.MULTIRUN:
                     _do_one(entry, config)
                     return statuses[0]
-            if multirun and SWEEP_STARTED not in os.environ:  # a sweep has checked its cells
+                os.environ[VARIED] = " ".join(_varied(words[1:], config))
+            if multirun:
                 with importing():  # here: one work needs none of it
                     from diffmamba.runs.plan import check_grid
                     from diffmamba.runs.search import check_search, is_search
@@ -201,6 +201,19 @@ def _checked(root: str, words: Sequence[str]) -> DictConfig:
     return config
 
 
+def _varied(words: Sequence[str], config: DictConfig) -> list[str]:
+    """The settings that have several values in a multirun."""
+    overrides = OverridesParser.create().parse_overrides([word for word in words if not word.startswith("-")])
+    return [*(config.hydra.sweeper.params or {}), *(one.key_or_group for one in overrides if one.is_sweep_override())]
+
+
+def name_in_grid() -> str:
+    """The words that tell a cell of Hydra's multirun from the others: a name for its run."""
+    varied = os.environ.get(VARIED, "").split()
+    words = [str(word) for word in HydraConfig.get().overrides.task]
+    return ", ".join(word for word in words if word.lstrip("+").partition("=")[0] in varied)
+
+
 def _do_one(entry: Callable[[DictConfig], Any], config: DictConfig) -> None:
     """One work, as `hydra.main` does it, which would compose its configuration twice more: a fifth of a second."""
     config.hydra.mode = RunMode.RUN
@@ -232,11 +245,7 @@ def _is_text(word: str, value: str) -> bool:
 
 def guarded(function: Callable[[], int]) -> int:
     """The exit status of a function, with errors in one line. What it prints may go nowhere without harm."""
-    for name in ("SIGTERM", "SIGHUP"):  # a closed terminal stops what it started, unless nohup says otherwise
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _interrupt)
-    with patient():
+    with stopping.listening(), patient():
         try:
             status = function()
             if status == 0 and (error := lost()):
@@ -247,7 +256,7 @@ def guarded(function: Callable[[], int]) -> int:
                 tell(f"error: {line}")
             return 2
         except KeyboardInterrupt:
-            return INTERRUPTED
+            return stopping.INTERRUPTED
         except OSError as error:  # of the machine: what was not recorded is done again by the same command
             if error.errno is None:
                 raise
@@ -259,7 +268,3 @@ def guarded(function: Callable[[], int]) -> int:
 def tell(line: str) -> None:
     """One line on standard error, never broken."""
     Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(line)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

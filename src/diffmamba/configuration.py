@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from diffmamba import settings
 from diffmamba.errors import SettingError
 from diffmamba.trainer_arguments import REFUSED, check_arguments
-from diffmamba.validation import did_you_mean, names_in, nearest, validate
+from diffmamba.validation import Once, did_you_mean, each_time, names_in, nearest, validate
 
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = None if (PACKAGE / "conf").is_dir() else PACKAGE.parents[1]
@@ -134,10 +135,7 @@ def composing(root: str, words: Sequence[str] = ()) -> Iterator[None]:
 def explained(root: str, words: Sequence[str] = ()) -> Iterator[None]:
     """Raises SettingError of one line in place of what Hydra raises."""
     for word in words:
-        if word.startswith("~") and not word.startswith(REMOVABLE):
-            raise SettingError(f"{word}: a setting cannot be removed; give it another value")
-        if not word.strip("+~").partition("=")[0]:
-            raise SettingError(f"{word!r} is not a setting; write name=value")
+        refuse(word)
     try:
         yield
     except SettingError:
@@ -149,6 +147,14 @@ def explained(root: str, words: Sequence[str] = ()) -> Iterator[None]:
         if not wrong:
             raise
         raise SettingError(f"{wrong}: a group needs a choice; name one of its files") from error
+
+
+def refuse(word: str) -> None:
+    """Raises SettingError for a word that Hydra takes and we do not."""
+    if word.startswith("~") and not word.startswith(REMOVABLE):
+        raise SettingError(f"{word}: a setting cannot be removed; give it another value")
+    if not word.strip("+~").partition("=")[0]:
+        raise SettingError(f"{word!r} is not a setting; write name=value")
 
 
 def _without_a_choice(root: str, words: Sequence[str]) -> str:
@@ -169,14 +175,27 @@ def resolved(config: DictConfig, root: str = "train", words: Sequence[str] = ())
         raise SettingError(one_line(error, root)) from error
     assert isinstance(plain, dict)
     named = {str(key): value for key, value in plain.items()}
+    check(named, config, root, words)
+    return named
+
+
+def check(named: dict[str, Any], config: DictConfig, root: str, words: Sequence[str], once: Once = each_time) -> None:
+    """Raises SettingError for what is wrong in a configuration; `named` is `config` as plain data.
+
+    `once` may leave out a check that it has made before, of the same object at the same place.
+    """
     for word in words:
-        name = word.lstrip("+").partition("=")[0]
-        if word.startswith("+") and not _is_used(name, named, config, root):
-            raise SettingError(f"{word}: nothing uses {name}{did_you_mean(name, set(names_in(named)) - {name})}")
+        if word.startswith("+"):
+            once(("used", word), partial(_require_use, word, named, config, root))
     if isinstance(trainer := named.get("trainer"), Mapping):
         check_arguments(key for key in trainer if not key.startswith("_"))
-    validate(named, settings.OF.get(root), config)
-    return named
+    validate(named, settings.OF.get(root), config, once)
+
+
+def _require_use(word: str, named: Mapping[str, Any], config: DictConfig, root: str) -> None:
+    name = word.lstrip("+").partition("=")[0]
+    if not _is_used(name, named, config, root):
+        raise SettingError(f"{word}: nothing uses {name}{did_you_mean(name, set(names_in(named)) - {name})}")
 
 
 REMOVABLE = ("~logger.", "~callbacks.")

@@ -26,8 +26,9 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
         from diffmamba import reports
         from diffmamba.other_settings import other_settings, without_baseline
         from diffmamba.other_sources import source_warnings
-        from diffmamba.runs import worker
+        from diffmamba.runs.engine import Engine
         from diffmamba.runs.plan import expand
+        from diffmamba.runs.sweeping import store_of, work_off
 
     table, figure = settings["table"], settings["figure"]
     if table and figure:
@@ -38,10 +39,10 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
     cells = [(item.id, item.config) for item in planned if item.asked]
     reports.results(design, cells, {}, "")  # refuses no runs, and two runs of one cell, before anything is trained
     if settings["train"]:
-        engine = worker.Engine(settings["launcher"], settings["workers"])
-        worker.work_off(design.sweep, planned, engine, words, console)
+        engine = Engine(settings["launcher"], settings["workers"], settings["slurm"])
+        work_off(design.sweep, planned, engine, console)
     told, page = other_settings(design, cells, words), f"{design.name}-{cells[0][1]['scale']['name']}"
-    results = reports.results(design, cells, worker.store_of(planned).records(), cells[0][1]["scale"]["name"], told)
+    results = reports.results(design, cells, store_of(planned).records(), cells[0][1]["scale"]["name"], told)
     left_out, of_sources = without_baseline(design, results, words), source_warnings(results)
     results = replace(results, without_baseline=left_out, sources=of_sources)
     reports.show(reports.document(design, results), console)

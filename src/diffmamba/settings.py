@@ -13,6 +13,7 @@ from diffmamba.ranges import Count, Seed, Share, Size, Weight
 Checkpoint = Literal["last", "best"]
 Accelerator = Literal["auto", "cpu", "gpu", "cuda"]
 Backend = Literal["auto", "torch", "cpu", "cuda", "definition"]
+Launcher = Literal["local", "slurm", "slurm_local"]
 Part = Mapping[str, Any]
 """Something that is built, whatever it is."""
 
@@ -60,6 +61,13 @@ class Model(Named):
     network: Part
 
 
+class Checkpoints(TypedDict):
+    """When `last.ckpt` is written, and how many states of it are kept."""
+
+    every_minutes: Annotated[float, Gt(0)] | None
+    keep: Size
+
+
 class Train(TypedDict):
     """`train` and `measure`."""
 
@@ -68,11 +76,14 @@ class Train(TypedDict):
     trainer: Trainer
     scale: Scale
     runs: str
-    retry_failed: bool
+    retry: Literal["failed"] | None
+    retries: Count
+    checkpoint: Checkpoints
     force: bool
     compile: bool
     threads: Size | None
     group: str | None
+    name: str | None
     model: Model
     data: Named
     task: Part
@@ -89,7 +100,8 @@ class Evaluate(TypedDict):
     backend: Backend
     out: str
     runs: str
-    retry_failed: bool
+    retry: Literal["failed"] | None
+    retries: Count
     force: bool
     threads: Size | None
 
@@ -133,8 +145,9 @@ class Sweep(TypedDict):
     """`sweep`."""
 
     sweep: str
-    launcher: str
+    launcher: Launcher
     workers: Count
+    dry: bool
     slurm: Slurm
 
 
@@ -145,7 +158,7 @@ class Reproduce(TypedDict):
     figure: str
     train: bool
     reports: str
-    launcher: str
+    launcher: Launcher
     workers: Count
     slurm: Slurm
 

@@ -15,17 +15,21 @@ def main() -> None:
 def run(settings: dict[str, Any], words: list[str]) -> int:
     """0 if every work of the grid is finished in the end, else 1."""
     with command_line.importing():  # here: --help needs none of it
-        from diffmamba.runs import worker
+        from diffmamba.runs import forecast, sweeping
+        from diffmamba.runs.engine import Engine
         from diffmamba.runs.plan import expand
 
     console = terminal()
-    engine = worker.Engine(settings["launcher"], settings["workers"])
-    engine.check()
+    engine = Engine(settings["launcher"], settings["workers"], settings["slurm"])
     planned = expand(settings["sweep"], words)
-    worker.work_off(settings["sweep"], planned, engine, words, console)
-    done = worker.finished(planned)
-    say(console, f"{done} of {len(planned)} runs are finished in {worker.store_of(planned).directory}")
-    return 0 if done == len(planned) else 1
+    if settings["dry"]:
+        for line in forecast.told(planned, engine):
+            say(console, line)
+        return 0
+    sweeping.work_off(settings["sweep"], planned, engine, console)
+    done, count, store = sweeping.finished(planned), sweeping.count(planned), sweeping.store_of(planned)
+    say(console, f"{done} of {count} runs are finished in {store.directory}")
+    return 0 if done == count else 1
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import difflib
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence, Set
+from collections.abc import Callable, Hashable, Iterable, Mapping, MutableMapping, Sequence, Set
 from dataclasses import is_dataclass
 from functools import cache, partial
 from importlib import import_module
@@ -33,25 +33,34 @@ OTHER_SETTING = re.compile(r"\$\{(\.*)([^${}:]+)\}")
 Values = MutableMapping[str, Any]
 NameOf = Callable[[str], str]
 """From the path of a value in the configuration to the setting that holds it."""
+Once = Callable[[Hashable, Callable[[], None]], None]
+"""Makes a check, unless it was made before; the first argument says which it is."""
 
 
-def validate(plain: Values, schema: type | None, config: DictConfig) -> None:
+def each_time(what: Hashable, check: Callable[[], None]) -> None:
+    """Makes every check."""
+    check()
+
+
+def validate(plain: Values, schema: type | None, config: DictConfig, once: Once = each_time) -> None:
     """Checks a resolved configuration against its schema and all constructors that it names.
 
     `plain` is `config` with every interpolation replaced. A whole number where text is needed becomes text.
     Raises SettingError that names the setting and says which values are allowed.
+    `once` may leave out a check that it has made before, of the same object at the same place.
     """
 
     def name_of(path: str) -> str:
         return origin(config, path)
 
+    checks = _Checks(name_of, once)
     if schema is not None:
-        _check_schema(schema, plain, "", name_of)
+        checks.schema(schema, plain, "")
     for group in ("logger", "callbacks"):
         for name, part in (plain.get(group) or {}).items():
             if not isinstance(part, Mapping) or "_target_" not in part:
                 raise SettingError(f"{group}.{name}={shown(part)} must be a part with a _target_")
-    _check_below(plain, "", name_of)
+    checks.below(plain, "")
 
 
 def origin(config: DictConfig, path: str) -> str:
@@ -130,70 +139,77 @@ def _within(what: str, conditions: Iterable[Any]) -> str:
     return f"{what} of {joined}" if joined.startswith("at ") else f"{what} {joined}".strip()
 
 
-def _check_below(value: Any, path: str, name_of: NameOf) -> None:
-    """Checks every constructor named at this path or below it."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise SettingError(f"{name_of(path)}={value} must be a finite number")
+class _Checks:
+    """Walks over a configuration. An error names the setting by `name_of` the path."""
+
+    def __init__(self, name_of: NameOf, once: Once) -> None:
+        self._name_of, self._once = name_of, once
+
+    def below(self, value: Any, path: str) -> None:
+        """Checks every constructor named at this path or below it."""
+        if isinstance(value, float) and not math.isfinite(value):
+            raise SettingError(f"{self._name_of(path)}={value} must be a finite number")
+        if isinstance(value, MutableMapping) and "_target_" in value:
+            self._node(value, path)
+        for key, inner in _items(value):
+            within = _join(path, key)
+            if isinstance(inner, MutableMapping | list):
+                self._once(("below", id(inner), within), partial(self.below, inner, within))
+            else:
+                self.below(inner, within)
+
+    def schema(self, schema: type, values: Values, path: str) -> None:
+        """Checks the settings that a schema names."""
+        required: Set[str] = schema.__required_keys__  # type: ignore[attr-defined]
+        for key in sorted(required - values.keys()):
+            name = self._name_of(_join(path, key))
+            raise SettingError(f"{name} is missing; give {name}=VALUE")
+        self._values(_hints(schema), values, path)
+
+    def _node(self, node: Values, path: str) -> None:
+        named_by = self._name_of(_join(path, "_target_"))
+        if not isinstance(node["_target_"], str) or not node["_target_"]:
+            raise SettingError(f"{named_by}={shown(node['_target_'])} must name a class or function, as module.Name")
+        constructor = target(node["_target_"], named_by)
+        given = {key: value for key, value in node.items() if not (key.startswith("_") and key.endswith("_"))}
+        try:
+            named = inspect.signature(constructor).parameters
+        except ValueError:  # of a class that is written in C
+            return
+        takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in named.values())
+        for key in given.keys() - named.keys() if not takes_all else ():
+            name = self._name_of(_join(path, key))
+            hint = did_you_mean(name, (name.rpartition(".")[0] + "." + one for one in named))
+            raise SettingError(f"{name} is no argument of {constructor.__name__}{hint}")
+        self._values(_hints(constructor), node, path)
+
+    def _values(self, hints: Mapping[str, Any], values: Values, path: str) -> None:
+        for key in hints.keys() & values.keys():
+            values[key] = self._accepted(hints[key], values[key], _join(path, key))
+
+    def _accepted(self, annotation: Any, value: Any, path: str) -> Any:
+        """The value, if the annotation allows it; a whole number as text, where only text is allowed."""
+        if is_typeddict(annotation):
+            if not isinstance(value, MutableMapping):
+                raise SettingError(f"{self._name_of(path)}={shown(value)} must be a group; choose one of its files")
+            self._once(("schema", id(value), path), partial(self.schema, annotation, value, path))
+            return value
+        if _holds_parts(value):
+            return value  # parts are checked by themselves
+        adapter = _adapter(annotation)
+        if adapter is None or _fits(adapter, value):
+            return value
+        if isinstance(value, str) and _fits(adapter, Path(value)):
+            return value
+        if type(value) is int and (_fits(adapter, str(value)) or _fits(adapter, Path(str(value)))):
+            return str(value)
+        raise SettingError(_refusal(annotation, value, self._name_of(path)))
+
+
+def _items(value: Any) -> Iterable[tuple[Any, Any]]:
     if isinstance(value, MutableMapping):
-        if "_target_" in value:
-            _check_node(value, path, name_of)
-        for key, inner in value.items():
-            _check_below(inner, _join(path, key), name_of)
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            _check_below(inner, _join(path, index), name_of)
-
-
-def _check_node(node: Values, path: str, name_of: NameOf) -> None:
-    named_by = name_of(_join(path, "_target_"))
-    if not isinstance(node["_target_"], str) or not node["_target_"]:
-        raise SettingError(f"{named_by}={shown(node['_target_'])} must name a class or function, as module.Name")
-    constructor = target(node["_target_"], named_by)
-    given = {key: value for key, value in node.items() if not (key.startswith("_") and key.endswith("_"))}
-    try:
-        named = inspect.signature(constructor).parameters
-    except ValueError:  # of a class that is written in C
-        return
-    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in named.values())
-    for key in given.keys() - named.keys() if not takes_all else ():
-        name = name_of(_join(path, key))
-        hint = did_you_mean(name, (name.rpartition(".")[0] + "." + one for one in named))
-        raise SettingError(f"{name} is no argument of {constructor.__name__}{hint}")
-    _check_values(_hints(constructor), node, path, name_of)
-
-
-def _check_values(
-    hints: Mapping[str, Any], values: Values, path: str, name_of: NameOf, required: Set[str] = frozenset()
-) -> None:
-    for key in sorted(required - values.keys()):
-        name = name_of(_join(path, key))
-        raise SettingError(f"{name} is missing; give {name}=VALUE")
-    for key in hints.keys() & values.keys():
-        inner = _join(path, key)
-        values[key] = _accepted(hints[key], values[key], inner, name_of)
-
-
-def _check_schema(schema: type, values: Values, path: str, name_of: NameOf) -> None:
-    _check_values(_hints(schema), values, path, name_of, required=schema.__required_keys__)  # type: ignore[attr-defined]
-
-
-def _accepted(annotation: Any, value: Any, path: str, name_of: NameOf) -> Any:
-    """The value, if the annotation allows it; a whole number as text, where only text is allowed."""
-    if is_typeddict(annotation):
-        if not isinstance(value, MutableMapping):
-            raise SettingError(f"{name_of(path)}={shown(value)} must be a group; choose one of its files")
-        _check_schema(annotation, value, path, name_of)
-        return value
-    if _holds_parts(value):
-        return value  # parts are checked by themselves
-    adapter = _adapter(annotation)
-    if adapter is None or _fits(adapter, value):
-        return value
-    if isinstance(value, str) and _fits(adapter, Path(value)):
-        return value
-    if type(value) is int and (_fits(adapter, str(value)) or _fits(adapter, Path(str(value)))):
-        return str(value)
-    raise SettingError(_refusal(annotation, value, name_of(path)))
+        return value.items()
+    return enumerate(value) if isinstance(value, list) else ()
 
 
 def _refusal(annotation: Any, value: Any, name: str) -> str:

@@ -13,7 +13,7 @@ from tiny import TINY
 
 from diffmamba import configuration
 from diffmamba.data import sources
-from diffmamba.runs import plan, worker
+from diffmamba.runs import grid, sweeping
 from diffmamba.runs.execution import execute, work_of
 
 TEXT = "the quick brown fox jumps over a lazy dog and runs away from a wolf "
@@ -52,8 +52,8 @@ def _inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     found = sources._Library.files
     some = lambda library: dict(list(found(library).items())[::EVERY])  # noqa: E731
     monkeypatch.setattr(sources._Library, "files", some)
-    monkeypatch.setattr(plan, "BasicSweeper", _Corners)
-    monkeypatch.setattr(worker, "work_off", _done_here)
+    monkeypatch.setattr(grid, "BasicSweeper", _Corners)
+    monkeypatch.setattr(sweeping, "work_off", _done_here)
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
@@ -72,7 +72,6 @@ class _Corners(BasicSweeper):
 
 def _done_here(sweep: str, planned: Any, engine: Any, *_: Any) -> None:
     """What stands for the processes of a sweep."""
-    engine.check()
     for item in planned:
         execute(item.work, progress_bar=False)
 

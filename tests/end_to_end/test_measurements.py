@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from diffmamba import evaluate
 from diffmamba.data import CorpusChoice
 from diffmamba.ops import backend
-from diffmamba.runs import Record, plan, worker
+from diffmamba.runs import Record, plan, sweeping
 from diffmamba.runs.measurement import fabric_of, read_rows
 from diffmamba.runs.plan import expand
 from diffmamba.runs.weights import OfRun
@@ -110,7 +110,7 @@ def test_the_record_says_what_was_measured_and_the_table_shows_it(runs, evaluate
     kept = world.store.run(found["id"])
     assert kept.read() == {key: value for key, value in found.items() if key not in ("rows", "said")}
     assert " ".join(sorted(kept.read())) == (
-        "config corpus error finished git hardware id kind measure operators parameters precision schema sources "
+        "config corpus error finished git hardware id kind measure operators parameters precision schema session "
         "started status values versions wall_seconds weights"
     )
     assert (found["schema"], found["kind"], found["status"], found["error"]) == (2, "measurement", "finished", None)
@@ -499,5 +499,5 @@ def test_a_finished_measurement_does_not_train_again_what_was_removed(world):
     words = world.words("measure=perplexity", "weights=trained", "model=diff_mamba", "model.outer_norm=true")
     plan = expand("table2", [*words, "model.lambda_form=scalar", "seed=0"])
     assert [(item.id, item.needs) for item in plan] == [(trained, ()), (measured["id"], (trained,))]
-    assert worker._pending(plan) == []
-    assert worker.finished(plan) == len(plan)
+    assert sweeping.pending(plan, sweeping.records(plan)) == []
+    assert sweeping.finished(plan) == len(plan)

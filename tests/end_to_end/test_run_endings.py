@@ -62,7 +62,7 @@ def test_a_stopped_run_is_never_trained_again(world, monkeypatch):
     record = world.train(*STOP)
     before = world.contents()
     monkeypatch.setattr(LanguageModelling, "training_step", None)  # would fail if anything were trained
-    assert world.train(*STOP) == world.train(*STOP, "retry_failed=true") == record
+    assert world.train(*STOP) == world.train(*STOP, "retry=failed") == record
     assert world.contents() == before
 
 

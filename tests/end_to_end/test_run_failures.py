@@ -1,13 +1,11 @@
 """What fails is told, and a failure that says nothing of the work is not for ever."""
 
-import sys
-
 import pytest
 
-from diffmamba.runs import training, worker
+from diffmamba.runs import training
 from diffmamba.runs.execution import has_ended
 from diffmamba.runs.plan import expand
-from diffmamba.runs.worker import Engine
+from diffmamba.runs.store import SWEEP
 from diffmamba.tasks import LanguageModelling
 
 GRID = ("model=mamba", "model.outer_norm=false", "model.lambda_form=scalar")
@@ -56,17 +54,24 @@ def test_a_measurement_that_failed_is_taken_again(world, monkeypatch):
     assert world.measure(*words)["status"] == "finished"
 
 
-def test_in_one_sweep_a_work_is_tried_once(world, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "tries"), [(MemoryError("no memory"), 3), (OSError(28, "No space left"), 3), (ValueError("wrong"), 1)]
+)
+def test_in_one_sweep_only_failures_of_the_machine_are_tried_again_with_a_limit(world, monkeypatch, error, tries):
     with monkeypatch.context() as patched:
-        calls = failing(patched, training, "build_task", MemoryError("no memory"))
-        record = world.train()
-        world.run(record).write(record | {"finished": "2026-01-01T00:00:00+00:00"})  # some time ago
-        with worker._in_a_sweep():
-            for settings in ((), (), ("retry_failed=true",)):
-                assert world.train(*settings)["status"] == "failed"
-            assert len(calls) == 2  # a failure of an earlier call is tried again, and then no more
+        calls = failing(patched, training, "build_task", error)
+        assert world.train()["status"] == "failed"
+        monkeypatch.setenv(SWEEP, "a")
+        for settings in [(), (), (), (), ("retry=failed",)]:
+            assert world.train(*settings)["status"] == "failed"
+        assert len(calls) == 1 + tries  # a failure of an earlier call counts for nothing
+        monkeypatch.setenv(SWEEP, "b")
+        world.train("retries=0")
+        world.train("retries=0")
+        assert len(calls) == 2 + tries
+        monkeypatch.delenv(SWEEP)
         world.train()
-        assert len(calls) == 3
+        assert len(calls) == 3 + tries
     assert world.train()["status"] == "finished"
 
 
@@ -75,7 +80,7 @@ def test_a_training_that_a_callback_stopped_has_ended(world, command):
     stopped = record | {"status": "stopped", "stopped": {"step": 8, "by": "EarlyStopping"}}
     stopped |= {"progress": {"step": 8, "steps": 12}, "evaluations": record["evaluations"][:2]}
     world.run(record).write(stopped)
-    assert has_ended(world.work("retry_failed=true"), stopped)
+    assert has_ended(world.work("retry=failed"), stopped)
     before = world.contents()
     outcome = command("train", world.words())
     assert (outcome.status, outcome.err) == (0, "")
@@ -104,35 +109,3 @@ def test_lines_of_a_sweep_say_what_varies(world, command):
     assert (outcome.status, outcome.err) == (0, "")
     lines = [line for line in " ".join(outcome.out.split()).split("/2 ") if "test PPL" in line]
     assert ["optimizer.learning_rate=0.01: " in lines[0], "optimizer.learning_rate=0.02: " in lines[1]] == [True, True]
-
-
-def test_each_process_of_each_sweep_has_a_log_of_its_own_and_all_it_says_is_told(world, monkeypatch, tmp_path):
-    """With processes that say what they are and fail, or end well."""
-    script = tmp_path / "python"
-    script.write_text('#!/bin/sh\necho "error: run t1 failed"\necho "error: process $$"\necho "error: both"\nexit 1\n')
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
-    planned = expand("table2", world.words(*GRID, "seed=0,1"))
-    logs = world.store.directory / ".sweep"
-    with (
-        worker._processes("a/grid", planned, Engine(workers=2), [], logs) as one,
-        worker._processes("a/grid", planned, Engine(workers=2), [], logs) as other,
-    ):
-        started = one | other
-        for process in started:
-            process.wait()
-    assert len(set(started.values())) == 4
-    assert all(log.read_text().splitlines()[1] == f"error: process {process.pid}" for process, log in started.items())
-    told = worker._trouble({log: process.returncode for process, log in started.items()})
-    assert sorted(told) == sorted(["error: both", *(f"error: process {process.pid}" for process in started)])
-    silent = tmp_path / "silent.log"
-    silent.write_text("Traceback (most recent call last):\nerror: first\nKilled")
-    assert worker._trouble({silent: -9}) == [
-        "error: first",
-        f"error: a process ended with status -9; its last words are in {silent}",
-    ]
-    script.write_text("#!/bin/sh\nexit 0\n")
-    with worker._processes("grid", planned, Engine(workers=1), [], logs) as well:
-        for process in well:
-            process.wait()
-    assert not any(log.exists() for log in well.values())

@@ -118,7 +118,7 @@ def test_finished_run_is_never_trained_again(world, monkeypatch):
     first = world.train("model=diff_s6", "model.outer_norm=false")
     before = world.contents()
     monkeypatch.setattr(LanguageModelling, "training_step", None)  # would fail if anything were trained
-    alike = ["model=naive_diff", "group=mine", "logger=default", "retry_failed=true", "threads=2", "scale.name=other"]
+    alike = ["model=naive_diff", "group=mine", "logger=default", "retry=failed", "threads=2", "scale.name=other"]
     assert world.train(*alike) == first
     assert world.contents() == before
 
@@ -142,7 +142,7 @@ def test_failed_run_says_why_and_is_trained_again_only_on_demand(world, monkeypa
     before = world.contents()
     assert world.train() == record
     assert world.contents() == before
-    again = world.train("retry_failed=true")
+    again = world.train("retry=failed")
     assert (again["status"], again["error"]) == ("finished", None)
     assert [entry["step"] for entry in again["evaluations"]] == [4, 8, 12]
 
@@ -168,7 +168,7 @@ def truncate(checkpoint):
 
 @pytest.mark.parametrize(("damage", "says"), [(shrink, "another architecture"), (truncate, "readable checkpoint")])
 def test_checkpoint_that_does_not_fit_is_named_and_nothing_is_lost(world, damage, says):
-    run = world.run(world.interrupted(9))
+    run = world.run(world.interrupted(9, "checkpoint.keep=1"))
     damage(run.last_checkpoint)
     before = world.contents()
     with pytest.raises(SettingError, match=f"^{run.last_checkpoint}.*{says}.*$") as told:

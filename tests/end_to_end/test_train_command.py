@@ -61,7 +61,7 @@ def test_diverged_run_is_one_line(world, command, steps):
     (record,) = world.store.records().values()
     (line,) = outcome.err.splitlines()
     assert line.startswith(f"error: run {record['id']} failed at step 1: ")
-    assert "retry_failed=true" in line
+    assert "retry=failed" in line
 
 
 def test_multirun_goes_on_after_a_failed_cell_and_ends_with_status_1(world, command):

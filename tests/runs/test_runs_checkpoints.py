@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from diffmamba import atomic
-from diffmamba.runs.checkpoints import AtomicCheckpoints, CompleteState, IncompleteCheckpointError
+from diffmamba.runs.checkpoint_files import AtomicCheckpoints
+from diffmamba.runs.checkpoints import CompleteState, IncompleteCheckpointError
 
 KILLED = """
 import os, sys, torch
-from diffmamba.runs.checkpoints import AtomicCheckpoints
+from diffmamba.runs.checkpoint_files import AtomicCheckpoints
 
 save = torch.save
 

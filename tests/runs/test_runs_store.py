@@ -1,12 +1,9 @@
-"""The run store: one process at a time, records that are never half written, and status from who holds the lock."""
+"""The run store: one process at a time, records that are never half written or changed by hand, and their status."""
 
 import errno
-import fcntl
 import json
 import os
 import threading
-import time
-from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -134,6 +131,51 @@ def test_damaged_record_is_none_names_its_file_and_hides_no_other(store, caplog,
     assert store.run("a").load() is None
 
 
+CHANGES = {
+    "a figure": lambda record: record["evaluations"][0].update({"test/ppl": 1.0}),
+    "a figure's last digit": lambda record: record["evaluations"][0].update({"test/ppl": 2.7182818284590455}),
+    "a setting": lambda record: record["config"].update(seed=1),
+    "the status": lambda record: record.update(status="finished"),
+    "the seal": lambda record: record.update(seal="0" * 64),
+    "no seal any more than null": lambda record: record.update(seal=None),
+    "one more key": lambda record: record.update(note="mine"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_record_that_was_changed_by_hand_is_not_used(store, caplog, change):
+    evaluations = [{"step": 4, "test/ppl": 2.718281828459045, "λ": [1, 1e-300], "by": {"2": None, "10": 1}}]
+    for name in "ab":
+        store.run(name).directory.mkdir()
+        store.run(name).write(a_record("interrupted", id=name, evaluations=evaluations))
+    path = store.run("a").result
+    changed = json.loads(path.read_text())
+    path.write_text(json.dumps(changed, indent=7, sort_keys=True))
+    assert store.run("a").load() == a_record("interrupted", evaluations=evaluations)  # another layout is no change
+    change(changed)
+    path.write_text(json.dumps(changed))
+    with pytest.raises(DamagedRecordError, match=rf"^{path} was changed by hand[^\n]*$"):
+        store.run("a").load()
+    assert store.run("a").read() is None
+    assert list(store.records()) == ["b"]
+    assert caplog.text.count(f"{path} was changed by hand") == 1
+
+
+def test_a_record_without_a_seal_is_one_of_an_older_version(store):
+    store.run("a").directory.mkdir()
+    store.run("a").result.write_text(json.dumps(a_record()))
+    assert store.run("a").load() == a_record()
+
+
+def test_what_a_record_holds_in_memory_is_what_its_seal_is_of(store):
+    """Tuples and keys that are numbers are lists and texts for a reader."""
+    store.run("a").directory.mkdir()
+    store.run("a").write(a_record(values=(1, 2), by={10: "ten", 9: "nine"}))
+    assert store.run("a").load() == a_record(values=[1, 2], by={"10": "ten", "9": "nine"})
+    store.run("a").write(store.run("a").load() | {"status": "failed", "error": {"message": "m"}})
+    assert store.run("a").load()["status"] == "failed"
+
+
 def test_a_record_of_a_later_version_is_no_damage(store):
     store.run("a").directory.mkdir()
     store.run("a").write(a_record(schema=99))
@@ -146,7 +188,7 @@ def test_a_record_of_a_later_version_is_no_damage(store):
 def test_what_is_set_aside_keeps_what_was_set_aside_before(store):
     run = store.run("a")
     for number in (1, 2, 3):
-        run.directory.mkdir()
+        run.directory.mkdir(exist_ok=True)
         (run.directory / "result.json").write_text(str(number))
         assert run.set_record_aside().name == "result.json.damaged-1"
         run.write(a_record(seed=number))
@@ -158,30 +200,20 @@ def test_what_is_set_aside_keeps_what_was_set_aside_before(store):
     assert store.run("a.before-2").load()["id"] == "a.before-2"
 
 
-def test_who_waits_for_a_run_that_is_set_aside_gets_the_new_one(store):
-    """A lock goes with its directory: who holds the old one holds nothing."""
-    run, waiting, got = store.run("a"), threading.Event(), []
-
-    def wait():
-        with suppress(RunTakenError):
-            waiting.set()
-            with run.claim():
-                got.append((run.directory / "lock").stat().st_ino)
-
-    with ExitStack() as claim:
-        claim.enter_context(run.claim())
-        waiter = threading.Thread(target=wait)
-        waiter.start()
-        waiting.wait()
-        time.sleep(0.05)  # it has opened the lock and waits
+def test_a_run_that_is_set_aside_stays_claimed(store):
+    run = store.run("a")
+    with run.claim():
+        run.write(a_record())
         run.set_aside()
-        claim.close()
-        waiter.join()
-    assert got == [(run.directory / "lock").stat().st_ino]
-    assert got != [(store.run("a.before-1").directory / "lock").stat().st_ino]
+        assert store.taken() == {"a"}
+        with pytest.raises(RunTakenError), store.run("a").claim():
+            pass
+        run.write(a_record("running"))
+    assert store.records() == {"a": a_record("interrupted")}
+    assert store.taken() == set()
 
 
-@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT, errno.EIO])
 def test_looking_needs_no_permission_to_write(store, monkeypatch, number):
     run, opened = store.run("a"), os.open
     with run.claim():
@@ -195,34 +227,27 @@ def test_looking_needs_no_permission_to_write(store, monkeypatch, number):
     monkeypatch.setattr(os, "open", read_only)
     assert not run.is_taken()
     assert store.records()["a"]["status"] == "interrupted"
-    with pytest.raises(OSError, match="lock") as raised, run.claim():
+    with pytest.raises(OSError, match=r"\.leases/a") as raised, run.claim():
         pass
     assert raised.value.errno == number
 
 
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP])
-def test_a_disk_without_locks_is_named(store, monkeypatch, number):
-    def without(*_):
-        raise OSError(number, os.strerror(number))
-
-    store.run("a").directory.mkdir()
+def test_an_older_lock_means_nothing(store):
+    (store.run("a").directory / "lock").mkdir(parents=True)
     store.run("a").write(a_record("running"))
-    monkeypatch.setattr(fcntl, "flock", without)
-    with (
-        pytest.raises(SettingError, match=f"^runs={store.directory} is on a disk without locks"),
-        store.run("a").claim(),
-    ):
-        pass
-    (store.run("a").directory / "lock").touch()
     assert store.records()["a"]["status"] == "interrupted"
+    with store.run("a").claim():
+        assert store.run("a").is_taken()
 
 
-def test_a_lock_that_is_a_directory_is_named(store):
-    lock = store.run("a").directory / "lock"
-    lock.mkdir(parents=True)
-    with pytest.raises(SettingError, match=f"runs=.* cannot hold runs: .*{lock}"), store.run("a").claim():
+def test_a_lease_that_is_a_directory_is_named(store):
+    lease = store.directory / ".leases" / "a"
+    lease.mkdir(parents=True)
+    with pytest.raises(SettingError, match=f"runs=.* cannot hold runs: .*{lease}"), store.run("a").claim():
         pass
     assert not store.run("a").is_taken()
+    assert store.taken() == set()
+    assert store.records() == {}
 
 
 def test_a_store_that_is_a_file_is_named(tmp_path):

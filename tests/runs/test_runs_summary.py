@@ -52,7 +52,7 @@ def test_a_training_that_a_callback_stopped():
     assert ending(record, "a run") == f"a run: test PPL 7.250, {told} in 61 s"
 
 
-@pytest.mark.parametrize(("step", "advice"), [(0, "the same command tries it again"), (5, "retry_failed=true goes on")])
+@pytest.mark.parametrize(("step", "advice"), [(0, "the same command tries it again"), (5, "retry=failed goes on")])
 def test_a_failed_training(step, advice):
     record = WHOLE | {"status": "failed", "error": {"message": "no memory", "step": step}}
     assert f"error: run t1 failed at step {step}: no memory (traceback in " in summary(record, Path("runs"))

@@ -3,18 +3,18 @@
 import pytest
 import torch
 
-from diffmamba.runs import worker
+from diffmamba.runs import engine
 from diffmamba.runs.processes import Devices
 
 
 def shares(workers, runs, batch_size=16, accelerator="auto", **more):
-    return worker.worker_shares(Devices(accelerator, batch_size=batch_size, **more), workers, runs)
+    return engine.worker_shares(Devices(accelerator, batch_size=batch_size, **more), workers, runs)
 
 
 @pytest.fixture
 def machine(monkeypatch):
     def build(cores, gpus, visible=None):
-        monkeypatch.setattr(worker, "_cores", lambda: cores)
+        monkeypatch.setattr(engine, "_cores", lambda: cores)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -5,15 +5,15 @@ from its checkpoint. With `force=true` a run from other sources is set aside as 
 """
 
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
 from diffmamba.runs import sources, training
+from diffmamba.runs.failures import given_up
 from diffmamba.runs.form import DamagedRecordError, Record, is_tried_again
 from diffmamba.runs.measurement import ROWS, Measurement, read_rows
-from diffmamba.runs.store import SWEEP_STARTED, WELL, Run, RunStore
+from diffmamba.runs.store import WELL, Run, RunStore
 from diffmamba.runs.weights import OfRun
 from diffmamba.runs.work import Training, Work, shapes_of
 
@@ -36,8 +36,8 @@ def has_ended(work: Work, record: Record | None) -> bool:
     if record is None or record["status"] not in (*WELL, "failed"):
         return False
     if record["status"] == "failed":
-        again = work.settings["retry_failed"] or is_tried_again(record["error"])
-        return not again or (record.get("finished") or "") >= os.environ.get(SWEEP_STARTED, "~")
+        again = work.settings["retry"] == "failed" or is_tried_again(record["error"])
+        return not again or given_up(record, work.settings["retries"])
     return not outdated(work, record)
 
 
@@ -58,9 +58,7 @@ def admit(work: Work, run: Run, claim: ExitStack) -> Record | None:
         record = _intact(work, run)
         if record is not None and outdated(work, record):
             _set_aside(work, run, record)
-            claim.close()  # the lock went with it
-            claim.enter_context(run.claim())
-            record = run.load()  # that of another process which was faster
+            record = None
     if record is not None and has_ended(work, record):
         _tell_ended(work, record)
         return record

@@ -5,23 +5,19 @@ A training and a measurement go the same way. What they compute is in `training`
 
 import logging
 import time
-import traceback
 from collections.abc import Mapping
-from contextlib import ExitStack
-from pathlib import Path
+from contextlib import ExitStack, suppress
 from typing import Any
 
-from hydra.errors import InstantiationException
-from torch.multiprocessing.spawn import ProcessException
-
 from diffmamba.errors import SettingError
-from diffmamba.runs import processes, vocabulary
+from diffmamba.runs import processes, stopping, vocabulary
 from diffmamba.runs.admission import admit, has_ended, kept_sources
+from diffmamba.runs.failures import NeedsError, begun, failure
 from diffmamba.runs.form import SCHEMA
 from diffmamba.runs.measurement import Measurement, measure
-from diffmamba.runs.parts import Settings
+from diffmamba.runs.parts import Build, Settings, built
 from diffmamba.runs.provenance import git_state, now, versions
-from diffmamba.runs.store import WELL, Record, Run, RunStore, RunTakenError
+from diffmamba.runs.store import WELL, LostLeaseError, Record, Run, RunStore, RunTakenError
 from diffmamba.runs.training import train
 from diffmamba.runs.work import Training, Work
 
@@ -30,37 +26,42 @@ WAIT_SECONDS = 1.0  # between looks at a work that another process is doing
 log = logging.getLogger(__name__)
 
 
-def work_of(settings: Settings) -> Work:
+def work_of(settings: Settings, build: Build = built) -> Work:
     """The work that a resolved configuration describes: a measurement if it names a measure."""
-    return Measurement.of(settings) if settings.get("measure") else Training.of(settings)
+    return Measurement.of(settings, build) if settings.get("measure") else Training.of(settings, build)
 
 
 def execute(work: Work, progress_bar: bool = True, wait: bool = True) -> Record:
     """Does a work, and first those it needs, unless its record is already there. Returns the record.
 
     An interrupted training goes on from its last checkpoint. A work that failed by itself is returned as it is, unless
-    `retry_failed` is set. With `force` a run from other sources is set aside, and its work done anew. Raises
-    RunTakenError where another process does the same work, and SettingError before anything is written.
+    `retry=failed` is set. With `force` a run from other sources is set aside, and its work done anew. Raises
+    RunTakenError where another process does the same work, and SettingError before anything is written; LostLeaseError,
+    which is a RunTakenError, where another process has taken the run over: then nothing more is written for it.
     Where another process does a work that this one needs, it waits, or raises RunTakenError too if `wait` is False.
+    It also waits where it is to be seen first whether the other process lives: one of another machine, six beats.
 
     With several devices a training starts a process for each. Under torchrun or srun, every process calls this.
     """
+    stopping.check()
     work.check()
     run = RunStore(work.settings["runs"]).run(work.identity())
     for needed in () if has_ended(work, run.read()) else work.needs:
         record = _done(needed, progress_bar, wait)
         if record["status"] not in WELL:
-            raise SettingError(f"the training {record['id']} that this needs is {record['status']}")
+            raise NeedsError(f"the training {record['id']} that this needs is {record['status']}")
     with ExitStack() as claim:
-        ended = processes.agree(lambda: _begin(work, run, claim))
+        ended = processes.agree(lambda: _begin(work, run, claim, wait))
         if ended is not None:
             return ended
         try:
             _compute(work, run, progress_bar)
         except KeyboardInterrupt:
-            record_end(run, status="interrupted")
+            with suppress(LostLeaseError):
+                record_end(run, status="interrupted")
             raise
         except Exception as error:
+            run.require()  # also where a rank has lost the lease
             record_end(run, status="failed", error=failure(error), finished=now())
             if processes.started_elsewhere():
                 raise  # ends the other ranks
@@ -72,7 +73,7 @@ def _done(work: Work, progress_bar: bool, wait: bool) -> Record:
     waiting = False
     while True:
         try:
-            return execute(work, progress_bar)
+            return execute(work, progress_bar, wait)
         except RunTakenError as taken:
             if not wait:
                 raise
@@ -99,10 +100,11 @@ def train_recorded(work: Training, run: Run, progress_bar: bool) -> None:
     """Trains in this process. The first process to fail or to be interrupted says so in the record."""
 
     def ended(error: BaseException, step: int = 0) -> None:
-        if isinstance(error, Exception):
-            record_end(run, status="failed", error=failure(error, step), finished=now())
-        else:
-            record_end(run, status="interrupted")
+        with suppress(LostLeaseError):
+            if isinstance(error, Exception):
+                record_end(run, status="failed", error=failure(error, step), finished=now())
+            else:
+                record_end(run, status="interrupted")
 
     try:
         train(work, run, progress_bar, ended)
@@ -122,9 +124,9 @@ def _train_as_rank(settings: Mapping[str, Any], run: Run, progress_bar: bool) ->
     train_recorded(work, run, progress_bar)
 
 
-def _begin(work: Work, run: Run, claim: ExitStack) -> Record | None:
+def _begin(work: Work, run: Run, claim: ExitStack, wait: bool) -> Record | None:
     """Records that the work is under way, unless it is not to be done: then returns its record."""
-    ended = admit(work, run, claim)
+    ended = _admitted(work, run, claim, wait)
     if ended is None:
         if isinstance(work, Training):
             vocabulary.keep(run, work.data)
@@ -132,8 +134,26 @@ def _begin(work: Work, run: Run, claim: ExitStack) -> Record | None:
     return ended
 
 
-def new_record(work: Work, run: Run, earlier: Record | None) -> Record:
-    """The record at the start. An interrupted training keeps the evaluations it has until its checkpoint is read."""
+def _admitted(work: Work, run: Run, claim: ExitStack, wait: bool) -> Record | None:
+    """As `admit`. If `wait`, it looks at the lease of another process until it knows whether that one lives."""
+    waiting = False
+    while True:
+        try:
+            return admit(work, run, claim)
+        except RunTakenError as taken:
+            if not (wait and taken.undecided):
+                raise
+            if not waiting:
+                log.info("%s; looking whether that one is still at work, which takes about a minute", taken)
+                waiting = True
+            time.sleep(WAIT_SECONDS)
+
+
+def new_record(work: Work, run: Run, earlier: Record | None, begins: bool = True) -> Record:
+    """The record at the start. An interrupted training keeps the evaluations it has until its checkpoint is read.
+
+    `begins` is False for a work that cannot begin: its weights may not be there.
+    """
     record = {
         "schema": SCHEMA,
         "kind": work.kind,
@@ -152,9 +172,10 @@ def new_record(work: Work, run: Run, earlier: Record | None) -> Record:
         "wall_seconds": 0.0,
         "started": earlier["started"] if earlier else now(),
         "finished": None,
+        "session": begun(run, earlier),
     }
     if isinstance(work, Measurement):
-        described = {"measure": work.measure.described(), "weights": work.weights_described(), "values": {}}
+        described = {"measure": work.measure.described(), "weights": work.weights_described(begins), "values": {}}
         return record | described
     assert isinstance(work, Training)
     return record | {
@@ -166,30 +187,23 @@ def new_record(work: Work, run: Run, earlier: Record | None) -> Record:
     }
 
 
+def record_failure(work: Work, error: Exception) -> Record:
+    """Records that a work failed before it began: what it needs has failed, or it cannot be begun.
+
+    Raises RunTakenError where another process holds the run.
+    """
+    run = RunStore(work.settings["runs"]).run(work.identity())
+    with run.claim():
+        record = new_record(work, run, run.read(), begins=False)
+        run.write(record | {"status": "failed", "error": failure(error), "finished": now()})
+    return _read(run)
+
+
 def record_end(run: Run, **changes: Any) -> None:
     """Says how a work ended, unless another process of the same work said so before."""
     record = run.read()
     if record is not None and record["status"] == "running":
         run.write(record | changes)
-
-
-def failure(error: Exception, step: int = 0) -> dict[str, Any]:
-    """What a record says of an error: its type, its first line, the traceback, and the step it came at.
-
-    `again`: it says nothing of the work, so that the next call tries again: it came before the first step, where the
-    machine may have been short of memory, or it is one of the machine, such as a full disk.
-    """
-    cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
-    lines = str(cause).strip().splitlines() or [type(cause).__name__]
-    frames = [frame for frame in traceback.extract_tb(cause.__traceback__) if "site-packages" not in frame.filename]
-    return {
-        "type": type(cause).__name__,
-        "message": lines[-1] if isinstance(cause, ProcessException) else lines[0],  # of a rank: its traceback's last
-        "where": f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else None,
-        "traceback": traceback.format_exc(),
-        "step": step,
-        "again": not step or (isinstance(cause, OSError) and cause.errno is not None),
-    }
 
 
 def _read(run: Run) -> Record:

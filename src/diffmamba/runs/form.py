@@ -1,5 +1,11 @@
-"""The form of a record: what every reader of the run store may rely on, checked once, where a record is read."""
+"""The form of a record: what every reader of the run store may rely on, checked once, where a record is read.
 
+A record in a file has a seal, a digest of all the rest. So a record that somebody changed by hand is not used: its
+figures are not what happened. Older records have none.
+"""
+
+import hashlib
+import json
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
@@ -9,6 +15,8 @@ from diffmamba.errors import SettingError
 Record = dict[str, Any]
 """The content of a run's result.json."""
 SCHEMA = 2
+TRANSIENT = ("disk", "connection", "memory", "lost")
+"""The kinds of failures that are of the machine, and may not come again: see `failures`."""
 STATUSES = ("running", "interrupted", "failed", "finished", "stopped")
 ALWAYS: Mapping[str, Any] = {"id": str, "status": str, "kind": str, "started": str, "config": Mapping}
 """What every record has, and of which type it is."""
@@ -19,7 +27,9 @@ OF_KIND: Mapping[str, Mapping[str, Any]] = {
 IF_THERE: Mapping[str, Any] = {
     **dict.fromkeys(("corpus", "git", "versions", "hardware", "operators", "parameters", "task", "progress"), Mapping),
     **dict.fromkeys(("error", "sources", "stopped"), Mapping | None),
+    "session": Mapping,
     "finished": str | None,
+    "sweep": str | None,
     "wall_seconds": Real,
     "tokens_per_second": Real | None,
 }
@@ -40,6 +50,9 @@ def record_of(content: Any) -> Record:
     schema = content.get("schema", 1)
     if type(schema) is int and schema > SCHEMA:
         raise SettingError(f"was written by a later version of diffmamba (schema {schema}); update this one")
+    if "seal" in content and content["seal"] != _seal(content):
+        raise DamagedRecordError("was changed by hand, or is damaged: its seal is that of another content")
+    content = {key: value for key, value in content.items() if key != "seal"}
     record = {"kind": "training", **content}  # before schema 2 there was nothing else
     kind = record["kind"] if isinstance(record["kind"], str) else None
     needed = {**ALWAYS, **OF_KIND.get(kind or "", {})}
@@ -50,6 +63,17 @@ def record_of(content: Any) -> Record:
     if wrong:
         raise DamagedRecordError(f"is no record of a run ({wrong[0]})")
     return record
+
+
+def sealed(record: Mapping[str, Any]) -> Record:
+    """The record with its seal, as it is written to a file."""
+    return {**record, "seal": _seal(json.loads(json.dumps(record)))}  # as a reader has it: texts as keys, lists
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    """A digest of all but the seal itself. How the file is laid out does not count."""
+    rest = {key: value for key, value in content.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def is_tried_again(error: Mapping[str, Any]) -> bool:

@@ -16,8 +16,9 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -73,31 +74,30 @@ def canonical(part: Any) -> Any:
 
 def _constructed(constructor: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The constructor's name, and those of its arguments that count."""
-    name = _stable_name(constructor)
-    defaults = {
-        parameter.name: parameter.default
-        for parameter in inspect.signature(constructor).parameters.values()
-        if parameter.default is not parameter.empty
-    }
+    name, defaults = _stable_name(constructor), _defaults(constructor)
     counted = {}
     for key, value in arguments.items():
+        if f"{name}.{key}" in NEUTRAL:
+            continue
         plain = canonical(value)
-        if f"{name}.{key}" in NEUTRAL or (key in defaults and _same(plain, defaults[key])):
+        if key in defaults and json.dumps(plain, sort_keys=True) == defaults[key]:  # where True and 1 are not the same
             continue
         counted[key] = plain
     return {"is": name, **counted}
+
+
+@cache
+def _defaults(constructor: Callable[..., Any]) -> dict[str, str]:
+    """The defaults of a constructor's arguments, as canonical JSON. One that is no part, such as a function, has none."""
+    found = {}
+    for parameter in inspect.signature(constructor).parameters.values():
+        with suppress(TypeError):
+            if parameter.default is not parameter.empty:
+                found[parameter.name] = json.dumps(canonical(parameter.default), sort_keys=True)
+    return found
 
 
 def _stable_name(constructor: Callable[..., Any]) -> str:
     top = constructor.__module__.partition(".")[0]
     name = constructor.__qualname__ if top == "diffmamba" else f"{top}.{constructor.__qualname__}"
     return vars(constructor).get("known_as", name)
-
-
-def _same(plain: Any, default: Any) -> bool:
-    """Whether a canonical value is the default; True and 1 are not the same."""
-    try:
-        other = canonical(default)
-    except TypeError:  # a default that is no part, such as a function
-        return False
-    return json.dumps(plain, sort_keys=True) == json.dumps(other, sort_keys=True)

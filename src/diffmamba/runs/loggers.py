@@ -19,8 +19,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from diffmamba.runs.rows import Kind, Row, Rows, kind
-from diffmamba.runs.store import Record, Run
+from diffmamba.runs.rows import Kind, Row, Rows, is_of_evaluation, kind
+from diffmamba.runs.store import LostLeaseError, Record, Run
 
 PARTS = ("network", "module")  # of `model` and `data`: what the settings beside them are made into
 LONGEST = {"name": 128, "group": 128, "project": 128, "tags": 64}
@@ -42,6 +42,7 @@ class Logs(Logger):
 
     def __init__(self, run: Run, settings: Mapping[str, Any], parameters: int):
         super().__init__()
+        self._run = run
         self._rows = Rows(run.directory / ROWS)
         self._rows_work = True
         self._logged: set[Kind] = set()
@@ -65,19 +66,22 @@ class Logs(Logger):
         return ""
 
     @rank_zero_only
-    def go_on(self, step: int) -> None:
-        """The rows of the steps after the first `step` ones are logged again. The loggers have them already."""
-        self._logged = self._beside(ROWS, lambda: self._rows.go_on(step)) or set()
+    def go_on(self, step: int, evaluation_due: bool) -> None:
+        """The rows of the steps after the first `step` ones are logged again. The loggers have them already.
+
+        `evaluation_due`: the row of the evaluation of the last of them, too.
+        """
+        self._logged = self._beside(ROWS, lambda: self._rows.go_on(step, evaluation_due)) or set()
         if self._from_start:
             rows = self._beside(ROWS, self._rows.read) or []
             self._each(lambda logger: _log_all(logger, rows), self._from_start)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        self._run.require(lately=True)
         row = {**metrics, "step": step or 0}
         if self._rows_work:
-            lasting = any(name.startswith("val/") for name in row)  # a checkpoint follows
-            self._beside(ROWS, lambda: self._rows.add(row, lasting))
+            self._beside(ROWS, lambda: self._rows.add(row, is_of_evaluation(row)))  # a checkpoint follows
         lacking = self._from_start if kind(row) in self._logged else None
         self._each(lambda logger: logger.log_metrics(dict(metrics), step), lacking)
 
@@ -85,6 +89,8 @@ class Logs(Logger):
         """Nothing: each logger was told the settings when it started."""
 
     def save(self) -> None:
+        if self._rows_work:
+            self._beside(ROWS, self._rows.keep)
         self._each(lambda logger: logger.save())
 
     def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
@@ -95,7 +101,9 @@ class Logs(Logger):
 
     def close(self, record: Callable[[], Record | None]) -> None:
         """Ends the W&B run, with the figures of the run's record as its summary."""
-        self._each(lambda logger: _close(logger, record()))
+        with suppress(LostLeaseError, OSError):
+            self._run.require(lately=True)
+            self._each(lambda logger: _close(logger, record()))
 
     def _each(self, act: Callable[[Logger], None], names: Collection[str] | None = None) -> None:
         """Lets every logger act, or those of these names."""
@@ -178,7 +186,7 @@ def _told(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What W&B shows of a run."""
     names = [settings[group]["name"] for group in ("model", "data", "scale")]
     return {
-        "name": "-".join([*map(str, names), f"seed{settings['seed']}"]),
+        "name": settings.get("name") or "-".join([*map(str, names), f"seed{settings['seed']}"]),
         "group": settings["group"],
         "tags": names,
     }

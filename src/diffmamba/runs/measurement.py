@@ -26,7 +26,7 @@ from diffmamba.data import Data
 from diffmamba.errors import SettingError
 from diffmamba.measures import Measure, Row, Subject
 from diffmamba.runs.identity import canonical
-from diffmamba.runs.parts import Execution, Settings, built
+from diffmamba.runs.parts import Build, Execution, Settings, built
 from diffmamba.runs.provenance import hardware, now
 from diffmamba.runs.quiet import quiet
 from diffmamba.runs.store import Facts, Run
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 ROWS = "rows.csv"
 MEASURED = ("measure", "measured")
 """Settings of a measurement that a training does not have."""
-ASKED = ("weights", "runs", "retry_failed", "force", "threads", "group", "published")
+ASKED = ("weights", "runs", "retry", "retries", "force", "threads", "group", "name", "published")
 """Settings that a measurement takes from its own command. All others say what the weights were trained with."""
 _FRESH = {"_target_": "diffmamba.runs.weights.Fresh"}
 
@@ -71,20 +71,20 @@ class Measurement(Work):
     kind = "measurement"
 
     @classmethod
-    def of(cls, settings: Settings) -> "Measurement":
+    def of(cls, settings: Settings, build: Build = built) -> "Measurement":
         """The measurement that a resolved configuration describes."""
-        weights, measured = built(settings["weights"]), settings.get("measured")
+        weights, measured = build(settings["weights"]), settings.get("measured")
         described = weights.settings(settings)
         start = settings["weights"].get("start", _FRESH)
         own = described if described is not settings else {**settings, "weights": start}
         own = {key: value for key, value in own.items() if key not in MEASURED}
-        trained = Training.of(own)
+        trained = Training.of(own, build)
         return cls(
             settings={**own, **{key: settings[key] for key in (*MEASURED, *ASKED) if key in settings}},
-            measure=built(settings["measure"]).completed(own),
+            measure=build(settings["measure"]).completed(own),
             weights=weights,
             trained=trained,
-            module=built(measured["module"]) if measured else trained.module,
+            module=build(measured["module"]) if measured else trained.module,
             execution=_as_trained(Execution.of(settings), trained.execution),
         )
 
@@ -130,8 +130,10 @@ class Measurement(Work):
         self._given().load(network)
         return network
 
-    def weights_described(self) -> dict[str, Any]:
-        """What a record says of the weights."""
+    def weights_described(self, opened: bool = True) -> dict[str, Any]:
+        """What a record says of the weights. Those of a training that may not have any are not `opened`."""
+        if not opened and isinstance(self.weights, Trained):
+            return {"kind": "OfRun", "run": self.trained.identity(), "checkpoint": self.weights.checkpoint}
         return self._given().described()
 
     def _given(self) -> Weights:
@@ -194,7 +196,7 @@ def measure(work: Measurement, run: Run, progress_bar: bool) -> None:
         rows = list(work.measure.rows(subject))
     _check_finite(work, rows)
     work.data.require_unchanged()
-    atomic.write(run.directory / ROWS, table(rows).to_csv(index=False))
+    atomic.write(run.directory / ROWS, table(rows).to_csv(index=False), run.require)
     record = run.read()
     assert record is not None
     run.write(

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from hydra.errors import InstantiationException
@@ -131,3 +131,28 @@ def built(node: Any, partial: bool = False) -> Any:
         target = node.get("_target_", "a part") if isinstance(node, Mapping) else "a part"
         reason = " ".join(str(cause or error).split())
         raise SettingError(f"{target} cannot be built from its settings: {reason}") from error
+
+
+class Build(Protocol):
+    """What makes parts: `built`, or a `BuiltOnce`."""
+
+    def __call__(self, node: Any, partial: bool = False) -> Any: ...
+
+
+class BuiltOnce:
+    """Does as `built`, but once for each node: works whose configurations share a node share its part."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, bool], tuple[Any, Any]] = {}
+
+    def __call__(self, node: Any, partial: bool = False) -> Any:
+        key = (id(node), partial)
+        if key not in self._found:  # the node is kept with its part, so that no other one gets its id
+            try:
+                self._found[key] = (node, built(node, partial))
+            except SettingError as error:
+                self._found[key] = (node, error)
+        part = self._found[key][1]
+        if isinstance(part, SettingError):
+            raise part.with_traceback(None)
+        return part

@@ -1,21 +1,20 @@
 """The plan of a sweep: the works of its grid, as Hydra expands it, each with its identity and after what it needs."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar, cast
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from diffmamba.configuration import CONF, explained, one_line, resolved
+from diffmamba.configuration import CONF, one_line
 from diffmamba.errors import SettingError
 from diffmamba.runs.execution import work_of
+from diffmamba.runs.grid import Cell, grid_of
 from diffmamba.runs.measurement import Measurement
+from diffmamba.runs.parts import BuiltOnce
 from diffmamba.runs.store import Facts, RunStore
 from diffmamba.runs.work import Work
 
@@ -54,16 +53,16 @@ def expand(sweep: str, overrides: Sequence[str] = (), prepare: bool = True) -> l
     """
     planned: dict[tuple[str, str], Planned] = {}
     ids: set[str] = set()
-    known = _stored()
+    known, build = _stored(), BuiltOnce()
     named: Callable[[Work], str] = (lambda work: work.identity()) if prepare else (lambda work: _identity(work, known))
 
     def seen(cell: Cell) -> tuple[Work, str, dict[str, Work]]:
-        work = work_of(cell.composed())
+        work = work_of(grid.composed(cell), build)
         return work, named(work), {named(needed): needed for needed in work.needs}
 
-    with _cells([f"sweeps={sweep}", *overrides], "train") as cells:
-        found = of_each(cells, seen, lambda cell: cell.words, lambda seen: seen[0].check(here=False))
-    for cell, (work, run_id, needs) in zip(cells, found, strict=True):
+    with grid_of([f"sweeps={sweep}", *overrides], "train") as grid:
+        found = of_each(grid.cells, seen, lambda cell: cell.words, lambda seen: seen[0].check(here=False))
+    for cell, (work, run_id, needs) in zip(grid.cells, found, strict=True):
         for needed in needs.keys() - ids:
             planned[needed, "needed"] = Planned(needed, needs[needed], asked=False, words=cell.words)
         stands_for = json.dumps(work.settings["published"], sort_keys=True)
@@ -74,8 +73,8 @@ def expand(sweep: str, overrides: Sequence[str] = (), prepare: bool = True) -> l
 
 def configurations(sweep: str, overrides: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The resolved configuration of every cell of a sweep's grid, in grid order."""
-    with _cells([f"sweeps={sweep}", *overrides], "train") as cells:
-        return of_each(cells, lambda cell: cell.composed(), lambda cell: cell.words)
+    with grid_of([f"sweeps={sweep}", *overrides], "train") as grid:
+        return of_each(grid.cells, grid.composed, lambda cell: cell.words)
 
 
 def check_grid(words: Sequence[str], root: str, here: bool = True) -> None:
@@ -84,59 +83,15 @@ def check_grid(words: Sequence[str], root: str, here: bool = True) -> None:
     Nothing is written but prepared data. `here` is False where the cells run on other machines.
     """
 
+    build = BuiltOnce()
+
     def check(cell: Cell) -> None:
-        settings = cell.composed()
+        settings = grid.composed(cell)
         if root in ("train", "measure"):
-            work_of(settings).check(here)
+            work_of(settings, build).check(here)
 
-    with _cells([word for word in words if not word.startswith("-")], root) as cells:
-        of_each(cells, check, lambda cell: cell.words)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a grid: its overrides of a root configuration, and those that tell it from the others."""
-
-    root: str
-    overrides: tuple[str, ...]
-    words: str
-
-    def composed(self) -> dict[str, Any]:
-        """Its resolved configuration. SettingError in one line."""
-        with explained(self.root, self.overrides):
-            return resolved(compose(self.root, overrides=list(self.overrides)), self.root, self.overrides)
-
-
-@contextmanager
-def _cells(words: Sequence[str], root: str) -> Iterator[list[Cell]]:
-    """Every cell of the grid that a command line stands for, in Hydra's order, while Hydra can compose them.
-
-    Words for Hydra itself are left out. Raises SettingError for words without a grid.
-    """
-    words = [word for word in words if not word.startswith("hydra")]
-    with initialize_config_dir(CONF, version_base="1.3", job_name=root):
-        with explained(root, words):
-            overrides = _overrides(words, root)
-        common = set(overrides[0]).intersection(*overrides)
-        yield [Cell(root, tuple(cell), " ".join(word for word in cell if word not in common)) for cell in overrides]
-
-
-def _overrides(words: Sequence[str], root: str) -> list[list[str]]:
-    """The overrides of each cell."""
-    parser = OverridesParser.create()
-    fixed = [word for word in words if not parser.parse_override(word).is_sweep_override()]
-    master = compose(root, overrides=fixed, return_hydra_config=True)
-    params = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
-    sweep = next((word for word in words if word.startswith("sweeps=")), None)
-    if sweep and not params and fixed == words:
-        raise SettingError(
-            f"{sweep} has no grid: its file must begin with `# @package _global_` and set "
-            "hydra.sweeper.params, or a setting must have several values"
-        )
-    cells = BasicSweeper.split_arguments(parser.parse_overrides([*params, *words]), max_batch_size=None)[0]
-    if not cells:
-        raise SettingError(f"{' '.join(word for word in words if word not in fixed)} has no values, so no cell is left")
-    return [list(cell) for cell in cells]
+    with grid_of([word for word in words if not word.startswith("-")], root) as grid:
+        of_each(grid.cells, check, lambda cell: cell.words)
 
 
 def of_each(

@@ -2,7 +2,6 @@
 
 import inspect
 import logging
-import math
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from diffmamba.output import Patient
 from diffmamba.runs.recorder import RunRecorder
+from diffmamba.runs.summary import duration
 from diffmamba.runs.work import Training
 
 ESTIMATE_SECONDS = 5.0  # of training, before it is said how long the rest takes
@@ -77,15 +77,6 @@ class Lines(L.Callback):
         left = (now - self._started) / max(1, step - self._first_step) * (trainer.max_steps - step)
         speed = self.recorder.tokens_per_second() or 0.0
         log.info("%s, %s symbols/s%s", said, f"{speed:,.0f}", f", about {duration(left)} left" if left else "")
-
-
-def duration(seconds: float) -> str:
-    """A time in the two units that matter: 45 s, 3 min 20 s, 2 h 15 min."""
-    minutes, rest = divmod(math.ceil(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 class RunProgressBar(RichProgressBar):

@@ -23,9 +23,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from diffmamba.configuration import PACKAGE
-from diffmamba.ops.cpu.compiler import SOURCES
 
 OURS = PACKAGE.name
+SOURCES = PACKAGE / "ops" / "cpu"  # where the C++ of the CPU operators is
 LIBRARIES = ("torch", "lightning", "transformers", "mamba_ssm", "causal_conv1d")  # large, and at times beside our files
 INSTALLED = ("site-packages", "dist-packages")
 GONE = " (gone)"

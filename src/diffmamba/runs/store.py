@@ -5,19 +5,17 @@
         rows.csv             of a measurement: what was measured, by coordinates
         checkpoints/         of a training: last.ckpt, best.ckpt
         csv/ wandb/
-        lock                 held while a process works on the run
     runs/3f2a9c01b7de.before-1/    the run that had this name before, from other sources
+    runs/.leases/            who works on which run now: see `lease`
 
-A run whose record says "running" while nobody holds its lock was interrupted. What is damaged hides nothing else: it is
-no record, and is set aside under another name when its run is done again. Nothing here deletes.
+A run whose record says "running" while nobody holds it was interrupted. What is damaged or was changed by hand hides
+nothing else: it is no record, and is set aside under another name when its run is done again. Nothing here deletes.
 """
 
 import errno
-import fcntl
 import json
 import logging
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +23,10 @@ from typing import Any
 
 from diffmamba.atomic import write_json
 from diffmamba.errors import SettingError
-from diffmamba.runs.form import DamagedRecordError, Record, record_of
+from diffmamba.runs import lease
+from diffmamba.runs.form import DamagedRecordError, Record, record_of, sealed
+from diffmamba.runs.lease import LostLeaseError as LostLeaseError
+from diffmamba.runs.lease import RunTakenError as RunTakenError
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +36,11 @@ BEFORE = ".before-"
 """In the name of a run that was set aside: between the name that it had and a number."""
 WELL = ("finished", "stopped")
 """How a run ends well: its whole budget, or as long as a callback of the user's wanted."""
-SWEEP_STARTED = "DIFFMAMBA_SWEEP_STARTED"
-"""In the environment of the processes of a sweep: when it began. What failed since then is not tried again in it."""
-PATIENCE_SECONDS = 0.2  # for a lock that somebody only looks at
-OF_A_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
-"""Errors that say enough: the disk is full, or not ours to write."""
-
-
-class RunTakenError(RuntimeError):
-    """Another process works on this run."""
+SWEEP = "DIFFMAMBA_SWEEP"
+"""In the environment of the processes of a sweep: the token that names it. Records keep it."""
+LEASES = ".leases"
+OF_A_PATH = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""Errors of a place that can never hold a store. All others are those of a disk, and may pass."""
 
 
 class Run:
@@ -52,6 +49,8 @@ class Run:
     def __init__(self, directory: Path):
         self.directory = directory
         self.id = directory.name
+        self.lease: lease.Lease | None = None
+        """While this process holds the run, or works for the one that does."""
 
     @property
     def last_checkpoint(self) -> Path:
@@ -112,73 +111,58 @@ class Run:
             return 0.0
 
     def write(self, record: Record) -> None:
-        """Replaces the record at once: a reader sees the old one or the new one."""
-        write_json(self.result, record)
+        """Replaces the record at once: a reader sees the old one or the new one. It gets a seal: see `form`.
+
+        Raises LostLeaseError where this process held the run and does not any more.
+        """
+        write_json(self.result, sealed(record), self.require)
 
     def set_record_aside(self) -> Path:
         """Gives the record another name, beside which the run begins anew or goes on. For who holds the run."""
         return _renamed(self.result, ".damaged-")
 
     def set_aside(self) -> Path:
-        """Gives the whole run another name, under which it can be read like any run. For who holds the run.
+        """Gives the whole run another name, under which it can be read like any run. For who holds the run."""
+        aside = _renamed(self.directory, BEFORE)
+        self.directory.mkdir(exist_ok=True)
+        return aside
 
-        The lock goes with it: who sets a run aside must claim the name again.
-        """
-        return _renamed(self.directory, BEFORE)
+    def require(self, lately: bool = False) -> None:
+        """Raises LostLeaseError where this process held the run and does not any more: see `Lease.require`."""
+        if self.lease is not None:
+            self.lease.require(lately)
 
     @contextmanager
     def claim(self) -> Iterator[None]:
-        """Holds the run for this process; raises RunTakenError where another holds it.
+        """Holds the run for this process. Raises RunTakenError at once where another process holds it and may live.
 
-        Waits a moment, since `is_taken` holds the lock for an instant. Raises SettingError where the store's disk has
-        no locks, and OSError where it cannot be written.
+        Raises SettingError where there can be no store, and OSError where its disk cannot be written.
         """
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while (descriptor := self._locked()) is None:
-            if time.monotonic() > deadline:
-                raise RunTakenError(f"run {self.id} is worked on by another process")
-            time.sleep(0.02)
+        try:
+            for directory in (self._leases, self.directory):
+                directory.mkdir(parents=True, exist_ok=True)
+            held = lease.take(self._leases, self.id)
+        except OSError as error:
+            if error.errno not in OF_A_PATH:
+                raise
+            raise SettingError(f"runs={self.directory.parent} cannot hold runs: {error}") from error
+        self.lease = held
         try:
             yield
         finally:
-            os.close(descriptor)  # which lets go of the lock
+            self.lease = None
+            held.release()
 
     def is_taken(self) -> bool:
-        """Whether a process holds the run. Writes nothing."""
+        """Whether a process holds the run, and is not known to be dead. Writes nothing."""
         try:
-            descriptor = os.open(self.directory / "lock", os.O_RDONLY)
-        except OSError:  # nobody ever held it, or it is nothing to hold
+            return lease.holder(self._leases, self.id) is not None
+        except OSError:  # nothing that anybody could hold
             return False
-        try:
-            return not _lock(descriptor, fcntl.LOCK_SH)
-        except OSError:  # a disk without locks, where nobody holds one
-            return False
-        finally:
-            os.close(descriptor)
 
-    def _locked(self) -> int | None:
-        """The open lock file if it is free, which it then no longer is."""
-        path, store = self.directory / "lock", self.directory.parent
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            try:
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            except FileNotFoundError:  # set aside at this moment
-                return None
-        except OSError as error:
-            if error.errno in OF_A_DISK:
-                raise
-            raise SettingError(f"runs={store} cannot hold runs: {error}") from error
-        try:
-            if _lock(descriptor, fcntl.LOCK_EX) and _is_at(descriptor, path):
-                return descriptor
-        except OSError as error:
-            os.close(descriptor)
-            raise SettingError(
-                f"runs={store} is on a disk without locks ({error.strerror}); use runs=DIR on another one"
-            ) from error
-        os.close(descriptor)
-        return None
+    @property
+    def _leases(self) -> Path:
+        return self.directory.parent.absolute() / LEASES
 
 
 class RunStore:
@@ -191,6 +175,10 @@ class RunStore:
 
     def run(self, run_id: str) -> Run:
         return Run(self.directory / run_id)
+
+    def taken(self) -> set[str]:
+        """The ids of the runs that are under way. Reads the leases, however many runs there are."""
+        return {name for name in lease.names(self.directory / LEASES) if self.run(name).is_taken()}
 
     def ids(self) -> list[str]:
         """The name of every run that was started, without those that were set aside."""
@@ -222,7 +210,7 @@ class RunStore:
 
     def records(self) -> dict[str, Record]:
         """The record of every run that was started, by run id, with the status it has now."""
-        found = {}
+        found, taken = {}, self.taken()
         for name in self.ids():
             run = self.run(name)
             try:
@@ -231,7 +219,7 @@ class RunStore:
                 log.warning("%s; it is left out", error)
                 continue
             if record is not None:
-                if record["status"] == "running" and not run.is_taken():
+                if record["status"] == "running" and name not in taken:
                     record["status"] = "interrupted"
                 found[run.id] = record
         return found
@@ -253,20 +241,3 @@ def _renamed(path: Path, mark: str) -> Path:
     while os.path.lexists(aside := path.with_name(f"{path.name}{mark}{number}")):
         number += 1
     return path.rename(aside)
-
-
-def _lock(descriptor: int, kind: int) -> bool:
-    """Whether the lock of an open file could be had at once."""
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file is still the one at this path: its run may have been set aside in the meantime."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False

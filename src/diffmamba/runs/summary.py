@@ -4,6 +4,7 @@ These lines are a side of the work: what a record lacks is left out, and no reco
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ def summary(record: Record, store: Path) -> str:
         step = record["error"].get("step") if training else None
         at = f" at step {step}" if step is not None else ""
         again = "the same command tries it again"
-        again = again if is_tried_again(record["error"]) else "retry_failed=true goes on with it"
+        again = again if is_tried_again(record["error"]) else "retry=failed goes on with it"
         message = record["error"]["message"]
         where = f"{record['error']['where']}; " if record["error"].get("where") else ""
+        again = f"{record['error']['advice']}; {again}" if record["error"].get("advice") else again
         return f"error: run {record['id']} failed{at}: {message} ({where}traceback in {place}/result.json; {again})"
     total, speed = (record.get("parameters") or {}).get("total"), record.get("tokens_per_second")
     told = [figures(record) + _after(record)]
@@ -67,10 +69,9 @@ def titles(works: Iterable[tuple[str, Mapping[str, Any], str, str]]) -> dict[str
     The words are told where titles are the same without.
     """
     found = {run_id: (title(config, measure), words) for run_id, config, measure, words in works}
-    names = [name for name, _ in found.values()]
+    names = Counter(name for name, _ in found.values())
     return {
-        run_id: f"{name}, {words}" if words and names.count(name) > 1 else name
-        for run_id, (name, words) in found.items()
+        run_id: f"{name}, {words}" if words and names[name] > 1 else name for run_id, (name, words) in found.items()
     }
 
 
@@ -119,3 +120,12 @@ def objective(record: Record) -> float | None:
         return record["values"].get(told["headline"])
     values = (record["evaluations"] or [{}])[-1]
     return values.get(told["headline"].replace("test/", "val/"), values.get(told["headline"]))
+
+
+def duration(seconds: float) -> str:
+    """A time in the two units that matter: 45 s, 3 min 20 s, 2 h 15 min."""
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -19,7 +19,7 @@ from diffmamba.errors import SettingError
 from diffmamba.runs import vocabulary
 from diffmamba.runs.identity import canonical, name_of
 from diffmamba.runs.lightning_trainer import check_trainer
-from diffmamba.runs.parts import Budget, Execution, Settings, built
+from diffmamba.runs.parts import Budget, Build, Execution, Settings, built
 from diffmamba.runs.store import Facts
 from diffmamba.runs.weights import OfRun, Trained, Weights
 from diffmamba.tasks import AdamW, Task
@@ -96,25 +96,25 @@ class Training(Work):
     kind = "training"
 
     @classmethod
-    def of(cls, settings: Settings) -> "Training":
+    def of(cls, settings: Settings, build: Build = built) -> "Training":
         """The training that a resolved configuration describes."""
-        seed, module = settings["seed"], built(settings["data"]["module"])
-        weights, trainer = built(settings["weights"]), built(settings["trainer"])
+        seed, module = settings["seed"], build(settings["data"]["module"])
+        weights, trainer = build(settings["weights"]), build(settings["trainer"])
         if isinstance(weights, Trained):
             raise SettingError("weights=trained is for measurements; a training starts from weights=fresh, run or file")
         check_arguments(trainer.keywords)
         return cls(
             settings=settings,
-            task=built(settings["task"]),
-            network=built(settings["model"]["network"]),
+            task=build(settings["task"]),
+            network=build(settings["model"]["network"]),
             weights=weights,
             module=module,
-            optimizer=built(settings["optimizer"]),
+            optimizer=build(settings["optimizer"]),
             budget=Budget(**settings["budget"]),
             trainer=trainer,
             execution=Execution.of(settings, module.keywords.get("batch_size")),
             seed=seed,
-            callbacks={name: built(node, partial=True) for name, node in (settings.get("callbacks") or {}).items()},
+            callbacks={name: build(node, partial=True) for name, node in (settings.get("callbacks") or {}).items()},
         )
 
     @property

@@ -1,0 +1,174 @@
+"""The cells of a grid, and the configuration of each, as Hydra composes it.
+
+Hydra takes a tenth of a second for a configuration, most of it for the files that make it up. So each set of files is
+composed once, and settings of one value are put on top once. A cell then only sets the values that vary: see
+`variants`. What comes out is what Hydra's `compose` makes of the whole cell.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from omegaconf import AnyNode, DictConfig
+from omegaconf._utils import split_key
+from omegaconf.errors import OmegaConfBaseException
+
+from diffmamba.configuration import CONF, check, explained, one_line, refuse
+from diffmamba.errors import SettingError
+from diffmamba.variants import Variants, place
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a grid: its overrides of a root configuration, and those that tell it from the others."""
+
+    overrides: tuple[str, ...]
+    words: str
+
+
+class Grid:
+    """The cells of a grid, in Hydra's order. They can be composed while Hydra is initialised: see `grid_of`."""
+
+    def __init__(self, root: str, cells: Sequence[Sequence[str]]) -> None:
+        self._root = root
+        common = set(cells[0]).intersection(*cells)
+        self.cells = [Cell(tuple(cell), " ".join(word for word in cell if word not in common)) for cell in cells]
+        self._varying = {word for cell in self.cells for word in cell.overrides} - common
+        self._families: dict[tuple[str, ...], Variants | SettingError | None] = {}
+        self._parsed: Callable[[str], Override] = cache(OverridesParser.create().parse_override)
+        self._template: Callable[[tuple[str, ...]], DictConfig | SettingError] = cache(self._compose)
+        self._of_files: Callable[[str], bool] = cache(self._chooses_files)
+        self._values: Callable[[str], bool] = cache(self._sets_a_value)
+
+    def composed(self, cell: Cell) -> dict[str, Any]:
+        """The resolved configuration of a cell. Cells share the parts that are equal, so nobody may change them.
+
+        Raises SettingError in one line.
+        """
+        for word in cell.overrides:
+            refuse(word)
+        family = self._family(cell.overrides)
+        try:
+            named = {str(key): value for key, value in family.plain().items()}
+        except OmegaConfBaseException as error:
+            raise SettingError(one_line(error, self._root)) from error
+        check(named, family.config, self._root, cell.overrides, family.once)
+        return named
+
+    def _family(self, words: tuple[str, ...]) -> Variants:
+        """The configuration that these words share with other cells, set to the values of these words."""
+        values = {self._parsed(word).key_or_group: self._parsed(word).value() for word in words if self._values(word)}
+        key = tuple(self._parsed(word).key_or_group if self._values(word) else word for word in words)
+        if key not in self._families:
+            self._families[key] = self._new_family(words, list(values))
+        found = self._families[key]
+        if found is None:  # these values cannot be set alone
+            key, values = ("", *words), {}
+            if key not in self._families:
+                self._families[key] = self._new_family(words, [])
+            found = self._families[key]
+        if isinstance(found, SettingError):
+            if any(word in str(found) for word in words if self._values(word)):
+                del self._families[key]  # an error of this cell alone
+            raise found.with_traceback(None)
+        assert found is not None
+        found.set(values)
+        return found
+
+    def _new_family(self, words: tuple[str, ...], names: list[str]) -> Variants | SettingError | None:
+        template = self._template(tuple(word for word in words if self._of_files(word)))
+        if isinstance(template, SettingError):
+            return template
+        overrides = [self._parsed(word) for word in words if not self._of_files(word)]
+        config = deepcopy(template)
+        try:
+            with explained(self._root, words):
+                ConfigLoaderImpl._apply_overrides_to_config(overrides, config)
+        except SettingError as error:
+            return error
+        return Variants(config, names) if _can_vary(config, names, overrides, template) else None
+
+    def _compose(self, choices: tuple[str, ...]) -> DictConfig | SettingError:
+        try:
+            with explained(self._root, choices):
+                return compose(self._root, overrides=list(choices))
+        except SettingError as error:
+            return error
+
+    def _chooses_files(self, word: str) -> bool:
+        """Whether Hydra reads a word when it makes the list of files. All others it puts on top of these files."""
+        override = self._parsed(word)
+        name, loader = override.key_or_group, GlobalHydra.instance().config_loader()
+        assert isinstance(loader, ConfigLoaderImpl)
+        if name.split("/")[0].split(".")[0] == "hydra":
+            return True
+        return loader.repository.group_exists(name) and not isinstance(override.value(), dict)
+
+    def _sets_a_value(self, word: str) -> bool:
+        """Whether a word does no more than to give a setting a value, which is another one in other cells."""
+        override = self._parsed(word)
+        if word not in self._varying or self._of_files(word) or override.type is not OverrideType.CHANGE:
+            return False
+        value = override.value()
+        plain = value is None or isinstance(value, bool | int | float | str)
+        return override.package is None and plain and "${" not in str(value) and value != "???"
+
+
+def _can_vary(config: DictConfig, names: list[str], overrides: list[Override], template: DictConfig) -> bool:
+    """Whether other values for these settings need no other change than that of the values.
+
+    It is not so where a name leads through an interpolation, or where one override changes what another one has set.
+    """
+    paths = [tuple(split_key(override.key_or_group)) for override in overrides]
+    for override in overrides if names else ():
+        name = override.key_or_group
+        if place(config, name) is None and not override.is_delete():
+            return False
+        if override.is_add() and place(template, name) is not None:
+            return False
+    for name in names:
+        path = tuple(split_key(name))
+        above = [other for other in paths if other == path[: len(other)]]
+        if len(above) > 1 or type(place(config, name)) is not AnyNode:
+            return False
+    return True
+
+
+@contextmanager
+def grid_of(words: Sequence[str], root: str) -> Iterator[Grid]:
+    """The grid that a command line stands for, while Hydra can compose its cells.
+
+    Words for Hydra itself are left out. Raises SettingError for words without a grid.
+    """
+    words = [word for word in words if not word.startswith("hydra")]
+    with initialize_config_dir(CONF, version_base="1.3", job_name=root):
+        with explained(root, words):
+            overrides = _overrides(words, root)
+        yield Grid(root, overrides)
+
+
+def _overrides(words: Sequence[str], root: str) -> list[list[str]]:
+    """The overrides of each cell."""
+    parser = OverridesParser.create()
+    fixed = [word for word in words if not parser.parse_override(word).is_sweep_override()]
+    master = compose(root, overrides=fixed, return_hydra_config=True)
+    params = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
+    sweep = next((word for word in words if word.startswith("sweeps=")), None)
+    if sweep and not params and fixed == words:
+        raise SettingError(
+            f"{sweep} has no grid: its file must begin with `# @package _global_` and set "
+            "hydra.sweeper.params, or a setting must have several values"
+        )
+    cells = BasicSweeper.split_arguments(parser.parse_overrides([*params, *words]), max_batch_size=None)[0]
+    if not cells:
+        raise SettingError(f"{' '.join(word for word in words if word not in fixed)} has no values, so no cell is left")
+    return [list(cell) for cell in cells]
