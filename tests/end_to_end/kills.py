@@ -297,8 +297,8 @@ def _records(store: Path) -> dict[str, dict[str, Any]]:
 
 
 def _without_store(value: Any) -> Any:
-    """Without the place of the store, in which the two differ."""
-    return {k: v for k, v in value.items() if k != "runs"} if isinstance(value, dict) else value
+    """Without the place of the store and the name in the sweep, in which the two may differ."""
+    return {k: v for k, v in value.items() if k not in ("runs", "name")} if isinstance(value, dict) else value
 
 
 def _files(grid: Grid, store: str, run_id: str) -> list[Path]:

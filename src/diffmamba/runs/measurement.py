@@ -187,6 +187,7 @@ def _as_trained(asked: Execution, trained: Execution) -> Execution:
 
 def measure(work: Measurement, run: Run, progress_bar: bool) -> None:
     """Takes a measure, and writes the rows beside a record that says `finished`."""
+    atomic.remove_leftovers(run.directory)
     keep_freed_memory()
     if work.execution.threads:
         torch.set_num_threads(work.execution.threads)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffmamba.errors import SettingError
+from diffmamba.runs.stopping import INTERRUPTED
 
 if TYPE_CHECKING:
     from submitit.core.core import Job, PicklingExecutor
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from diffmamba.runs.processes import Devices
 
-INTERRUPTED = 130
 JOBS = "jobs"
 """The folder in that of a plan for what submitit writes: scripts and logs."""
 LOOK_SECONDS = 30.0  # between questions to Slurm

@@ -1,0 +1,44 @@
+"""A small sweep that is killed while it writes, whole, and while it trains, comes to what it would have come to."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from diffmamba.runs.execution import execute
+from diffmamba.runs.plan import expand
+from tests.end_to_end import kills
+from tests.end_to_end.stopped_calls import Call, Start
+
+
+class Forked:
+    """`diffmamba sweep` in a process forked from this one, which has imported what it needs."""
+
+    def __init__(self, words: list[str], folder: Path, environment: dict[str, str]) -> None:
+        start = Start(words, "sweep", folder, {"DIFFMAMBA_CONF": str(folder / "conf"), **environment})
+        self.call = Call(start, [], folder)
+        self.pid = self.call.pid
+        self.status: int | None = None
+
+    def poll(self) -> int | None:
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.status = os.waitstatus_to_exitcode(status) if pid else None
+        return self.status
+
+
+def test_a_sweep_that_is_killed_comes_to_what_it_would_have_come_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid, figures = kills.Grid(tmp_path, cells=8, workers=2), kills.Figures()
+    grid.write()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sweep, *words = grid.words("A")
+    for item in expand(sweep.partition("=")[2], [word for word in words if not word.startswith("workers=")]):
+        execute(item.work, progress_bar=False)
+    kills.disturbed(grid, ("checkpoint", "both", "record"), seed=0, figures=figures, start=Forked)
+    kills.compare(grid, figures)
+    kills.one_at_a_time(grid, figures)
+    assert figures.kills.total() == 3
+    assert figures.results == 8
