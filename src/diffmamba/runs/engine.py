@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from diffmamba.runs import slurm
 from diffmamba.runs.processes import Devices
+from diffmamba.runs.stopping import INTERRUPTED
 
 PATIENCE_SECONDS = 60  # for workers that were asked to stop
 MOST_JOBS = 16  # under slurm, unless `workers` says otherwise
@@ -140,7 +141,7 @@ class LocalWorkers:
     def trouble(self) -> list[str]:
         errors: list[str] = []
         for index, process in enumerate(self.processes):
-            if process.returncode:
+            if process.returncode not in (0, None, INTERRUPTED):
                 errors += _last_words(self.log(index), process.returncode)
         return list(dict.fromkeys(errors))
 

@@ -83,18 +83,18 @@ def work_off(sweep: str, planned: Sequence[Planned], engine: Engine, console: Co
         try:
             watch.follow(workers)
         except KeyboardInterrupt:
-            console.print("stopping ...")
+            console.print("stopping ..." if engine.here else f"the jobs go on: {workers.told()}", soft_wrap=True)
             workers.stop()
             done = f"{finished(planned)} of {count(planned)} runs finished"
             console.print(f"interrupted with {done}; the same command goes on from here", soft_wrap=True)
             raise
         finally:
             workers.stop()
+            if not workers.alive() and not workers.trouble():
+                shutil.rmtree(plan.folder, ignore_errors=True)
     troubles = workers.trouble()
     for line in [*troubles, *_failed(left, told)]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    if not troubles:
-        shutil.rmtree(plan.folder, ignore_errors=True)
 
 
 def names(planned: Sequence[Planned]) -> dict[str, str]:
