@@ -39,12 +39,9 @@ def is_read(name: str, raw: Mapping[str, Any], texts: Sequence[str]) -> bool:
             return True
         node = node.get(key) if isinstance(node, Mapping) else node[int(key)] if isinstance(node, list) else None
     wholes = [".".join(keys[:end]) for end in range(1, len(keys) + 1)]  # who refers to a group reads all of it
-    return any(_refers(text, whole) for text in texts for whole in wholes)
-
-
-def _refers(text: str, name: str) -> bool:
-    """Whether a text refers to a setting by its whole name, or from beside it by its last name."""
-    return any(found.strip(".") in (name, name.rpartition(".")[2]) for found in re.findall(r"[\w.]*\w", text))
+    known = {*wholes, *(whole.rpartition(".")[2] for whole in wholes)}  # from beside a setting its last name is enough
+    referred = (found.strip(".") for text in texts for found in re.findall(r"[\w.]*\w", text))
+    return any(found in known or found.startswith(f"{name}.") for found in referred)
 
 
 def texts_in(node: Any) -> Iterator[str]:
