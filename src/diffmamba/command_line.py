@@ -33,7 +33,7 @@ from diffmamba import settings as settings_of
 from diffmamba.configuration import CONF, composing, explained, known_names, resolved
 from diffmamba.errors import SettingError
 from diffmamba.output import lost, patient
-from diffmamba.runs.store import SWEEP
+from diffmamba.runs.store import SWEEP, RunTakenError
 from diffmamba.validation import nearest, text_settings
 
 FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--resolve", "--package", "-p")
@@ -236,6 +236,9 @@ def guarded(function: Callable[[], int]) -> int:
             for line in str(error).splitlines():
                 tell(f"error: {line}")
             return 2
+        except RunTakenError as taken:
+            tell(f"error: {taken}")
+            return 1
         except KeyboardInterrupt:
             return INTERRUPTED
         except OSError as error:  # of the machine: what was not recorded is done again by the same command
