@@ -32,6 +32,7 @@ from diffmamba.configuration import CONF, composing, explained, known_names, res
 from diffmamba.errors import SettingError
 from diffmamba.output import lost, patient
 from diffmamba.runs import stopping
+from diffmamba.runs.store import RunTakenError
 from diffmamba.validation import nearest, text_settings
 
 FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--resolve", "--package", "-p")
@@ -255,6 +256,9 @@ def guarded(function: Callable[[], int]) -> int:
             for line in str(error).splitlines():
                 tell(f"error: {line}")
             return 2
+        except RunTakenError as taken:
+            tell(f"error: {taken}")
+            return 1
         except KeyboardInterrupt:
             return stopping.INTERRUPTED
         except OSError as error:  # of the machine: what was not recorded is done again by the same command

@@ -34,8 +34,10 @@ def run(settings: dict[str, Any]) -> command_line.Ended:
         work = work_of(settings)
         record = trial(work) if searched else execute(work, progress_bar=single, wait=single)
     except RunTakenError as taken:
+        if single:
+            raise
         print(taken)
-        return command_line.Ended(int(single))  # in a grid, what another process does is done
+        return command_line.Ended(0)  # in a grid, what another process does is done
     except KeyboardInterrupt:
         print("interrupted; the same command goes on, a training from its last checkpoint", file=sys.stderr)
         raise

@@ -19,7 +19,7 @@ from typing import Any
 from tests.end_to_end.conftest import SMALL, english
 from tests.end_to_end.stopped_calls import Call, Start
 
-RUN_FILES = ("result.json", "last.ckpt", "best.ckpt", "metrics.csv", "progress.json", "vocabulary.json", "lock")
+RUN_FILES = ("result.json", "last.ckpt", "best.ckpt", "metrics.csv", "progress.json", "vocabulary.json", "lease")
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
 DATA_FILES = ("manifest.json", "symbols.bin")
 SETTINGS = (*SMALL, "scale.steps=24", "scale.dropout=0.3", "trainer.log_every_n_steps=3")
@@ -60,6 +60,8 @@ class Place:
     def file(self, name: str, run_id: str) -> Path:
         if name in DATA_FILES:
             return next((self.folder / "data").glob(f"story-????????????/{name}"), self.folder / "data" / name)
+        if name == "lease":
+            return self.folder / self.store / ".leases" / run_id
         inside = {".ckpt": "checkpoints", ".csv": "csv"}.get(Path(name).suffix, ".")
         return self.run(run_id) / inside / name
 
@@ -187,14 +189,19 @@ def removes_text(blow: Blow) -> None:
 
 
 def leaves_rubbish(blow: Blow) -> None:
-    """What killed writers leave, and lock files that nobody holds."""
+    """What killed writers leave, locks of earlier versions, and leases that follow none."""
     run, data = blow.place.run(blow.run_id), blow.place.folder / "data"
-    found = [run / "lock", run / ".result.json.0a1b2c3d.new", run / "checkpoints/.last.ckpt.0a1b2c3d.new"]
+    found = [run / "lock", run.parent / f".leases/{run.name}.after-{'0' * 32}"]
+    found += [run / ".result.json.0a1b2c3d.new", run / "checkpoints/.last.ckpt.0a1b2c3d.new"]
     found += [data / "story-000000000000.lock", data / "story-000000000000.partial-0a1b2c3d/symbols.bin"]
     for path in found:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             path.write_bytes(b"half")
+
+
+def removes_leases(blow: Blow) -> None:
+    shutil.rmtree(blow.place.folder / blow.place.store / ".leases", ignore_errors=True)
 
 
 def calls_another(blow: Blow) -> None:
@@ -262,6 +269,7 @@ FAULTS: dict[str, Fault] = {
     "text changed": Fault(strike=changes_text),
     "text removed": Fault(strike=removes_text),
     "the same command at once": Fault(strike=calls_another),
+    "leases removed": Fault(strike=removes_leases),
     "left-overs": Fault(strike=leaves_rubbish),
     "no HOME": Fault(environment(HOME=None)),
     "HOME not to be written": Fault(unwritable("HOME", "XDG_CACHE_HOME")),

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import torch
 
-from diffmamba.runs import recorder
+from diffmamba.runs import execution, lease, recorder
 from tests.end_to_end.fault_judge import Truth, followed, left, wrong_with
 from tests.end_to_end.fault_kinds import FAULTS, KILLED, Blow, Place, gives_permission
 from tests.end_to_end.stopped_calls import Call, Moment, Start
@@ -196,6 +196,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a disk is to be unmounted
     torch.set_num_threads(1)
     recorder.HEARTBEAT_SECONDS = 0.01
+    execution.WAIT_SECONDS = 0.1
+    os.environ[lease.BEAT] = "0.1"
     endings = []
     with a_place(asked.image) as place:
         truth = Truth(place)

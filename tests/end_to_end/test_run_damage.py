@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import platform
 import resource
 import shutil
 import subprocess
@@ -82,7 +83,7 @@ def test_a_result_that_was_changed_by_hand_is_said_and_not_used(world, command, 
     record = world.train("scale.dropout=0.3") if step is None else world.interrupted(step, "scale.dropout=0.3")
     run, runs = world.run(record), f"runs={world.store.directory}"
     changed = json.loads(run.result.read_text())
-    changed["evaluations"][-1]["test/perplexity"] = 1.0
+    changed["evaluations"][-1]["test/ppl"] = 1.0
     run.result.write_text(json.dumps(changed))
     assert f"{run.result} was changed by hand" in command("generate", [f"run={record['id']}", runs]).refusal()
     assert world.store.records() == {}  # of which every table is made
@@ -212,8 +213,9 @@ def test_a_run_whose_lease_was_removed_stops_and_writes_nothing_more(world, comm
     with monkeypatch.context() as patched:
         patched.setattr(LanguageModelling, "training_step", struck(6, removes))
         outcome = command("train", world.words("scale.dropout=0.3"))
-    assert (outcome.status, outcome.err) == (1, "")
-    told = outcome.out.splitlines()[-1]
+    assert outcome.status == 1
+    (told,) = outcome.err.splitlines()
+    assert told.startswith("error: run t")
     assert "is no longer held by this process, which leaves it: its lease " in told
     assert told.endswith(" was removed")
     assert world.contents() == seen
@@ -221,6 +223,21 @@ def test_a_run_whose_lease_was_removed_stops_and_writes_nothing_more(world, comm
     assert (record["status"], record["progress"]["step"]) == ("interrupted", 4)
     assert command("train", world.words("scale.dropout=0.3")).status == 0
     assert left(world, world.run(record).read()) == undisturbed
+
+
+def test_a_measurement_that_another_process_takes_is_one_line(world, command):
+    words = [f"run={world.train()['id']}", f"runs={world.store.directory}", "device=cpu"]
+    assert command("evaluate", words).status == 0
+    (record,) = [record for record in world.store.records().values() if record["kind"] == "measurement"]
+    world.run(record).write(record | {"status": "running"})
+    with world.run(record).claim():
+        outcome = command("evaluate", words)
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err == f"error: run {record['id']} is worked on by another process: {this_process()}\n"
+
+
+def this_process():
+    return f"process {os.getpid()} on {platform.node()}"
 
 
 def test_no_checkpoint_rows_or_record_are_written_without_the_lease(world, monkeypatch):

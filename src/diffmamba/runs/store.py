@@ -39,6 +39,8 @@ WELL = ("finished", "stopped")
 SWEEP = "DIFFMAMBA_SWEEP"
 """In the environment of the processes of a sweep: the token that names it. Records keep it."""
 LEASES = ".leases"
+_left_out: set[str] = set()
+"""Damage that this process has told of."""
 OF_A_PATH = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 """Errors of a place that can never hold a store. All others are those of a disk, and may pass."""
 
@@ -216,7 +218,9 @@ class RunStore:
             try:
                 record = run.load()
             except (SettingError, OSError) as error:  # one damaged record hides none of the others
-                log.warning("%s; it is left out", error)
+                if str(error) not in _left_out:
+                    _left_out.add(str(error))
+                    log.warning("%s; it is left out", error)
                 continue
             if record is not None:
                 if record["status"] == "running" and name not in taken:
