@@ -136,7 +136,8 @@ def with_stops(world, *settings):
         except KeyboardInterrupt:
             (record,) = world.store.records().values()
             assert (world.run(record).read()["status"], record["error"]) == ("interrupted", None)
-            stops.append(torch.load(world.run(record).last_checkpoint, weights_only=True)["global_step"])
+            stops.append(read_whole(world.run(record).last_checkpoint)["global_step"])
+            assert record["progress"]["step"] == stops[-1]
 
 
 @pytest.mark.parametrize("name", SETTINGS)

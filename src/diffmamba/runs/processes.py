@@ -181,7 +181,7 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], processes:
                     _tell(context.processes)
                     told = True
         except ProcessExitedException as ended:
-            if ended.exit_code != stopping.INTERRUPTED:
+            if ended.exit_code != stopping.INTERRUPTED and stopping.requested() is None:
                 raise
             raise KeyboardInterrupt from None
         except KeyboardInterrupt:

@@ -162,6 +162,10 @@ class RunRecorder(L.Callback):
         )
         self.update(trainer)
 
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, SystemExit):  # it stops after a whole step, with a checkpoint
+            self.update(trainer)
+
     def state_dict(self) -> dict[str, Any]:
         return {
             "evaluations": self.evaluations,
