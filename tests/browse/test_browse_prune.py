@@ -136,8 +136,24 @@ def test_run_that_was_claimed_in_the_meantime_is_kept(filled: Shelf, runs: Runs)
     with filled.store.run("ta1").claim():
         told = runs("prune", "what=runs", "id=t*", "yes=true")
     assert told.status == 1
-    assert "a process works on the run" in told.out
+    assert "not removed: 1" in told.out
     assert list(look(filled.store).entries) == ["ta1"]
+
+
+def test_run_that_was_done_again_in_the_meantime_is_kept(
+    filled: Shelf, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled.put("ta1", status="failed", error={"message": "no"})
+
+    def expand(*_: Any, **__: Any) -> list[Item]:  # takes a while
+        filled.put("ta1")
+        return []
+
+    monkeypatch.setattr(needed, "_expand", lambda: expand)
+    told = runs("prune", "what=runs", "status=failed", "yes=true")
+    assert told.status == 1
+    assert "run ta1 has changed in the meantime" in told.out
+    assert look(filled.store).entries["ta1"].status == "finished"
 
 
 @pytest.mark.parametrize("status", ["finished", "interrupted", "failed"])
