@@ -154,6 +154,12 @@ def test_no_two_rows_look_the_same(shelf: Shelf, seed: int) -> None:
     assert len(set(told)) == len(entries)
 
 
+def test_what_groups_are_made_into_counts_where_nothing_else_differs(shelf: Shelf) -> None:
+    for size in (1, 2):
+        shelf.put(f"t{size}", settings={"model.network.size": size})
+    assert columns.telling([*look(shelf.store).entries.values()]) == ["model.network.size"]
+
+
 def test_what_repeats_another_column_is_left_out(shelf: Shelf) -> None:
     for number, rate in enumerate((0.1, 0.2)):
         for model in ("mamba", "diff_mamba"):

@@ -109,15 +109,20 @@ def test_checkpoints_that_an_unfinished_measurement_needs(
     assert [name for name in filled.names() if "ckpt" in name] == ["tb1/checkpoints/last.ckpt"]
 
 
-def test_sweep_that_cannot_be_expanded(filled: Shelf, runs: Runs, plans: dict[str, list[Item]]) -> None:
-    """One that has a plan at some scales is told; one without any plan may need everything."""
-    before = filled.names()
+def test_sweep_that_has_no_plan_at_a_scale(filled: Shelf, runs: Runs, plans: dict[str, list[Item]]) -> None:
     plans.clear()
-    assert "what sweep=table9 needs cannot be known" in runs("prune", "what=runs", "id=ta*", "yes=true").refusal()
-    assert filled.names() == before
     plans["table9"] = [Item("ta1")]
     told = runs("prune", "what=runs", "id=ta*", "yes=true")
-    assert "sweep=table9 scale=smoke has no plan" in told.out
+    assert "sweep=table9 scale=smoke has no plan: no plan for table9 scale=smoke" in told.out
+    assert list(look(filled.store).entries) == ["ta1", "tb1"]
+
+
+def test_sweep_that_has_no_plan(filled: Shelf, runs: Runs, plans: dict[str, list[Item]]) -> None:
+    """A search, or a broken file: whatever belongs to its group may be needed."""
+    plans.clear()
+    filled.put("ta1", settings={"group": "table9"})
+    told = runs("prune", "what=runs", "id=ta*", "yes=true")
+    assert "sweep=table9 has no plan, so all runs of group=table9 are kept: no plan for table9" in told.out
     assert list(look(filled.store).entries) == ["ta1", "tb1"]
 
 
@@ -136,8 +141,24 @@ def test_run_that_was_claimed_in_the_meantime_is_kept(filled: Shelf, runs: Runs)
     with filled.store.run("ta1").claim():
         told = runs("prune", "what=runs", "id=t*", "yes=true")
     assert told.status == 1
-    assert "a process works on the run" in told.out
+    assert "not removed: 1" in told.out
     assert list(look(filled.store).entries) == ["ta1"]
+
+
+def test_run_that_was_done_again_in_the_meantime_is_kept(
+    filled: Shelf, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled.put("ta1", status="failed", error={"message": "no"})
+
+    def expand(*_: Any, **__: Any) -> list[Item]:  # takes a while
+        filled.put("ta1")
+        return []
+
+    monkeypatch.setattr(needed, "_expand", lambda: expand)
+    told = runs("prune", "what=runs", "status=failed", "yes=true")
+    assert told.status == 1
+    assert "run ta1 has changed in the meantime" in told.out
+    assert look(filled.store).entries["ta1"].status == "finished"
 
 
 @pytest.mark.parametrize("status", ["finished", "interrupted", "failed"])
@@ -218,6 +239,10 @@ def test_a_plan_is_what_hydra_makes_of_a_sweep(monkeypatch: pytest.MonkeyPatch, 
     own.write_text("# @package _global_\nhydra:\n  sweeper:\n    params:\n      seed: 0,1\n      model: mamba\n")
     monkeypatch.setenv("DIFFMAMBA_CONF", str(tmp_path / "conf"))
     assert {"mine", "table1", "table2"} <= set(needed._names_of("sweeps"))
+    own.with_name("other.yaml").write_text("# @package _global_\ngroup: of_others\n")
+    assert [needed._group_of(name) for name in ("table1", "mine", "other", "none")] == [
+        *("table1", "mine", "of_others", "none")
+    ]
     names = {"sweeps": ["mine"], "scale": ["smoke"]}
     monkeypatch.setattr(needed, "_names_of", names.__getitem__)
     entries = look(filled.store).entries

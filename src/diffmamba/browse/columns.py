@@ -71,7 +71,7 @@ def _without_repetition(entries: Sequence[Entry], names: Iterable[str]) -> list[
             group = name.partition(".")[0]
             choice = {"measure": "measure", "weights": "weights._target_"}.get(group, f"{group}.name")
             choices = _column(entries, choice)
-            if column in seen or _follows(column, list(zip(choices, scales, strict=True))):
+            if _follows(column, list(zip(choices, scales, strict=True))):
                 continue
         seen.setdefault(column, name)
     return list(seen.values())

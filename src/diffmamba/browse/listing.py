@@ -130,7 +130,8 @@ def _column(header: str, name: str, entries: Sequence[Entry]) -> Column:
 
 
 def _all_columns(entries: Sequence[Entry]) -> list[str]:
-    first = ("id", "status", "error", "step", "steps", *columns.FIRST)
+    labels = [name for name in ("group", "name") if any(entry.setting(name) for entry in entries)]
+    first = ("id", "status", "error", *labels, "step", "steps", *columns.FIRST)
     return list(dict.fromkeys([*first, *columns.telling(entries), *headlines(entries), "seconds", "when"]))
 
 

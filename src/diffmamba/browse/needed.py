@@ -40,30 +40,54 @@ def by_works(store: RunStore, entries: Mapping[str, Entry], all_of_it: bool) -> 
 def by_tables(store: RunStore, entries: Mapping[str, Entry]) -> Needed:
     """What the plans of all sweeps need, published ones and the user's own, at every scale.
 
-    Raises SettingError where a sweep cannot be expanded at all: what it needs is not known then.
+    Of a sweep without a plan, such as a search, all runs of its group count.
     """
     found, expand = Needed(), _expand()
     for sweep in _names_of("sweeps"):
-        wrong: dict[str, str] = {}
-        for words in [*([f"scale={scale}"] for scale in _names_of("scale")), []]:
-            said = " ".join([f"sweep={sweep}", *words])
-            if not words and not wrong:  # one of the scales is the sweep's own
-                continue
-            try:
-                planned = expand(sweep, [*words, f"runs={store.directory}"], prepare=False)
-            except SettingError as error:
-                wrong[said] = str(error).splitlines()[0]
-                continue
+        plans, wrong = _plans(expand, sweep, store)
+        for said, planned in plans.items():
             for item in planned:
                 found.runs.setdefault(item.id, f"in the plan of {said}")
                 _need_weights(found, entries, item.id, item.needs, said)
-        if f"sweep={sweep}" in wrong:
-            raise SettingError(
-                f"what sweep={sweep} needs cannot be known ({wrong[f'sweep={sweep}']}); mend sweeps/{sweep}.yaml, or "
-                "needed=true removes without looking"
-            )
-        found.unknown += [f"{said} has no plan: {reason}" for said, reason in wrong.items()]
+        if reason := wrong.get(f"sweep={sweep}"):
+            group = _group_of(sweep)
+            for entry in entries.values():
+                if entry.setting("group") == group:
+                    found.runs.setdefault(entry.id, f"of group={group}, and sweep={sweep} has no plan")
+            found.unknown.append(f"sweep={sweep} has no plan, so all runs of group={group} are kept: {reason}")
+        else:
+            found.unknown += [f"{said} has no plan: {reason}" for said, reason in wrong.items()]
     return found
+
+
+def _plans(
+    expand: Callable[..., Sequence[Any]], sweep: str, store: RunStore
+) -> tuple[dict[str, Sequence[Any]], dict[str, str]]:
+    """The plan of a sweep at every scale; and where there is none, why. Without a scale only if one has no plan."""
+    plans: dict[str, Sequence[Any]] = {}
+    wrong: dict[str, str] = {}
+    for words in [*([f"scale={scale}"] for scale in _names_of("scale")), []]:
+        said = " ".join([f"sweep={sweep}", *words])
+        if words or wrong:
+            try:
+                plans[said] = expand(sweep, [*words, f"runs={store.directory}"], prepare=False)
+            except SettingError as error:
+                wrong[said] = str(error).splitlines()[0]
+    return plans, wrong
+
+
+def _group_of(sweep: str) -> str:
+    """The group of a sweep's runs: what its file says, or its own name."""
+    from hydra import compose
+
+    from diffmamba.configuration import composing
+
+    words = [f"sweeps={sweep}"]
+    try:
+        with composing("train", words):
+            return str(compose("train", overrides=words).get("group") or sweep)
+    except SettingError:  # such as one for a sweeper that is not installed
+        return sweep
 
 
 def _need_weights(found: Needed, entries: Mapping[str, Entry], work: str, needs: Sequence[str], plan: str) -> None:

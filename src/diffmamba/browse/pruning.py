@@ -29,11 +29,11 @@ MOST_TOLD = 40  # paths and reasons
 
 @dataclass(frozen=True)
 class Removal:
-    """A file or directory that may be removed, the run it belongs to (or ""), and its size in bytes."""
+    """A file or directory that may be removed, its size in bytes, and the run that it belongs to, if any."""
 
     path: Path
-    run: str
     bytes: int
+    run: Entry | None = None
 
 
 @dataclass(frozen=True)
@@ -78,19 +78,19 @@ def _plan(what: Sequence[str], chosen: Sequence[Entry], store: RunStore, found: 
         weights = next((guard.checkpoints[entry.id] for guard in guards if entry.id in guard.checkpoints), "")
         directory = store.run(entry.id).directory
         if "runs" in what and not (whole or weights):
-            plan.removals.append(_removal(directory, entry.id))
+            plan.removals.append(_removal(directory, entry))
             continue
         if "runs" in what:
             plan.kept[entry.id] = whole or weights
         if "checkpoints" in what and (directory / "checkpoints").is_dir():
             reason = weights or _goes_on(entry, all_of_it)
-            _add(plan, directory / "checkpoints", entry.id, reason)
+            _add(plan, directory / "checkpoints", entry, reason)
         if "logs" in what:
             for name in LOGS:
                 if (directory / name).is_dir():
-                    _add(plan, directory / name, entry.id, _goes_on(entry, False))
+                    _add(plan, directory / name, entry, _goes_on(entry, False))
     if "aside" in what:
-        plan.removals.extend(_removal(path, "") for path in leftovers(store, found))
+        plan.removals.extend(_removal(path) for path in leftovers(store, found))
     return plan
 
 
@@ -101,15 +101,15 @@ def _goes_on(entry: Entry, all_of_it: bool) -> str:
     return f"it is {entry.status}, and goes on from them"
 
 
-def _add(plan: Plan, path: Path, run_id: str, reason: str) -> None:
+def _add(plan: Plan, path: Path, entry: Entry, reason: str) -> None:
     if reason:
-        plan.kept[f"{run_id}/{path.name}"] = reason
+        plan.kept[f"{entry.id}/{path.name}"] = reason
     else:
-        plan.removals.append(_removal(path, run_id))
+        plan.removals.append(_removal(path, entry))
 
 
-def _removal(path: Path, run_id: str) -> Removal:
-    return Removal(path, run_id, bytes_below(path))
+def _removal(path: Path, entry: Entry | None = None) -> Removal:
+    return Removal(path, bytes_below(path), entry)
 
 
 def _remove(plan: Plan, store: RunStore) -> dict[Path, str]:
@@ -118,23 +118,31 @@ def _remove(plan: Plan, store: RunStore) -> dict[Path, str]:
     pruned = store.directory / PRUNED
     for removal in plan.removals:
         try:
-            if removal.path.parent == pruned:
-                _gone(removal.path)
-                continue
-            pruned.mkdir(exist_ok=True)
-            aside = pruned / f"{removal.run or removal.path.name}-{secrets.token_hex(4)}"
-            with store.run(removal.run).claim() if removal.run else nullcontext():
-                removal.path.rename(aside)
-            _gone(aside)
-        except RunTakenError:
-            failed[removal.path] = "a process works on the run"
-        except FileNotFoundError:  # by another prune
+            _gone(removal.path if removal.path.parent == pruned else _out_of_the_store(removal, store))
+        except (RunTakenError, ChangedError) as error:
+            failed[removal.path] = str(error)
+        except FileNotFoundError:  # removed by another one
             continue
         except OSError as error:
             failed[removal.path] = error.strerror or str(error)
     with suppress(OSError):  # not empty, or not there
         pruned.rmdir()
     return failed
+
+
+class ChangedError(RuntimeError):
+    """A run is not the one any more that was looked at."""
+
+
+def _out_of_the_store(removal: Removal, store: RunStore) -> Path:
+    """Moves what is to be removed to where it belongs to no run. Raises RunTakenError, ChangedError and OSError."""
+    entry, name = removal.run, removal.run.id if removal.run else removal.path.name
+    aside = store.directory / PRUNED / f"{name}-{secrets.token_hex(4)}"
+    aside.parent.mkdir(exist_ok=True)
+    with store.run(entry.id).claim() if entry else nullcontext():
+        if entry and store.run(entry.id).result.stat().st_mtime_ns / 1e9 != entry.changed:
+            raise ChangedError(f"run {entry.id} has changed in the meantime")
+        return removal.path.rename(aside)
 
 
 def _gone(path: Path) -> None:
