@@ -8,6 +8,8 @@ import pytest
 from diffmamba.runs.execution import execute
 from diffmamba.runs.plan import expand
 from tests.end_to_end import kills
+from tests.end_to_end.kill_grid import Grid
+from tests.end_to_end.kill_judge import Figures, compare, one_at_a_time
 from tests.end_to_end.stopped_calls import Call, Start
 
 
@@ -30,7 +32,7 @@ class Forked:
 def test_a_sweep_that_is_killed_comes_to_what_it_would_have_come_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grid, figures = kills.Grid(tmp_path, cells=8, workers=2), kills.Figures()
+    grid, figures = Grid(tmp_path, cells=8, workers=2), Figures()
     grid.write()
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -38,7 +40,7 @@ def test_a_sweep_that_is_killed_comes_to_what_it_would_have_come_to(
     for item in expand(sweep.partition("=")[2], [word for word in words if not word.startswith("workers=")]):
         execute(item.work, progress_bar=False)
     kills.disturbed(grid, ("checkpoint", "both", "record"), seed=0, figures=figures, start=Forked)
-    kills.compare(grid, figures)
-    kills.one_at_a_time(grid, figures)
+    compare(grid, figures)
+    one_at_a_time(grid, figures)
     assert figures.kills.total() == 3
     assert figures.results == 8
