@@ -4,7 +4,6 @@ Importing this module registers our resolvers and puts the user's own configurat
 every process that composes a configuration. That directory is $DIFFMAMBA_CONF, or `conf` in the working directory.
 """
 
-import netrc
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from diffmamba import reading, settings
+from diffmamba import reading, resolvers, settings
 from diffmamba.errors import SettingError
 from diffmamba.reading import CHECKED, USER, is_read, texts_in
 from diffmamba.trainer_arguments import REFUSED, check_arguments
@@ -76,47 +75,6 @@ class ReadOnce(FileConfigSource):
 
 
 _read: dict[tuple[Any, ...], ConfigResult] = {}
-
-
-def fraction(setting: str, numerator: int, denominator: int, *, _root_: DictConfig) -> int:
-    """`numerator / denominator` of a setting, which must be whole: sizes of a model as fractions of the scale's."""
-    value = OmegaConf.select(_root_, setting)
-    if type(value) is not int or value * numerator % denominator:
-        raise SettingError(
-            f"{setting}={value} must be a multiple of {denominator}: this model takes {numerator}/{denominator} of it"
-        )
-    return value * numerator // denominator
-
-
-def choose(setting: str, values: dict[str, Any], *, _root_: DictConfig) -> Any:
-    """The value that belongs to a setting's name: what depends on a choice made elsewhere."""
-    name = OmegaConf.select(_root_, setting)
-    if name not in values:
-        raise SettingError(f"{setting}={name} is not known; use one of {', '.join(map(str, values))}")
-    return values[name]
-
-
-def published(setting: str, otherwise: Any, *, _root_: DictConfig) -> Any:
-    """The value of a setting where `scale.hyper_parameters` is "published", else `otherwise`."""
-    if choose("scale.hyper_parameters", {"published": True, "own": False}, _root_=_root_):
-        value = OmegaConf.select(_root_, setting)
-        if value is None:
-            raise SettingError(f"nothing is published for {setting}; use scale.hyper_parameters=own")
-        return value
-    return otherwise
-
-
-def wandb_offline() -> bool:
-    """True unless W&B credentials are at hand: WANDB_API_KEY, or the entry that `wandb login` leaves in netrc."""
-    if "WANDB_MODE" in os.environ:
-        return os.environ["WANDB_MODE"] == "offline"
-    if os.environ.get("WANDB_API_KEY"):
-        return False
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("://")[-1].split("/")[0].split(":")[0]
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is None
-    except (OSError, netrc.NetrcParseError):
-        return True
 
 
 def composed(words: Sequence[str], root: str = "train") -> dict[str, Any]:
@@ -310,9 +268,6 @@ def _default(root: str) -> DictConfig:
         return compose(root, return_hydra_config=True)
 
 
-OmegaConf.register_new_resolver("fraction", fraction, replace=True)
-OmegaConf.register_new_resolver("choose", choose, replace=True)
-OmegaConf.register_new_resolver("published", published, replace=True)
-OmegaConf.register_new_resolver("wandb_offline", wandb_offline, replace=True)
+resolvers.register()
 Plugins.instance().register(UserConfiguration)
 Plugins.instance().register(ReadOnce)

@@ -13,7 +13,7 @@ import wandb
 from lightning.pytorch.loggers import Logger
 from wandb.proto.wandb_internal_pb2 import Record as WandbRecord
 
-from diffmamba import configuration
+from diffmamba import resolvers
 from diffmamba.runs import job
 from diffmamba.runs.loggers import PARTS
 
@@ -166,7 +166,7 @@ def test_wandb_is_offline_without_credentials(tmp_path, monkeypatch, variables, 
         entry = "machine" if host == "damaged" else f"machine {host}\n login user\n password {'0' * 40}\n"
         (tmp_path / ".netrc").write_text(entry)
         (tmp_path / ".netrc").chmod(0o600)
-    assert configuration.wandb_offline() == offline
+    assert resolvers.wandb_offline() == offline
 
 
 class Fails(Logger):

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,3 +97,32 @@ def test_a_cell_of_a_random_grid_is_what_hydra_composes(words: list[str], random
             assert_equal(grid, some[:CELLS], root)
     except SettingError:  # the words have no grid
         return
+
+
+def test_a_cell_of_a_sweep_of_the_users_own_is_what_hydra_composes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With groups within groups, a package of another name, a part that is referred to as a whole, and a variable."""
+    monkeypatch.setenv("DIFFMAMBA_CONF", str(tmp_path))
+    monkeypatch.setenv("OF_THE_TEST", "7")
+    for file, content in {
+        "model/mine": "defaults: [mamba]\nname: mine\nexpand: ${.half}\nhalf: ${choose:scale.name,{smoke:1,own:2}}\n",
+        "scale/own": "defaults: [smoke]\nname: own\nsteps: ${oc.decode:${oc.env:OF_THE_TEST}}\nseeds: 3,4\n",
+        "sweeps/mine": (
+            "# @package _global_\nsizes: {here: {n: '${scale.d_state}'}}\nhere: ${sizes.here}\n"
+            "scale: {warmup_steps: '${here.n}'}\n"
+            "hydra: {mode: MULTIRUN, sweeper: {params: {seed: '${scale.seeds}', scale.d_state: '8,16'}}}\n"
+        ),
+    }.items():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{file}.yaml").write_text(content)
+    words = ["sweeps=mine", "model=mine,mamba", "scale=own", "model/embedding=full", "data@measured=pysrc8"]
+    with grid_of(
+        [*words, "measure=perplexity", "weights=trained", "weights@weights.start=run", "weights.start.run=a,b"], "train"
+    ) as grid:
+        assert len(grid.cells) == 16
+        assert_equal(grid, grid.cells[::3])
+        made = [grid.composed(cell) for cell in grid.cells]
+    assert {(one["optimizer"]["warmup_steps"], one["budget"]["steps"], one["seed"]) for one in made} == {
+        (state, 7, seed) for state in (8, 16) for seed in (3, 4)
+    }

@@ -123,6 +123,8 @@ class CheckedOnce:
                 self._found[key] = (parts, None)
             except SettingError as error:
                 self._found[key] = (parts, error)
+            for one in (work, *work.needs):
+                vars(one).pop("shapes", None)  # thousands of networks would fill the memory
         if wrong := self._found[key][1]:
             raise wrong.with_traceback(None)
 
