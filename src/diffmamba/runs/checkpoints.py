@@ -18,17 +18,13 @@ PARTS = ("loops", "lr_schedulers", "callbacks")  # Lightning insists on weights 
 class AtomicCheckpoints(TorchCheckpointIO):
     """Writes a checkpoint beside the one that it replaces, so that a killed process leaves the old one whole.
 
-    Lightning's own way goes through the system's temporary folder, which may be another disk. `before` is called right
-    before the old one is replaced, which stays where that raises.
+    Lightning's own way goes through the system's temporary folder, which may be another disk.
     """
-
-    def __init__(self, before: atomic.Check = lambda: None) -> None:
-        self._before = before
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic.replacing(target, self._before) as file:
+        with atomic.replacing(target) as file:
             try:
                 torch.save(checkpoint, file)
             except RuntimeError as error:  # PyTorch's own, which hides a full disk or Ctrl-C

@@ -108,7 +108,7 @@ def build_trainer(work: Training, run: Run, callbacks: list[Callback], logs: Log
     assert length.evaluate_every is not None
     arguments = work.execution.devices.for_lightning()
     return work.trainer(
-        **arguments | {"plugins": [*arguments["plugins"], AtomicCheckpoints(run.require)]},
+        **arguments | {"plugins": [*arguments["plugins"], AtomicCheckpoints()]},
         max_steps=length.steps,
         max_epochs=-(-length.steps // work.data.steps_per_epoch),
         val_check_interval=length.evaluate_every * parts,
