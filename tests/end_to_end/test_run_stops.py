@@ -18,6 +18,7 @@ from diffmamba.errors import SettingError
 from diffmamba.runs import checkpoints, stopping
 from diffmamba.runs.checkpoint_files import read_whole
 from diffmamba.runs.execution import execute
+from diffmamba.runs.job import free_port
 from diffmamba.tasks import LanguageModelling
 
 TIMED = ("training_seconds", "seconds_before", "train/tokens_per_second")
@@ -151,6 +152,47 @@ def test_a_training_that_is_stopped_after_every_step_ends_as_if_nothing_had_happ
     assert record["status"] == ("stopped" if name == "ended early" else "finished")
     assert left_behind(world, record) == undisturbed(name)
     assert capfd.readouterr().err.count(stopping.SAID) == len(stops)
+
+
+def in_two_ranks(world, *settings):
+    """The exit statuses of two ranks of one training, each a process forked from this one."""
+    work, pids = world.work(*settings, "trainer.devices=2", "trainer.strategy=ddp"), []
+    job = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    for rank in ("0", "1"):
+        if (pid := os.fork()) == 0:
+            status = 1
+            try:
+                signal.alarm(120)  # ends one that waits for the other forever
+                os.environ |= job | {"RANK": rank, "LOCAL_RANK": rank}
+                with stopping.listening():
+                    execute(work, progress_bar=False)
+                status = 0
+            except KeyboardInterrupt:
+                status = stopping.INTERRUPTED
+            finally:
+                os._exit(status)
+        pids.append(pid)
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+
+
+def test_two_ranks_of_which_one_is_asked_to_stop_end_after_the_same_step(new_world, monkeypatch):
+    settings, original = (*words("gradients of two parts"), "scale.steps=8"), LanguageModelling.training_step
+    whole, stopped = new_world("whole"), new_world("stopped")
+    assert in_two_ranks(whole, *settings) == [0, 0]
+
+    def step(task, batch, index):
+        if (task.global_step, os.environ["RANK"]) in {(1, "1"), (5, "0")} and index % 2:
+            os.kill(os.getpid(), signal.SIGUSR2)
+        return original(task, batch, index)
+
+    monkeypatch.setattr(LanguageModelling, "training_step", step)
+    for done in (2, 6):  # an evaluation is due after the sixth step
+        assert in_two_ranks(stopped, *settings) == [stopping.INTERRUPTED] * 2
+        (record,) = stopped.store.records().values()
+        assert (record["status"], record["progress"]["step"]) == ("interrupted", done)
+    assert in_two_ranks(stopped, *settings) == [0, 0]
+    left = [left_behind(world, *world.store.records().values()) for world in (stopped, whole)]
+    assert left[0] == left[1]
 
 
 BESIDE = "evaluations beside the epoch's end"

@@ -59,7 +59,7 @@ def execute(work: Work, progress_bar: bool = True, wait: bool = True) -> Record:
         try:
             _compute(work, run, progress_bar)
         except KeyboardInterrupt:
-            record_end(run, status="interrupted")
+            record_interrupted(run)
             raise
         except Exception as error:
             record_end(run, status="failed", error=failure(error), finished=now())
@@ -97,13 +97,13 @@ def _compute(work: Work, run: Run, progress_bar: bool) -> None:
 
 
 def train_recorded(work: Training, run: Run, progress_bar: bool) -> None:
-    """Trains in this process. The first process to fail or to be interrupted says so in the record."""
+    """Trains in this process. The first process to fail says so in the record; the first rank, if it is interrupted."""
 
     def ended(error: BaseException, step: int = 0) -> None:
         if isinstance(error, Exception):
             record_end(run, status="failed", error=failure(error, step), finished=now())
         else:
-            record_end(run, status="interrupted")
+            record_interrupted(run)
 
     try:
         train(work, run, progress_bar, ended)
@@ -172,6 +172,12 @@ def record_end(run: Run, **changes: Any) -> None:
     record = run.read()
     if record is not None and record["status"] == "running":
         run.write(record | changes)
+
+
+def record_interrupted(run: Run) -> None:
+    """Says that a work was interrupted. Only the first rank does: it may be writing how far it came."""
+    if processes.rank() == 0:
+        record_end(run, status="interrupted")
 
 
 def failure(error: Exception, step: int = 0) -> dict[str, Any]:
