@@ -58,7 +58,7 @@ def execute(work: Work, progress_bar: bool = True, wait: bool = True) -> Record:
             _compute(work, run, progress_bar)
         except KeyboardInterrupt:
             with suppress(LostLeaseError):
-                record_end(run, status="interrupted")
+                record_interrupted(run)
             raise
         except Exception as error:
             run.require()  # also where a rank has lost the lease
@@ -97,14 +97,14 @@ def _compute(work: Work, run: Run, progress_bar: bool) -> None:
 
 
 def train_recorded(work: Training, run: Run, progress_bar: bool) -> None:
-    """Trains in this process. The first process to fail or to be interrupted says so in the record."""
+    """Trains in this process. The first process to fail says so in the record; the first rank, if it is interrupted."""
 
     def ended(error: BaseException, step: int = 0) -> None:
         with suppress(LostLeaseError):
             if isinstance(error, Exception):
                 record_end(run, status="failed", error=failure(error, step), finished=now())
             else:
-                record_end(run, status="interrupted")
+                record_interrupted(run)
 
     try:
         train(work, run, progress_bar, ended)
@@ -204,6 +204,12 @@ def record_end(run: Run, **changes: Any) -> None:
     record = run.read()
     if record is not None and record["status"] == "running":
         run.write(record | changes)
+
+
+def record_interrupted(run: Run) -> None:
+    """Says that a work was interrupted. Only the first rank does: it may be writing how far it came."""
+    if processes.rank() == 0:
+        record_end(run, status="interrupted")
 
 
 def _read(run: Run) -> Record:
