@@ -43,6 +43,17 @@ def test_a_quick_run_of_some_sections(tmp_path: Path, capsys: pytest.CaptureFixt
     assert judged["two blocks in sequence ÷ diff_mamba, forward+backward"] == {"least": 1.15, "most": None}
 
 
+def test_what_a_sweep_costs_beside_what_was_asked_for(tmp_path: Path) -> None:
+    assert command.main([*QUICKLY, str(tmp_path), "--only", "sweeps"]) == 0
+    records = json.loads((tmp_path / "partial" / "cpu.json").read_text())["records"]
+    whole, beyond, done, planned = records[:4]
+    assert whole["other"] < whole["ours"]  # a bare loop takes part of the time of its cell
+    assert beyond["ours"] < whole["ours"]
+    assert done["ours"] < beyond["ours"]
+    assert [record["other"] for record in (beyond, done, planned)] == pytest.approx([300, 20, 6])
+    assert all(record["target"] == {"least": None, "most": 1} for record in records[1:])
+
+
 def measured(bench: Bench) -> Found:
     at = {"base": "", "table": 7, "variant": "mamba", "peer": "a", "mode": "forward"}
     yield {"ours": [2.0], "other": [1.0]}, Ratio("a ÷ b", at=at)

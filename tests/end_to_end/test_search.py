@@ -120,3 +120,8 @@ def test_what_is_wrong_is_one_line_before_the_first_trial(world, command, word, 
 def test_a_search_without_a_range_is_refused(world, command):
     words = ["-m", "hydra/sweeper=optuna", *world.words(*QUICK)]
     assert "there is nothing to search" in command("train", words).refusal()
+
+
+def test_a_search_has_no_plan(world, command):
+    line = command("sweep", ["sweep=search", *world.words(*QUICK)]).refusal()
+    assert line == "error: sweeps=search is a search, whose cells are not known beforehand: use diffmamba train\n"

@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from diffmamba.configuration import CONF, check, check_files, explained, one_line, refuse
 from diffmamba.errors import SettingError
+from diffmamba.runs.search import is_search
 from diffmamba.variants import Variants, place
 
 
@@ -173,6 +174,8 @@ def _overrides(words: Sequence[str], root: str) -> tuple[list[list[str]], dict[s
     of_file = master.hydra.sweeper.params or {}
     params = [f"{key}={value}" for key, value in of_file.items()]
     sweep = next((word for word in words if word.startswith("sweeps=")), None)
+    if is_search(master.hydra):
+        raise SettingError(f"{sweep or 'this'} is a search, whose cells are not known beforehand: use diffmamba train")
     if sweep and not params and fixed == words:
         raise SettingError(
             f"{sweep} has no grid: its file must begin with `# @package _global_` and set "
