@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from diffmamba import command_line
+from diffmamba import exit_status
 from diffmamba.output import lost, patient, reader_is_gone
 
 
@@ -35,7 +35,7 @@ def test_a_reader_that_is_gone_does_not_stop_the_work(monkeypatch: pytest.Monkey
         assert reader_is_gone()
         return 0
 
-    assert command_line.guarded(work) == 0
+    assert exit_status.guarded(work) == 0
     assert done == [0, 1, 2]
     assert stream.tried == 1  # after the first failure nothing is tried again
     assert sys.stdout is stream
@@ -45,7 +45,7 @@ def test_output_lost_on_a_full_disk_is_told_when_the_work_is_done(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(sys, "stdout", Broken(errno.ENOSPC))
-    assert command_line.guarded(lambda: int(bool(print("figures")))) == 1
+    assert exit_status.guarded(lambda: int(bool(print("figures")))) == 1
     assert capsys.readouterr().err == "error: No space left on device: standard output; mend that and run it again\n"
 
 
@@ -53,9 +53,9 @@ def test_a_failure_keeps_its_status_when_nobody_reads(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "stderr", Broken(errno.EPIPE))
 
     def refused() -> int:
-        raise command_line.SettingError("seed=x must be a whole number")
+        raise exit_status.SettingError("seed=x must be a whole number")
 
-    assert command_line.guarded(refused) == 2
+    assert exit_status.guarded(refused) == 2
 
 
 def test_a_closed_stream_counts_as_gone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,4 @@
-"""What all commands share: Hydra composes their settings, errors are one line, and exit statuses are few.
-
-0: done. 1: something failed or is incomplete. 2: a wrong setting. 130: interrupted.
+"""What all commands share that have a root configuration: Hydra composes their settings.
 
 A command is a root configuration in `conf/` (its settings, their defaults and its help) and a function of the composed
 configuration. Commands for a whole sweep (`sweep`, `reproduce`, `report`) keep their own settings and hand all other
@@ -25,14 +23,12 @@ from hydra.core.utils import run_job
 from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
-from rich.console import Console
 
 from diffmamba import settings as settings_of
 from diffmamba.configuration import CONF, composing, explained, known_names, resolved
 from diffmamba.errors import SettingError
-from diffmamba.output import lost, patient
+from diffmamba.exit_status import guarded, tell
 from diffmamba.runs import stopping
-from diffmamba.runs.store import RunTakenError
 from diffmamba.validation import nearest, text_settings
 
 FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--resolve", "--package", "-p")
@@ -242,33 +238,3 @@ def _is_text(word: str, value: str) -> bool:
         return OverridesParser.create().parse_override(word).value() == value
     except HydraException:
         return False
-
-
-def guarded(function: Callable[[], int]) -> int:
-    """The exit status of a function, with errors in one line. What it prints may go nowhere without harm."""
-    with stopping.listening(), patient():
-        try:
-            status = function()
-            if status == 0 and (error := lost()):
-                raise error
-            return status
-        except SettingError as error:
-            for line in str(error).splitlines():
-                tell(f"error: {line}")
-            return 2
-        except RunTakenError as taken:
-            tell(f"error: {taken}")
-            return 1
-        except KeyboardInterrupt:
-            return stopping.INTERRUPTED
-        except OSError as error:  # of the machine: what was not recorded is done again by the same command
-            if error.errno is None:
-                raise
-            where = f": {error.filename}" if error.filename else ""
-            tell(f"error: {error.strerror or error}{where}; mend that and run it again")
-            return 1
-
-
-def tell(line: str) -> None:
-    """One line on standard error, never broken."""
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(line)

@@ -9,6 +9,7 @@ from typing import Any
 
 from diffmamba import atomic, command_line, device
 from diffmamba.errors import SettingError
+from diffmamba.exit_status import tell
 from diffmamba.terminal import terminal
 
 MOST_STRETCHES = 12  # of a table that is read at a glance
@@ -34,7 +35,7 @@ def run(settings: dict[str, Any]) -> int:
     record = execute(Measurement.of(settings | {"runs": str(store)}))
     place = RunStore(store).run(record["id"])
     if record["status"] == "failed":
-        command_line.tell(f"error: run {record['id']} failed: {record['error']['message']}")
+        tell(f"error: run {record['id']} failed: {record['error']['message']}")
         return 1
     rows = read_rows(place)
     show(document(record, rows), terminal())

@@ -7,6 +7,7 @@ from typing import Any
 
 from diffmamba import command_line, device
 from diffmamba.errors import SettingError
+from diffmamba.exit_status import tell
 from diffmamba.output import reader_is_gone
 
 
@@ -33,7 +34,7 @@ def run(settings: dict[str, Any]) -> int:
         torch.set_num_threads(settings["threads"])
     weights = OfRun(settings["run"], settings["checkpoint"], settings["runs"])
     if changed := sources.some(sources.changed(weights.record)):
-        command_line.tell(f"the run was trained with other sources: {changed}")
+        tell(f"the run was trained with other sources: {changed}")
     work = Training.of(weights.record["config"])
     corpus, symbols = weights.record["corpus"], symbols_of(weights, work)
     network = build_network(work.network, corpus["vocabulary"]).eval()

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from diffmamba import command_line
 from diffmamba.errors import SettingError
+from diffmamba.exit_status import tell
 from diffmamba.terminal import say, terminal
 
 DEFAULT_TABLE = "table2"
@@ -61,9 +62,7 @@ def saved(write: Callable[[], list[Path]], directory: Path, console: Console) ->
         page = write()[-1]
     except OSError as error:
         reason = error.strerror or error
-        command_line.tell(
-            f"error: the page cannot be written to {directory}: {reason}; use reports=DIR for another place"
-        )
+        tell(f"error: the page cannot be written to {directory}: {reason}; use reports=DIR for another place")
         return 1
     say(console, f"written to {page}")
     return 0

@@ -29,6 +29,8 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
     sweeping.work_off(settings["sweep"], planned, engine, console)
     done, count, store = sweeping.finished(planned), sweeping.count(planned), sweeping.store_of(planned)
     say(console, f"{done} of {count} runs are finished in {store.directory}")
+    if group := planned[0].config.get("group"):
+        say(console, f"to see them: diffmamba runs list group={group}")
     return 0 if done == count else 1
 
 

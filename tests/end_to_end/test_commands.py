@@ -12,7 +12,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from diffmamba import command_line
+from diffmamba import exit_status
 from diffmamba.__main__ import COMMANDS, MODULES
 from diffmamba.configuration import CONF
 
@@ -210,7 +210,7 @@ def test_a_disk_that_takes_no_more_is_one_line(capsys):
     def full():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/t1/result.json")
 
-    assert command_line.guarded(full) == 1
+    assert exit_status.guarded(full) == 1
     assert (
         capsys.readouterr().err == "error: No space left on device: runs/t1/result.json; mend that and run it again\n"
     )

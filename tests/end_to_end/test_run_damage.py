@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 import pytest
 import torch
 
-from diffmamba import atomic, command_line
+from diffmamba import atomic, exit_status
 from diffmamba.data import CorpusChoice
 from diffmamba.errors import SettingError
 from diffmamba.runs import RunStore, measurement, recorder
@@ -327,7 +327,7 @@ def test_every_error_of_the_machine_is_one_line(capsys, number):
     def fails():
         raise OSError(number, os.strerror(number), "/a/file")
 
-    assert command_line.guarded(fails) == 1
+    assert exit_status.guarded(fails) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"error: {os.strerror(number)}: /a/file; mend that and run it again"
 

@@ -12,6 +12,7 @@ from importlib import import_module
 from diffmamba.browse.guide import COMMANDS, help_of, help_of_all
 from diffmamba.browse.words import split
 from diffmamba.errors import SettingError
+from diffmamba.exit_status import guarded
 from diffmamba.runs.index import Found, look
 from diffmamba.runs.store import RunStore
 
@@ -20,8 +21,6 @@ HELP = ("-h", "--help", "help")
 
 def main() -> None:
     """The entry point."""
-    from diffmamba.command_line import guarded
-
     sys.exit(guarded(lambda: run(sys.argv[1:])))
 
 

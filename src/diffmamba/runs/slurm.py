@@ -60,7 +60,7 @@ class Turn:
         warning = JobEnvironment._usr_sig()
         requeue = signal.getsignal(warning)  # submitit's own, which says what is to be done again, and has it queued
         with _heard() as heard:
-            from diffmamba.command_line import guarded
+            from diffmamba.exit_status import guarded
             from diffmamba.runs.worker import work
 
             status = guarded(lambda: work(self.plan, wait=False))

@@ -18,8 +18,8 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-from diffmamba import command_line
 from diffmamba.errors import SettingError
+from diffmamba.exit_status import guarded
 from diffmamba.runs import stopping
 from diffmamba.runs.admission import has_ended
 from diffmamba.runs.execution import execute, record_failure, work_of
@@ -44,7 +44,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     sys.path.insert(0, os.getcwd())  # a user's own models and tasks
-    sys.exit(command_line.guarded(lambda: work(Path(sys.argv[1]))))
+    sys.exit(guarded(lambda: work(Path(sys.argv[1]))))
 
 
 def work(plan: Path, wait: bool = True) -> int:
