@@ -287,10 +287,10 @@ def test_a_plan_knows_in_whose_words_a_corpus_was_measured(world, words_run, tmp
     work = world.work("weights=trained", *own, *other, root="measure")
     assert plan._identity_in_store()(work) == measured["id"]
     itself = world.work(*own, f"data.path={tmp_path / 'other.txt'}")
-    unseen = plan._identity(itself, plan._stored())
+    unseen = plan._identity_in_store()(itself)
     trained = world.train(*own, f"data.path={tmp_path / 'other.txt'}")
     assert unseen != trained["id"]  # the facts of the measurement are not those of this text in its own words
-    assert plan._identity(itself, plan._stored()) == trained["id"]
+    assert plan._identity_in_store()(itself) == trained["id"]
     assert plan._identity_in_store()(work) == measured["id"]
 
 
