@@ -8,15 +8,21 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from diffmamba.command_line import own_settings
 from diffmamba.errors import SettingError
 from diffmamba.runs import slurm
+from diffmamba.runs.engine import Engine
+from diffmamba.runs.plan import Planned
 from diffmamba.runs.processes import Devices
+from diffmamba.runs.sweeping import work_off
+from tests.end_to_end.conftest import World, english
 from tests.runs import slurm_here
 
 WORKER = '''
@@ -265,3 +271,16 @@ def test_a_time_limit_on_this_machine_is_one_of_slurm(plan: Path) -> None:
     found = diary(plan)
     assert found - Counter(start=found["start"], checkpoint=found["checkpoint"]) == EACH_ONCE
     assert found["start"] == found["checkpoint"] + 1
+
+
+def test_a_sweep_of_jobs_that_ended_well_has_no_trouble_and_leaves_no_folder(
+    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(WORKER.replace('(plan / "works").read_text().split()', "()"))
+    world, said = World(tmp_path), StringIO()
+    world.write_text(english(100))
+    planned = [Planned((work := world.work()).identity(), work)]
+    work_off("tiny", planned, Engine("slurm_local", 1, settings()), Console(file=said))
+    assert "1 of 1 runs to do" in said.getvalue()
+    assert "error" not in said.getvalue()
+    assert list((world.store.directory / ".sweep").iterdir()) == []

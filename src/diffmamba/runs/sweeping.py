@@ -90,9 +90,9 @@ def work_off(sweep: str, planned: Sequence[Planned], engine: Engine, console: Co
             raise
         finally:
             workers.stop()
-            if not workers.alive() and not workers.trouble():
+            troubles = workers.trouble()  # while their logs are there
+            if not workers.alive() and not troubles:
                 shutil.rmtree(plan.folder, ignore_errors=True)
-    troubles = workers.trouble()
     for line in [*troubles, *_failed(left, told)]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
