@@ -10,10 +10,12 @@ from hydra._internal.hydra import Hydra
 
 from diffmamba.errors import SettingError
 from diffmamba.runs.execution import work_of
+from diffmamba.runs.parts import BuiltOnce
 from diffmamba.runs.plan import CheckedOnce, check_grid, configurations, expand
 from diffmamba.runs.work import Training
 
 ONE = ("model.outer_norm=true", "model.lambda_form=scalar")
+MAMBA = ("model=mamba", *ONE)
 
 
 @pytest.fixture
@@ -55,12 +57,12 @@ def test_a_cell_costs_less_than_six_milliseconds_and_hydra_composes_each_set_of_
 
 
 def test_what_is_wrong_in_many_cells_is_one_line_with_their_number(words: list[str], compositions: list[Any]) -> None:
-    grid = [*words, *ONE, "model=mamba,diff_mamba", "seed=range(0,100)", "scale.n_layers=1,2"]
+    grid = [*words, *ONE, "model=mamba,diff_mamba", "seed=range(0,25)", "scale.n_layers=1,2"]
     for wrong, line in {
-        "optimizer.learning_rate=fast,1e-3": r"learning_rate=fast must be .* \(in 400 of 800 cells, first model=mamba ",
+        "optimizer.learning_rate=fast,1e-3": r"learning_rate=fast must be .* \(in 100 of 200 cells, first model=mamba ",
         "scale.headdim=7": r"headdim",
         "scale.stepz=3": r"^there is no setting scale.stepz; did you mean scale.steps\?$",
-        "+colour=red,blue": r"^\+colour=red: nothing uses colour.* \(in 400 of 800 cells, .*\n\+colour=blue: nothing",
+        "+colour=red,blue": r"^\+colour=red: nothing uses colour.* \(in 100 of 200 cells, .*\n\+colour=blue: nothing",
     }.items():
         compositions.clear()
         with pytest.raises(SettingError, match=line):
@@ -109,3 +111,22 @@ def test_cells_share_what_is_equal_and_no_cell_changes_another(words: list[str])
     assert one["model"] is two["model"] is three["model"]
     assert (one["seed"], two["seed"], three["seed"]) == (0, 1, 2)
     assert one["data"]["name"] == "3"  # text, though 3 is a number
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_works_that_are_checked_once_pass_or_fail_as_each_does_alone(words: list[str], here: bool) -> None:
+    grid = ["scale.d_model=32,30", "scale.headdim=16", "scale.batch_size=8,4,9000", "trainer.devices=1,3", "seed=0,1"]
+    measured = ["measure=perplexity", "measure.stride=16,64", "weights=trained"]
+    once, build, lines = CheckedOnce(here), BuiltOnce(), set()
+    for config in [cell for more in (grid, measured) for cell in configurations("table2", [*words, *MAMBA, *more])]:
+        work = work_of(config, build)
+        found = []
+        for check in (once, lambda work: work.check(here)):
+            try:
+                check(work)
+                found.append("")
+            except SettingError as error:
+                found.append(str(error))
+        assert found[0] == found[1]
+        lines.add(found[0])
+    assert len(lines) == (6 if here else 4), lines  # devices are looked at here alone
