@@ -1,6 +1,7 @@
 """Workers on the plan of a sweep, in this process: what is done, passed by, tried again, and given up."""
 
 import os
+import shutil
 from contextlib import ExitStack
 
 import pytest
@@ -83,6 +84,24 @@ def test_what_needs_a_failed_work_fails_with_its_reason_and_is_done_by_the_next_
     assert statuses(world, planned) == [("finished", None)] * 4
 
 
+def test_a_training_that_went_away_since_the_plan_is_done_for_what_needs_it(world, plan):
+    first = world.train("experiments=table2", *GRID, "seed=0")
+    planned, folder = plan(*MEASURED, "seed=0")
+    assert len(queue.Queue(folder).entries()) == 1
+    shutil.rmtree(world.directory(first))
+    assert worker.work(folder) == 0
+    assert statuses(world, planned) == [("finished", None)] * 2
+
+
+def test_a_work_whose_weights_went_away_since_the_plan_keeps_no_other_from_being_done(world, plan, capsys):
+    first = world.train("experiments=table2", *GRID, "seed=5")
+    planned, folder = plan("measure=perplexity", "weights=run", f"weights.run={first['id']}", "measure.window=8,16")
+    assert len(planned) == 2
+    shutil.rmtree(world.directory(first))
+    assert worker.work(folder) == worker.FAILED
+    assert capsys.readouterr().out.count("error: ") == 2
+
+
 def test_failures_of_the_machine_are_tried_again_and_then_end_well(world, plan, monkeypatch):
     calls = broken(monkeypatch, OSError(5, "Input/output error"), times=1)
     planned, folder = plan()
@@ -112,7 +131,7 @@ def test_failures_of_the_work_are_not_tried_again_in_a_sweep(world, plan, monkey
 def test_a_worker_gives_up_where_the_machine_fails_it_time_and_again(world, plan, monkeypatch, capsys):
     calls = broken(monkeypatch, OSError(28, "No space left on device"))
     planned, folder = plan("seed=0,1,2,3,4,5", "retries=0")
-    assert worker.work(folder) == worker.GAVE_UP
+    assert worker.work(folder) == worker.FAILED
     assert len(calls) == worker.TROUBLES
     assert "error: " in capsys.readouterr().out
     assert statuses(world, planned).count(None) == 6 - worker.TROUBLES

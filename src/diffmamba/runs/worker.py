@@ -23,10 +23,10 @@ from diffmamba.exit_status import guarded
 from diffmamba.runs import stopping
 from diffmamba.runs.admission import has_ended
 from diffmamba.runs.execution import execute, record_failure, work_of
-from diffmamba.runs.failures import LostError, NeedsError, begun, given_up, in_sweep
-from diffmamba.runs.form import TRANSIENT, is_tried_again
+from diffmamba.runs.failures import LostError, NeedsError, begun, in_sweep
+from diffmamba.runs.form import TRANSIENT
 from diffmamba.runs.queue import Entry, Queue
-from diffmamba.runs.store import WELL, Record, RunStore, RunTakenError
+from diffmamba.runs.store import RunStore, RunTakenError
 from diffmamba.runs.summary import summary
 from diffmamba.runs.work import Work
 
@@ -34,7 +34,7 @@ POLL_SECONDS = 1.0  # between looks at works that others hold
 PATIENCE_SECONDS = 120.0  # of a worker that does not wait: longer than a lease of a dead worker lasts
 TROUBLES = 3  # failures of the machine in a row, after which a worker gives up
 PAUSE_SECONDS = (1.0, 5.0, 20.0)  # before the next try, after so many of them
-GAVE_UP = 1  # exit status
+FAILED = 1  # exit status
 
 log = logging.getLogger(__name__)
 
@@ -65,16 +65,19 @@ class Worker:
         self.queue = queue
         self.wait = wait
         self.tries: Counter[str] = Counter()
-        self.troubles = 0  # failures of the machine since a work ended well
+        self.left: set[str] = set()  # works of the plan that this worker has not seen the end of
+        self.unrecorded = False  # whether a work failed without a record that says so
+        self.troubles: list[str] = []  # works that the machine has failed, since one ended well
 
     def run(self) -> int:
-        """The exit status: 0, or `GAVE_UP` where the machine fails again and again."""
+        """The exit status: 0, or `FAILED` where the log says something that no record does."""
         left, since = self.queue.entries(), time.monotonic()
+        self.left = {entry.id for entry in left}
         while left:
-            rest = [entry for entry in left if not self.is_over(entry)]
-            if self.troubles >= TROUBLES:
+            rest = [entry for entry in left if not self._look(entry)]
+            if self._gives_up():
                 print("error: the works fail because of this machine, so the worker ends; mend it and run it again")
-                return GAVE_UP
+                return FAILED
             if len(rest) == len(left):
                 if not self.wait and time.monotonic() - since > PATIENCE_SECONDS:
                     print(f"{len(rest)} works are under way elsewhere")
@@ -83,51 +86,54 @@ class Worker:
             else:
                 since = time.monotonic()
             left = rest
-        return 0
+        return FAILED if self.unrecorded else 0
 
-    def is_over(self, entry: Entry) -> bool:
-        """Whether a work has ended, if need be by doing it now. False: it is to be looked at again."""
-        if self.troubles >= TROUBLES:
-            return False
-        settings = self.queue.settings(entry)
-        run = RunStore(settings["runs"]).run(entry.id)
-        if run.is_taken():
+    def _gives_up(self) -> bool:
+        """Whether it is the machine that is to be mended: it has failed several works, one after the other."""
+        return len(self.troubles) >= TROUBLES and len(set(self.troubles)) > 1
+
+    def _look(self, entry: Entry) -> bool:
+        """Whether a work is over for this worker, if need be by doing it now. False: it is to be looked at again."""
+        if self._gives_up():
             return False
         try:
-            return self._ended(entry, work_of(settings))
+            over = self._is_over(entry)
         except RunTakenError:
             return False
+        except SettingError as error:  # what it is made of has gone: its weights, its data
+            print(f"error: {entry.name}: {error}", flush=True)
+            over = self.unrecorded = True
         except OSError as error:  # nothing could be recorded
             print(f"error: {entry.name}: {error.strerror or error}: {error.filename}", flush=True)
-            self._pause()
-            return False
+            over = self._failed_by_machine(entry)
+            self.unrecorded |= over
+        if over:
+            self.left.discard(entry.id)
+        return over
 
-    def _ended(self, entry: Entry, work: Work) -> bool:
-        run = RunStore(work.settings["runs"]).run(entry.id)
-        record = run.read()
+    def _is_over(self, entry: Entry) -> bool:
+        settings = self.queue.settings(entry)
+        store, retries = RunStore(settings["runs"]), settings["retries"]
+        run = store.run(entry.id)
+        if run.is_taken():
+            return False
+        work, record = work_of(settings), run.read()
         if has_ended(work, record):
             return True
         for needed in entry.needs:
-            other = RunStore(work.settings["runs"]).run(needed).read()
-            if other is None or other["status"] not in (*WELL, "failed"):
+            if needed in self.left:
                 return False
-            if other["status"] == "failed":
-                if is_tried_again(other["error"]) and not given_up(other, work.settings["retries"]):
-                    return False
+            other = store.run(needed).read()
+            if other is not None and other["status"] == "failed":
                 record_failure(work, NeedsError(f"run {needed}, which this needs, failed: {other['error']['message']}"))
                 return True
-        if self._died_too_often(work, record, begun(run, record)["attempt"]):
+        attempt = begun(run, record)["attempt"]
+        if record is not None and record["status"] == "running" and attempt > 1 + retries:
+            record_failure(work, LostError(f"its worker died {attempt - 1} times without writing another checkpoint"))
             return True
-        return self._done(entry, work)
+        return self._do(entry, work)
 
-    def _died_too_often(self, work: Work, record: Record | None, attempt: int) -> bool:
-        retries = work.settings["retries"]
-        if record is None or record["status"] != "running" or attempt <= 1 + retries:
-            return False
-        record_failure(work, LostError(f"its worker died {attempt - 1} times without writing another checkpoint"))
-        return True
-
-    def _done(self, entry: Entry, work: Work) -> bool:
+    def _do(self, entry: Entry, work: Work) -> bool:
         """Does a work. False where it failed because of the machine, and is to be tried again."""
         print(f"{entry.name} (run {entry.id})", flush=True)
         try:
@@ -135,19 +141,18 @@ class Worker:
         except SettingError as error:
             record = record_failure(work, error)
         print(summary(record, Path(work.settings["runs"])), flush=True)
-        self.tries[entry.id] += 1
+        if record["status"] == "failed" and record["error"]["kind"] in TRANSIENT:
+            return self._failed_by_machine(entry) or has_ended(work, record)
         if record["status"] != "failed":
-            self.troubles = 0
-            return True
-        if record["error"]["kind"] in TRANSIENT:
-            self._pause()
-            return has_ended(work, record) or self.tries[entry.id] > work.settings["retries"]
+            self.troubles.clear()
         return True
 
-    def _pause(self) -> None:
-        """Waits after a failure of the machine, longer each time."""
-        time.sleep(PAUSE_SECONDS[min(self.troubles, len(PAUSE_SECONDS) - 1)])
-        self.troubles += 1
+    def _failed_by_machine(self, entry: Entry) -> bool:
+        """Waits a moment, longer each time. Whether this worker has tried often enough."""
+        self.tries[entry.id] += 1
+        time.sleep(PAUSE_SECONDS[min(len(self.troubles), len(PAUSE_SECONDS) - 1)])
+        self.troubles.append(entry.id)
+        return self.tries[entry.id] > self.queue.settings(entry)["retries"]
 
 
 def _end_with_parent() -> None:
