@@ -63,6 +63,8 @@ threads=two                          | threads=two must be a whole number of at 
 threads=0                            | threads=0 must be a whole number of at least 1, or null
 compile=1                            | compile=1 must be true or false
 retry_failed=maybe                   | retry_failed=maybe must be true or false
+checkpoint.every_minutes=0           | checkpoint.every_minutes=0 must be a number above 0, or null
+checkpoint.keep=0                    | checkpoint.keep=0 must be a whole number of at least 1
 runs=null                            | runs=null must be text
 group=1e3                            | group=1000.0 must be text, or null; if it is meant as text, quote it
 trainer.accelerator=tpu              | trainer.accelerator=tpu is not known; use one of auto, cpu, gpu, cuda

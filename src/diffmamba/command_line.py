@@ -10,11 +10,9 @@ words on to the grid: `own_settings`.
 import gc
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any, NamedTuple
 
 import hydra
@@ -33,13 +31,13 @@ from diffmamba import settings as settings_of
 from diffmamba.configuration import CONF, composing, explained, known_names, resolved
 from diffmamba.errors import SettingError
 from diffmamba.output import lost, patient
+from diffmamba.runs import stopping
 from diffmamba.runs.store import SWEEP, RunTakenError
 from diffmamba.validation import nearest, text_settings
 
 FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--resolve", "--package", "-p")
 MULTIRUN = ("-m", "--multirun")
 OF_A_TRAINING = ("model", "model/embedding", "data", "task", "optimizer", "budget", "scale", "experiments", "seed")
-INTERRUPTED = 130
 PATHS = ("data.path", "data.directory", "weights.run", "weights.path", "measured.path", "data.name")
 """Texts that constructors are handed. Those that a command reads itself are known from its schema."""
 
@@ -84,8 +82,8 @@ def application(root: str, function: Callable[[dict[str, Any]], int | Ended]) ->
             return ended.status
 
         statuses.append(guarded(work))
-        if statuses[-1] == INTERRUPTED:
-            sys.exit(INTERRUPTED)  # the one way past Hydra that ends a multirun
+        if statuses[-1] == stopping.INTERRUPTED:
+            sys.exit(stopping.INTERRUPTED)  # the one way past Hydra that ends a multirun
         return ended.value
 
     def run() -> int:
@@ -222,11 +220,7 @@ def _is_text(word: str, value: str) -> bool:
 
 def guarded(function: Callable[[], int]) -> int:
     """The exit status of a function, with errors in one line. What it prints may go nowhere without harm."""
-    for name in ("SIGTERM", "SIGHUP"):  # a closed terminal stops what it started, unless nohup says otherwise
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _interrupt)
-    with patient():
+    with stopping.listening(), patient():
         try:
             status = function()
             if status == 0 and (error := lost()):
@@ -240,7 +234,7 @@ def guarded(function: Callable[[], int]) -> int:
             tell(f"error: {taken}")
             return 1
         except KeyboardInterrupt:
-            return INTERRUPTED
+            return stopping.INTERRUPTED
         except OSError as error:  # of the machine: what was not recorded is done again by the same command
             if error.errno is None:
                 raise
@@ -252,7 +246,3 @@ def guarded(function: Callable[[], int]) -> int:
 def tell(line: str) -> None:
     """One line on standard error, never broken."""
     Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(line)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

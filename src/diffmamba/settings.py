@@ -60,6 +60,13 @@ class Model(Named):
     network: Part
 
 
+class Checkpoints(TypedDict):
+    """When `last.ckpt` is written, and how many states of it are kept."""
+
+    every_minutes: Annotated[float, Gt(0)] | None
+    keep: Size
+
+
 class Train(TypedDict):
     """`train` and `measure`."""
 
@@ -69,6 +76,7 @@ class Train(TypedDict):
     scale: Scale
     runs: str
     retry_failed: bool
+    checkpoint: Checkpoints
     force: bool
     compile: bool
     threads: Size | None

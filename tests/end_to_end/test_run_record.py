@@ -169,7 +169,7 @@ def truncate(checkpoint):
 
 @pytest.mark.parametrize(("damage", "says"), [(shrink, "another architecture"), (truncate, "readable checkpoint")])
 def test_checkpoint_that_does_not_fit_is_named_and_nothing_is_lost(world, damage, says):
-    run = world.run(world.interrupted(9))
+    run = world.run(world.interrupted(9, "checkpoint.keep=1"))
     damage(run.last_checkpoint)
     before = world.contents()
     with pytest.raises(SettingError, match=f"^{run.last_checkpoint}.*{says}.*$") as told:

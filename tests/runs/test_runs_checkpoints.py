@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from diffmamba import atomic
-from diffmamba.runs.checkpoints import AtomicCheckpoints, CompleteState, IncompleteCheckpointError
+from diffmamba.runs.checkpoint_files import AtomicCheckpoints
+from diffmamba.runs.checkpoints import CompleteState, IncompleteCheckpointError
 
 KILLED = """
 import os, sys, torch
-from diffmamba.runs.checkpoints import AtomicCheckpoints
+from diffmamba.runs.checkpoint_files import AtomicCheckpoints
 
 save = torch.save
 
@@ -62,7 +63,7 @@ def test_what_ends_a_write_is_not_hidden_by_the_writer(last, monkeypatch, error)
         def fileno(self):
             raise AssertionError("it was not written")
 
-    monkeypatch.setattr(atomic, "replacing", lambda path: contextlib.nullcontext(Ended()))
+    monkeypatch.setattr(atomic, "replacing", lambda *_: contextlib.nullcontext(Ended()))
     with pytest.raises(type(error)) as raised:
         AtomicCheckpoints().save_checkpoint({"weight": torch.ones(1000)}, last)
     assert raised.value is error

@@ -120,6 +120,7 @@ def test_lambda_form_names_every_differential_model(model: str) -> None:
 UNNAMED = {
     "runs": "where results lie",
     "retry_failed": "whether to go on with a failed run",
+    "checkpoint": "how often a state is kept that a run may go on from",
     "force": "whether to do anew what was done with other sources",
     "compile": "the same arithmetic within rounding",
     "threads": "the same",

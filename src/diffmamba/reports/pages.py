@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 HOW = (
-    *("runs", "logger", "threads", "group", "retry_failed", "force", "compile", "hydra", "model.backend"),
+    *("runs", "logger", "threads", "group", "retry_failed", "checkpoint", "force", "compile"),
+    *("hydra", "model.backend"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.log_every_n_steps"),
     *("data.directory", "data.eval_batch_size", "scale.eval_batch_size"),
 )

@@ -16,7 +16,7 @@ from hydra.errors import InstantiationException
 from torch.multiprocessing.spawn import ProcessException
 
 from diffmamba.errors import SettingError
-from diffmamba.runs import processes, vocabulary
+from diffmamba.runs import processes, stopping, vocabulary
 from diffmamba.runs.admission import admit, has_ended, kept_sources
 from diffmamba.runs.form import SCHEMA
 from diffmamba.runs.measurement import Measurement, measure
@@ -48,6 +48,7 @@ def execute(work: Work, progress_bar: bool = True, wait: bool = True) -> Record:
 
     With several devices a training starts a process for each. Under torchrun or srun, every process calls this.
     """
+    stopping.check()
     work.check()
     run = RunStore(work.settings["runs"]).run(work.identity())
     for needed in () if has_ended(work, run.read()) else work.needs:
@@ -62,7 +63,7 @@ def execute(work: Work, progress_bar: bool = True, wait: bool = True) -> Record:
             _compute(work, run, progress_bar)
         except KeyboardInterrupt:
             with suppress(LostLeaseError):
-                record_end(run, status="interrupted")
+                record_interrupted(run)
             raise
         except Exception as error:
             run.require()  # also where a rank has lost the lease
@@ -101,14 +102,14 @@ def _compute(work: Work, run: Run, progress_bar: bool) -> None:
 
 
 def train_recorded(work: Training, run: Run, progress_bar: bool) -> None:
-    """Trains in this process. The first process to fail or to be interrupted says so in the record."""
+    """Trains in this process. The first process to fail says so in the record; the first rank, if it is interrupted."""
 
     def ended(error: BaseException, step: int = 0) -> None:
         with suppress(LostLeaseError):
             if isinstance(error, Exception):
                 record_end(run, status="failed", error=failure(error, step), finished=now())
             else:
-                record_end(run, status="interrupted")
+                record_interrupted(run)
 
     try:
         train(work, run, progress_bar, ended)
@@ -193,6 +194,12 @@ def record_end(run: Run, **changes: Any) -> None:
     record = run.read()
     if record is not None and record["status"] == "running":
         run.write(record | changes)
+
+
+def record_interrupted(run: Run) -> None:
+    """Says that a work was interrupted. Only the first rank does: it may be writing how far it came."""
+    if processes.rank() == 0:
+        record_end(run, status="interrupted")
 
 
 def failure(error: Exception, step: int = 0) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from diffmamba.runs.rows import Kind, Row, Rows, kind
+from diffmamba.runs.rows import Kind, Row, Rows, is_of_evaluation, kind
 from diffmamba.runs.store import LostLeaseError, Record, Run
 
 PARTS = ("network", "module")  # of `model` and `data`: what the settings beside them are made into
@@ -66,9 +66,12 @@ class Logs(Logger):
         return ""
 
     @rank_zero_only
-    def go_on(self, step: int) -> None:
-        """The rows of the steps after the first `step` ones are logged again. The loggers have them already."""
-        self._logged = self._beside(ROWS, lambda: self._rows.go_on(step)) or set()
+    def go_on(self, step: int, evaluation_due: bool) -> None:
+        """The rows of the steps after the first `step` ones are logged again. The loggers have them already.
+
+        `evaluation_due`: the row of the evaluation of the last of them, too.
+        """
+        self._logged = self._beside(ROWS, lambda: self._rows.go_on(step, evaluation_due)) or set()
         if self._from_start:
             rows = self._beside(ROWS, self._rows.read) or []
             self._each(lambda logger: _log_all(logger, rows), self._from_start)
@@ -78,8 +81,7 @@ class Logs(Logger):
         self._run.require(lately=True)
         row = {**metrics, "step": step or 0}
         if self._rows_work:
-            lasting = any(name.startswith("val/") for name in row)  # a checkpoint follows
-            self._beside(ROWS, lambda: self._rows.add(row, lasting))
+            self._beside(ROWS, lambda: self._rows.add(row, is_of_evaluation(row)))  # a checkpoint follows
         lacking = self._from_start if kind(row) in self._logged else None
         self._each(lambda logger: logger.log_metrics(dict(metrics), step), lacking)
 
@@ -87,6 +89,8 @@ class Logs(Logger):
         """Nothing: each logger was told the settings when it started."""
 
     def save(self) -> None:
+        if self._rows_work:
+            self._beside(ROWS, self._rows.keep)
         self._each(lambda logger: logger.save())
 
     def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:

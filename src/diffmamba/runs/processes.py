@@ -14,22 +14,25 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, TypeVar
 
 import torch
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import distributed, multiprocessing
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from diffmamba.errors import SettingError
+from diffmamba.runs import stopping
 from diffmamba.runs.job import Job, ToldRanks, free_port, number, tell_lightning_rank
 from diffmamba.runs.job import rank as rank
 from diffmamba.runs.job import started_elsewhere as started_elsewhere
 
 T = TypeVar("T")
-LAUNCHED = "DIFFMAMBA_LAUNCHED"  # set in the processes that `launch` starts
-PATIENCE_SECONDS = 30  # for ranks that were asked to stop
+LAUNCHED = "DIFFMAMBA_LAUNCHED"  # in the processes that `launch` starts: the process that called it
+PATIENCE_SECONDS = 30  # for the other ranks where one has ended before its time
+AT_ONCE_SECONDS = 5  # for ranks that were asked to stop a second time
+POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -164,32 +167,47 @@ def _leave() -> None:
 def launch(function: Callable[..., None], arguments: tuple[Any, ...], processes: int) -> None:
     """Runs `function(*arguments)` in so many processes, as the ranks of one run, and waits for all of them.
 
-    If one ends with an error, the others are ended and the error is raised here. The same holds for Ctrl-C.
+    If one ends with an error, the others are ended and the error is raised here. A signal that asks this process to
+    stop is handed on to them, and KeyboardInterrupt is raised when they have ended. After a second one they are killed.
     """
-    with suppress(ValueError):  # outside the main thread
-        signal.signal(signal.SIGTERM, _interrupt)  # a run that is told to end takes its ranks with it
     level = logging.getLogger().getEffectiveLevel()
-    context = multiprocessing.start_processes(
-        _rank, (free_port(), processes, level, function, arguments), processes, join=False, start_method="spawn"
-    )
-    try:
-        while not context.join(grace_period=PATIENCE_SECONDS):  # one that fails may leave the others waiting for it
-            pass
-    except KeyboardInterrupt:
-        _stop(context.processes)
-        raise
+    given = (os.getpid(), free_port(), processes, level, function, arguments)
+    with stopping.listening(), stopping.deferred():
+        context = multiprocessing.start_processes(_rank, given, processes, join=False, start_method="spawn")
+        try:
+            told = False
+            while not context.join(timeout=POLL_SECONDS, grace_period=PATIENCE_SECONDS):
+                if stopping.requested() is not None and not told:
+                    _tell(context.processes)
+                    told = True
+        except ProcessExitedException as ended:
+            if ended.exit_code != stopping.INTERRUPTED and stopping.requested() is None:
+                raise
+            raise KeyboardInterrupt from None
+        except KeyboardInterrupt:
+            _stop(context.processes)
+            raise
 
 
 def _rank(
-    local_rank: int, port: int, processes: int, level: int, function: Callable[..., None], arguments: tuple[Any, ...]
+    local_rank: int,
+    parent: int,
+    port: int,
+    processes: int,
+    level: int,
+    function: Callable[..., None],
+    arguments: tuple[Any, ...],
 ) -> None:
-    """A rank's process. It has a process group of its own, so that Ctrl-C reaches it once, from `launch`."""
+    """A rank's process. It has a process group of its own, so that Ctrl-C reaches it once, from `launch`.
+
+    It must not outlive the process that started it, which holds the run. PyTorch has the system send it SIGINT then.
+    """
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
     with suppress(OSError):
         os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ |= {
-        LAUNCHED: "1",
+        LAUNCHED: str(parent),
         "LOCAL_RANK": str(local_rank),
         "RANK": str(local_rank),
         "GROUP_RANK": "0",
@@ -201,21 +219,35 @@ def _rank(
     tell_lightning_rank()
     logging.getLogger("lightning").setLevel(logging.WARNING)
     try:
-        function(*arguments)
+        with stopping.listening(is_orphan):
+            function(*arguments)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(stopping.INTERRUPTED)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def is_orphan() -> bool:
+    """Whether `launch` started this process, and the process that called it is gone."""
+    return os.environ.get(LAUNCHED, str(os.getppid())) != str(os.getppid())
 
 
-def _stop(processes: list[Any]) -> None:
+def require_parent() -> None:
+    """Ends an orphan at once: another process may hold the run by now."""
+    if is_orphan():
+        os._exit(stopping.INTERRUPTED)
+
+
+def _tell(processes: list[Any]) -> None:
     for process in processes:
         if process.is_alive():
             os.kill(process.pid, signal.SIGINT)
-    deadline = time.monotonic() + PATIENCE_SECONDS
+
+
+def _stop(processes: list[Any]) -> None:
+    """Ends processes that were to stop at once."""
+    _tell(processes)
+    deadline = time.monotonic() + AT_ONCE_SECONDS
     for process in processes:
         process.join(max(0.0, deadline - time.monotonic()))
         if process.is_alive():
             process.kill()
+            process.join()

@@ -12,6 +12,7 @@ from torch import Tensor, distributed
 
 from diffmamba.atomic import write_json
 from diffmamba.data import Data
+from diffmamba.runs.checkpoints import EVALUATION_DUE
 from diffmamba.runs.loggers import Logs
 from diffmamba.runs.store import Record, Run
 
@@ -41,6 +42,7 @@ class RunRecorder(L.Callback):
         """The step at which a callback of the user's ended the training, and its name."""
         self.loss: float | None = None  # as last logged
         self.learning_rate = 0.0  # of the last step
+        self._evaluation_due = False  # at the step of the checkpoint to go on from
         self._evaluated: list[int] = []  # batches of each loader in the last evaluation
         self.tokens = 0
         self.training_seconds = 0.0
@@ -79,11 +81,15 @@ class RunRecorder(L.Callback):
             f"the training ended at step {step} of {steps}, and its last whole evaluation is of step {last}"
         )
 
+    def on_load_checkpoint(self, trainer: Any, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._evaluation_due = bool(checkpoint.get(EVALUATION_DUE))
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero and trainer.global_step:
             log.info("goes on from the last checkpoint, step %d", trainer.global_step)
         trainer.should_stop |= self.stopped is not None  # before the checkpoint was written
-        self.logs.go_on(trainer.global_step)
+        trainer.should_stop |= trainer.global_step == self.steps
+        self.logs.go_on(trainer.global_step, self._evaluation_due)
         self.update(trainer)
 
     def on_before_optimizer_step(
@@ -155,6 +161,10 @@ class RunRecorder(L.Callback):
             }
         )
         self.update(trainer)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, SystemExit):  # it stops after a whole step, with a checkpoint
+            self.update(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -24,14 +24,21 @@ class Rows:
         self.path = path
         self._columns: list[str] = []
 
-    def go_on(self, step: int) -> set[Kind]:
-        """Keeps the rows of the first `step` steps, and returns which others there were."""
+    def go_on(self, step: int, evaluation_due: bool = False) -> set[Kind]:
+        """Keeps the rows of the first `step` steps, and returns which others there were.
+
+        `evaluation_due`: without that of the evaluation after these steps.
+        """
+
+        def is_kept(row: Row) -> bool:
+            return row["step"] < step - (evaluation_due and is_of_evaluation(row))
+
         rows = self.read()
-        kept = [row for row in rows if row["step"] < step]
+        kept = [row for row in rows if is_kept(row)]
         self._columns = sorted({name for row in kept for name in row})
         if len(kept) < len(rows):
             self._write(kept)
-        return {kind(row) for row in rows if row["step"] >= step}
+        return {kind(row) for row in rows if not is_kept(row)}
 
     def add(self, row: Row, lasting: bool) -> None:
         """Adds a row, which has a step. `lasting`: all rows so far are forced to the disk."""
@@ -41,6 +48,11 @@ class Rows:
             self._write([*rows, row])
         else:
             atomic.append(self.path, self._text([row]), lasting)
+
+    def keep(self) -> None:
+        """Forces all rows so far to the disk."""
+        if self.path.exists():
+            atomic.append(self.path, "", lasting=True)
 
     def read(self) -> list[Row]:
         """The rows in the file, up to its last complete line."""
@@ -58,6 +70,10 @@ class Rows:
         text = StringIO()
         csv.DictWriter(text, self._columns, lineterminator="\n").writerows(rows)
         return text.getvalue()
+
+
+def is_of_evaluation(row: Mapping[str, Any]) -> bool:
+    return any(name.startswith("val/") for name in row)
 
 
 def kind(row: Mapping[str, Any]) -> Kind:

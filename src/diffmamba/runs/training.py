@@ -1,7 +1,7 @@
 """What a training does: builds the network, trains it with Lightning, and keeps its record up to date."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,18 @@ from torch._inductor import config as inductor_config
 from diffmamba import atomic
 from diffmamba.allocator import keep_freed_memory
 from diffmamba.models.consistency import check_mixers
-from diffmamba.runs.checkpoints import AtomicCheckpoints, CompleteState, best_and_last
+from diffmamba.runs import stopping
+from diffmamba.runs.checkpoint_files import AtomicCheckpoints, find_readable, remove_older
+from diffmamba.runs.checkpoints import CompleteState, best_and_last
 from diffmamba.runs.job import tell_lightning_rank
 from diffmamba.runs.lightning_trainer import build_callbacks
 from diffmamba.runs.loggers import Logs
+from diffmamba.runs.processes import require_parent
 from diffmamba.runs.provenance import hardware, now
 from diffmamba.runs.quiet import quiet
 from diffmamba.runs.recorder import RandomState, RunRecorder, StopWatch
 from diffmamba.runs.shown import RunProgressBar, opening, shown
 from diffmamba.runs.store import Record, Run
-from diffmamba.runs.weights import fitting, read_checkpoint
 from diffmamba.runs.work import Training, build_network
 from diffmamba.tasks import Task
 
@@ -39,8 +41,7 @@ log = logging.getLogger(__name__)
 def admit(work: Training, run: Run) -> None:
     """Makes a claimed run ready. Raises SettingError where the checkpoint to go on from is damaged or does not fit."""
     atomic.remove_leftovers(run.directory)
-    if run.last_checkpoint.exists():
-        fitting(work.shapes, run.last_checkpoint, read_checkpoint(run.last_checkpoint))
+    find_readable(run, work.shapes)
 
 
 Ended = Callable[[BaseException, int], None]
@@ -69,8 +70,12 @@ def train(work: Training, run: Run, progress_bar: bool, ended: Ended = lambda er
                 compiled = ", compiled" if work.execution.compiled else ""
                 log.info("operators: %s%s", record["operators"]["backend"], compiled)
             checkpoint = run.last_checkpoint if run.last_checkpoint.exists() else None
-            trainer.fit(task, work.data, ckpt_path=checkpoint, weights_only=True)
-            recorder.update(trainer, **recorder.ending(trainer), finished=now())
+            with stopping.deferred():
+                trainer.fit(task, work.data, ckpt_path=checkpoint, weights_only=True)
+                ending = recorder.ending(trainer)
+                if trainer.is_global_zero:
+                    remove_older(run.last_checkpoint)
+                recorder.update(trainer, **ending, finished=now())
         except BaseException as error:
             ended(error, trainer.global_step if trainer else 0)
             raise
@@ -107,8 +112,9 @@ def build_trainer(work: Training, run: Run, callbacks: list[Callback], logs: Log
     assert length.steps is not None
     assert length.evaluate_every is not None
     arguments = work.execution.devices.for_lightning()
-    return work.trainer(
-        **arguments | {"plugins": [*arguments["plugins"], AtomicCheckpoints()]},
+    files = AtomicCheckpoints(_checkpoints(work).get("keep", 1), require=lambda: _require(run))
+    trainer = work.trainer(
+        **arguments | {"plugins": [*arguments["plugins"], files]},
         max_steps=length.steps,
         max_epochs=-(-length.steps // work.data.steps_per_epoch),
         val_check_interval=length.evaluate_every * parts,
@@ -122,6 +128,23 @@ def build_trainer(work: Training, run: Run, callbacks: list[Callback], logs: Log
         use_distributed_sampler=False,
         default_root_dir=run.directory,
     )
+    trainer._signal_connector.register_signal_handlers = _nothing  # signals are those of `stopping`
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # a message to all ranks for every batch
+    return trainer
+
+
+def _nothing() -> None: ...
+
+
+def _require(run: Run) -> None:
+    """Raises an error in a process that must not write a checkpoint of this run any more."""
+    require_parent()
+    if (lease := getattr(run, "lease", None)) is not None:
+        lease.require()
+
+
+def _checkpoints(work: Training) -> Mapping[str, Any]:
+    return work.settings.get("checkpoint", {})
 
 
 def _profiler(profiler: Any, directory: Path) -> Any:
@@ -142,5 +165,6 @@ def _used(work: Training, trainer: L.Trainer) -> Record:
 def _callbacks(work: Training, run: Run, recorder: RunRecorder, progress_bar: bool) -> list[Callback]:
     """Those that keep the record and the state, the user's, the checkpoints, and what is shown."""
     users = [part for users in build_callbacks(work.callbacks) for part in (users, StopWatch(users, recorder))]
-    kept = best_and_last(run.directory / "checkpoints", work.task_type)
-    return [recorder, CompleteState(), RandomState(), *users, *kept, shown(recorder, progress_bar)]
+    every_minutes = _checkpoints(work).get("every_minutes")
+    kept = best_and_last(run.directory / "checkpoints", work.task_type, every_minutes)
+    return [CompleteState(), recorder, RandomState(), *users, *kept, shown(recorder, progress_bar)]
