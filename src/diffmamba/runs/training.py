@@ -74,6 +74,7 @@ def train(work: Training, run: Run, progress_bar: bool, ended: Ended = lambda er
                 trainer.fit(task, work.data, ckpt_path=checkpoint, weights_only=True)
                 ending = recorder.ending(trainer)
                 if trainer.is_global_zero:
+                    _require(run)
                     remove_older(run.last_checkpoint)
                 recorder.update(trainer, **ending, finished=now())
         except BaseException as error:
@@ -137,7 +138,7 @@ def _nothing() -> None: ...
 
 
 def _require(run: Run) -> None:
-    """Raises an error in a process that must not write a checkpoint of this run any more."""
+    """Raises an error in a process that must not touch the checkpoints of this run any more."""
     require_parent()
     if (lease := getattr(run, "lease", None)) is not None:
         lease.require()
