@@ -165,7 +165,7 @@ def test_a_checkpoint_without_a_state_is_not_gone_on_from(world, part):
 @pytest.mark.parametrize("strategy", ["auto", "ddp", "fsdp"])
 def test_every_strategy_writes_its_checkpoints_beside_the_old_ones(world, monkeypatch, strategy):
     written, replacing = [], atomic.replacing
-    monkeypatch.setattr(atomic, "replacing", lambda path: written.append(path) or replacing(path))
+    monkeypatch.setattr(atomic, "replacing", lambda path, *more: written.append(path) or replacing(path, *more))
     record = world.train(f"trainer.strategy={strategy}")
     checkpoints = [path for path in written if path.suffix == ".ckpt"]
     assert {*checkpoints} == {world.run(record).checkpoint("last"), world.run(record).checkpoint("best")}

@@ -63,7 +63,7 @@ def test_what_ends_a_write_is_not_hidden_by_the_writer(last, monkeypatch, error)
         def fileno(self):
             raise AssertionError("it was not written")
 
-    monkeypatch.setattr(atomic, "replacing", lambda path: contextlib.nullcontext(Ended()))
+    monkeypatch.setattr(atomic, "replacing", lambda *_: contextlib.nullcontext(Ended()))
     with pytest.raises(type(error)) as raised:
         AtomicCheckpoints().save_checkpoint({"weight": torch.ones(1000)}, last)
     assert raised.value is error

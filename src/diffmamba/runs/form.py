@@ -31,7 +31,6 @@ IF_THERE: Mapping[str, Any] = {
     **dict.fromkeys(("error", "sources", "stopped"), Mapping | None),
     "session": Mapping,
     "finished": str | None,
-    "sweep": str | None,
     "wall_seconds": Real,
     "tokens_per_second": Real | None,
 }
