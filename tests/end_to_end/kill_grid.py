@@ -58,7 +58,8 @@ class Grid:
         assert self.cells % each == 0, f"cells={self.cells} must be a multiple of {each}"
         (self.folder / "story.txt").write_text(english(330))
         (self.folder / "diary.py").write_text(DIARY)
-        params = {"experiments": ",".join(EXPERIMENTS), "seed": ",".join(map(str, range(self.cells // each)))}
+        seeds = ",".join(map(str, range(self.cells // each)))
+        params = {"seed": seeds, "experiments": ",".join(EXPERIMENTS)}  # measurements come all along
         sweep = {"group": "killed", "hydra": {"mode": "MULTIRUN", "sweeper": {"params": params}}}
         files = {"sweeps/killed": sweep, "callbacks/diary": {"diary": {"_target_": "diary.Diary"}}}
         files |= {f"experiments/{name}": content for name, content in EXPERIMENTS.items()}
