@@ -22,7 +22,7 @@ MODULES = {"runs": "diffmamba.browse.command"}
 
 def main() -> None:
     """The entry point."""
-    sys.path.insert(0, os.getcwd())  # a user's own models and tasks lie in the working directory, as for python -m
+    sys.path.append(os.getcwd())  # for a user's own models and tasks; no file there hides a library
     command = sys.argv[1] if len(sys.argv) > 1 else ""
     if command not in COMMANDS:
         asked = command in ("", "-h", "--help", "help")

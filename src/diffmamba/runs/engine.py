@@ -99,7 +99,7 @@ class LocalWorkers:
         """A process in a session of its own: Ctrl-C reaches it once, from `stop`. It ends when its input does."""
         with self.log(index).open("ab") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "diffmamba.runs.worker", str(self.plan)],
+                [sys.executable, "-P", "-m", "diffmamba.runs.worker", str(self.plan)],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,

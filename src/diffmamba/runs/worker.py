@@ -43,7 +43,7 @@ def main() -> None:
     """The entry point of a process. It stops when its standard input ends, which the starting process holds."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    sys.path.insert(0, os.getcwd())  # a user's own models and tasks
+    sys.path.append(os.getcwd())  # a user's own models and tasks
     sys.exit(guarded(lambda: work(Path(sys.argv[1]))))
 
 
