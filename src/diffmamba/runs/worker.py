@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -23,8 +24,8 @@ from diffmamba.exit_status import guarded
 from diffmamba.runs import stopping
 from diffmamba.runs.admission import has_ended
 from diffmamba.runs.execution import execute, record_failure, work_of
-from diffmamba.runs.failures import LostError, NeedsError, begun, given_up, in_sweep
-from diffmamba.runs.form import TRANSIENT, is_tried_again
+from diffmamba.runs.failures import LostError, NeedsError, begun, in_sweep
+from diffmamba.runs.form import TRANSIENT
 from diffmamba.runs.queue import Entry, Queue
 from diffmamba.runs.store import WELL, Record, RunStore, RunTakenError
 from diffmamba.runs.summary import summary
@@ -33,6 +34,7 @@ from diffmamba.runs.work import Work
 POLL_SECONDS = 1.0  # between looks at works that others hold
 PATIENCE_SECONDS = 120.0  # of a worker that does not wait: longer than a lease of a dead worker lasts
 TROUBLES = 3  # failures of the machine in a row, after which a worker gives up
+OF_EVERY_WORK = ("disk", "connection")  # kinds of failures that the next work is likely to meet too
 PAUSE_SECONDS = (1.0, 5.0, 20.0)  # before the next try, after so many of them
 GAVE_UP = 1  # exit status
 
@@ -64,56 +66,74 @@ class Worker:
     def __init__(self, queue: Queue, wait: bool):
         self.queue = queue
         self.wait = wait
+        self.open: set[str] = set()  # the works of the plan that are not over, by id
         self.tries: Counter[str] = Counter()
         self.troubles = 0  # failures of the machine since a work ended well
+        self.status = 0
 
     def run(self) -> int:
-        """The exit status: 0, or `GAVE_UP` where the machine fails again and again."""
+        """The exit status: 0, or `GAVE_UP` where the machine fails again and again, or a failure is in no record."""
         left, since = self.queue.entries(), time.monotonic()
+        self.open = {entry.id for entry in left}
         while left:
-            rest = [entry for entry in left if not self.is_over(entry)]
-            if self.troubles >= TROUBLES:
+            rest = []
+            for entry in left:
+                if self.is_over(entry):
+                    self.open.discard(entry.id)
+                else:
+                    rest.append(entry)
+            if rest and self.troubles >= TROUBLES:
                 print("error: the works fail because of this machine, so the worker ends; mend it and run it again")
                 return GAVE_UP
             if len(rest) == len(left):
                 if not self.wait and time.monotonic() - since > PATIENCE_SECONDS:
                     print(f"{len(rest)} works are under way elsewhere")
-                    return 0
+                    break
                 time.sleep(POLL_SECONDS)
             else:
                 since = time.monotonic()
             left = rest
-        return 0
+        return self.status
 
     def is_over(self, entry: Entry) -> bool:
-        """Whether a work has ended, if need be by doing it now. False: it is to be looked at again."""
+        """Whether a work has ended, if need be by doing it now. False: it is to be looked at again.
+
+        A work whose failure cannot be recorded is over too, so that all others are done.
+        """
         if self.troubles >= TROUBLES:
             return False
-        settings = self.queue.settings(entry)
-        run = RunStore(settings["runs"]).run(entry.id)
-        if run.is_taken():
-            return False
         try:
+            settings = self.queue.settings(entry)
+            if RunStore(settings["runs"]).run(entry.id).is_taken():
+                return False
             return self._ended(entry, work_of(settings))
         except RunTakenError:
             return False
         except OSError as error:  # nothing could be recorded
-            print(f"error: {entry.name}: {error.strerror or error}: {error.filename}", flush=True)
+            where = f": {error.filename}" if error.filename else ""
+            print(f"error: {entry.name}: {error.strerror or error}{where}", flush=True)
             self._pause()
             return False
+        except Exception as error:
+            if not isinstance(error, SettingError):
+                traceback.print_exc(file=sys.stdout)
+            print(f"error: {entry.name}: {error}", flush=True)
+            self.status = GAVE_UP
+            return True
 
     def _ended(self, entry: Entry, work: Work) -> bool:
-        run = RunStore(work.settings["runs"]).run(entry.id)
+        store = RunStore(work.settings["runs"])
+        run = store.run(entry.id)
         record = run.read()
         if has_ended(work, record):
             return True
         for needed in entry.needs:
-            other = RunStore(work.settings["runs"]).run(needed).read()
-            if other is None or other["status"] not in (*WELL, "failed"):
+            other = store.run(needed).read()
+            if other is not None and other["status"] in WELL:
+                continue
+            if needed in self.open or store.run(needed).is_taken():
                 return False
-            if other["status"] == "failed":
-                if is_tried_again(other["error"]) and not given_up(other, work.settings["retries"]):
-                    return False
+            if other is not None and other["status"] == "failed":
                 record_failure(work, NeedsError(f"run {needed}, which this needs, failed: {other['error']['message']}"))
                 return True
         if self._died_too_often(work, record, begun(run, record)["attempt"]):
@@ -132,7 +152,9 @@ class Worker:
         print(f"{entry.name} (run {entry.id})", flush=True)
         try:
             record = execute(work, progress_bar=False, wait=False)
-        except SettingError as error:
+        except (RunTakenError, OSError):
+            raise
+        except Exception as error:  # before it began
             record = record_failure(work, error)
         print(summary(record, Path(work.settings["runs"])), flush=True)
         self.tries[entry.id] += 1
@@ -140,7 +162,8 @@ class Worker:
             self.troubles = 0
             return True
         if record["error"]["kind"] in TRANSIENT:
-            self._pause()
+            if record["error"]["kind"] in OF_EVERY_WORK:
+                self._pause()
             return has_ended(work, record) or self.tries[entry.id] > work.settings["retries"]
         return True
 
