@@ -5,8 +5,10 @@ import shutil
 from contextlib import ExitStack
 
 import pytest
+import torch
 
-from diffmamba.runs import queue, sweeping, training, worker
+from diffmamba.errors import SettingError
+from diffmamba.runs import queue, sources, sweeping, training, worker
 from diffmamba.runs.plan import expand
 from diffmamba.runs.store import SWEEP
 from diffmamba.tasks.task import NonFiniteLossError
@@ -135,6 +137,85 @@ def test_a_worker_gives_up_where_the_machine_fails_it_time_and_again(world, plan
     assert len(calls) == worker.TROUBLES
     assert "error: " in capsys.readouterr().out
     assert statuses(world, planned).count(None) == 6 - worker.TROUBLES
+
+
+def test_works_that_need_too_much_memory_keep_no_worker_from_the_others(world, plan, monkeypatch):
+    broken(monkeypatch, torch.OutOfMemoryError("CUDA out of memory"), when=lambda work: work.seed < 3)
+    planned, folder = plan("seed=0,1,2,3")
+    assert worker.work(folder) == 0
+    assert statuses(world, planned) == [("failed", "memory")] * 3 + [("finished", None)]
+
+
+@pytest.mark.parametrize("error", [SettingError("no such run"), RuntimeError("of no known kind")])
+@pytest.mark.parametrize(("where", "recorded"), [("admit", True), ("work_of", False)])
+def test_a_work_that_cannot_begin_keeps_no_worker_from_the_others(
+    world, plan, monkeypatch, capsys, error, where, recorded
+):
+    place = training if where == "admit" else worker
+    real = getattr(place, where)
+
+    def struck(work, *rest):
+        if (work["seed"] if isinstance(work, dict) else work.seed) == 0:
+            raise error
+        return real(work, *rest)
+
+    planned, folder = plan()
+    monkeypatch.setattr(place, where, struck)
+    assert worker.work(folder) == (0 if recorded else worker.FAILED)
+    kind = "settings" if isinstance(error, SettingError) else "code"
+    assert statuses(world, planned) == [("failed", kind) if recorded else None, ("finished", None)]
+    assert str(error) in capsys.readouterr().out
+
+
+def test_what_needs_a_failed_work_waits_for_its_next_try(world, plan, monkeypatch):
+    with monkeypatch.context() as patched:
+        broken(patched, NonFiniteLossError("nan"))
+        planned, folder = plan(*MEASURED, "seed=0")
+        assert worker.work(folder) == 0
+    assert statuses(world, planned) == [("failed", "diverged"), ("failed", "needs")]
+    planned, folder = plan(*MEASURED, "seed=0", "retry=failed")
+    training, real = world.store.run(planned[0].id), type(world.store.run("t")).is_taken
+    looks = []
+
+    def is_taken(run):  # at the first look another worker is about to begin the training
+        looks.append(run.id)
+        return (run.id == training.id and looks.count(run.id) == 1) or real(run)
+
+    monkeypatch.setattr(type(training), "is_taken", is_taken)
+    assert worker.work(folder) == 0
+    assert statuses(world, planned) == [("finished", None)] * 2
+
+
+def test_two_sweeps_that_fail_at_the_same_work_both_end(world, plan, monkeypatch):
+    broken(monkeypatch, ConnectionError("gone"))
+    words = (*MEASURED, "seed=0", "retries=0")
+    planned, folder = plan(*words)
+    other, real, looks = plan(*words)[1], worker.Worker._is_over, []
+
+    def ended(self, entry, work):
+        if work.kind == "measurement":
+            looks.append(self)
+            assert len(looks) < 9, "it waits for ever"
+            if len(looks) == 1:
+                worker.work(other)  # fails at the training after this sweep has given it up
+        return real(self, entry, work)
+
+    monkeypatch.setattr(worker.Worker, "_is_over", ended)
+    assert worker.work(folder) == 0
+    assert statuses(world, planned) == [("failed", "connection"), ("failed", "needs")]
+
+
+def test_a_result_that_was_to_be_made_anew_is_kept_where_that_fails(world, plan, monkeypatch):
+    planned, folder = plan(*MEASURED, "seed=0")
+    assert worker.work(folder) == 0
+    measurement = planned[1].id
+    value = world.store.run(measurement).read()["values"]
+    monkeypatch.setattr(sources, "changed", lambda record: ["models"])
+    broken(monkeypatch, ValueError("no such thing"))
+    planned, folder = plan(*MEASURED, "seed=0", "force=true")
+    assert worker.work(folder) == 0
+    assert statuses(world, planned) == [("failed", "code"), ("failed", "needs")]
+    assert world.store.run(f"{measurement}.before-1").read()["values"] == value
 
 
 def test_a_run_that_kills_its_workers_is_given_up(world, plan, monkeypatch):

@@ -181,6 +181,25 @@ def test_a_dead_job_is_submitted_again_but_not_for_ever(
     assert line.startswith("error: job 1002 died; its last words are in ")
 
 
+def test_where_slurm_refuses_for_a_moment_a_dead_job_is_submitted_later(
+    plan: Path, here: Callable[[Path], Path]
+) -> None:
+    (plan / "long").touch()
+    jobs = slurm.start(plan, settings(), CPU, 1)
+    pid, refuses = here(plan) / f"{slurm_here.FIRST}.pid", here(plan) / "refuse"
+    until(lambda: pid.exists() and diary(plan)["start"] == 1)
+    refuses.write_text("sbatch: error: Socket timed out on send/recv operation")
+    os.kill(int(pid.read_text()), signal.SIGKILL)
+    until(lambda: not jobs.alive())
+    jobs.renew()
+    assert not jobs.alive()
+    refuses.unlink()
+    (plan / "long").unlink()
+    jobs.renew()
+    until(lambda: diary(plan)["start"] == 2)
+    until(lambda: not jobs.alive())
+
+
 def test_a_cancelled_job_writes_its_checkpoint_and_stays_cancelled(plan: Path) -> None:
     (plan / "long").touch()
     jobs = slurm.start(plan, settings(), CPU, 1)

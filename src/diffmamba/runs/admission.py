@@ -57,16 +57,22 @@ def admit(work: Work, run: Run, claim: ExitStack) -> Record | None:
     if not has_ended(work, record) or _lacks_rows(work, run, record):
         claim.enter_context(run.claim())
         atomic.remove_leftovers(run.directory)
-        record = _intact(work, run)
-        if record is not None and outdated(work, record):
-            _set_aside(work, run, record)
-            record = None
+        record = up_to_date(work, run)
     if record is not None and has_ended(work, record):
         _tell_ended(work, record)
         return record
     if isinstance(work, Training):
         training.admit(work, run)
     _tell_sources(work, run, record)
+    return None
+
+
+def up_to_date(work: Work, run: Run) -> Record | None:
+    """The record of a run that this process holds. One that is damaged or outdated is set aside: then there is none."""
+    record = _intact(work, run)
+    if record is None or not outdated(work, record):
+        return record
+    _set_aside(work, run, record)
     return None
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ from diffmamba.runs.stopping import INTERRUPTED
 
 PATIENCE_SECONDS = 60  # for workers that were asked to stop
 MOST_JOBS = 16  # under slurm, unless `workers` says otherwise
-RENEWALS = 5  # in a row without a work that ended: then it is no accident
+RENEWALS = 5  # in a row while no record changes: then it is no accident
 
 
 class Workers(Protocol):
@@ -29,7 +30,7 @@ class Workers(Protocol):
         """Starts a new worker in the place of each that died by itself."""
 
     def progressed(self) -> None:
-        """Is told that a work has ended."""
+        """Is told that a record has changed: the workers get to their works."""
 
     def stop(self) -> None:
         """Asks those on this machine to stop, which writes checkpoints, and waits for them."""
@@ -119,7 +120,8 @@ class LocalWorkers:
         for index, process in enumerate(self.processes):
             if (process.poll() or 0) < 0 and self._renewals < RENEWALS:  # ended by a signal
                 self._renewals += 1
-                self.processes[index] = self._started(index)
+                with suppress(OSError):  # such as too little memory; tried again with the next look
+                    self.processes[index] = self._started(index)
 
     def progressed(self) -> None:
         self._renewals = 0  # what dies now has worked before
@@ -141,7 +143,7 @@ class LocalWorkers:
     def trouble(self) -> list[str]:
         errors: list[str] = []
         for index, process in enumerate(self.processes):
-            if process.returncode not in (0, None, INTERRUPTED):
+            if process.returncode not in (0, None, INTERRUPTED, -signal.SIGINT):  # the last: while it was starting
                 errors += _last_words(self.log(index), process.returncode)
         return list(dict.fromkeys(errors))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from diffmamba.errors import SettingError
 from diffmamba.runs import processes, stopping, vocabulary
-from diffmamba.runs.admission import admit, has_ended, kept_sources
+from diffmamba.runs.admission import admit, has_ended, kept_sources, up_to_date
 from diffmamba.runs.failures import NeedsError, begun, failure
 from diffmamba.runs.form import SCHEMA
 from diffmamba.runs.measurement import Measurement, measure
@@ -190,11 +190,15 @@ def new_record(work: Work, run: Run, earlier: Record | None, begins: bool = True
 def record_failure(work: Work, error: Exception) -> Record:
     """Records that a work failed before it began: what it needs has failed, or it cannot be begun.
 
-    Raises RunTakenError where another process holds the run.
+    A record of a work that ended well stays: it is returned, or set aside where the work was to be done anew. Raises
+    RunTakenError where another process holds the run.
     """
     run = RunStore(work.settings["runs"]).run(work.identity())
     with run.claim():
-        record = new_record(work, run, run.read(), begins=False)
+        earlier = up_to_date(work, run)
+        if earlier is not None and earlier["status"] in WELL:  # another process has done it meanwhile
+            return earlier
+        record = new_record(work, run, earlier, begins=False)
         run.write(record | {"status": "failed", "error": failure(error), "finished": now()})
     return _read(run)
 

@@ -8,6 +8,7 @@ The file is written once, before a worker starts, and only read from then on. Wh
 leases of the store alone. The token names the sweep in the records of its runs.
 """
 
+import errno
 import json
 import secrets
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ from typing import Any
 from diffmamba import atomic
 from diffmamba.errors import SettingError
 from diffmamba.runs.plan import Planned
+from diffmamba.runs.store import OF_A_PATH
 
 FOLDER = ".sweep"
 PLAN = "plan.jsonl"
@@ -67,7 +69,12 @@ class Queue:
 def new(runs: Path, sweep: str, works: Iterable[Planned], names: Mapping[str, str]) -> Queue:
     """Writes the plan of these works into a folder of its own: two sweeps may run at once."""
     folder = runs / FOLDER / f"{sweep.replace('/', '-')}-{secrets.token_hex(4)}"
-    folder.mkdir(parents=True)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        if error.errno not in (*OF_A_PATH, errno.ENOENT, errno.EACCES, errno.EROFS):
+            raise
+        raise SettingError(f"runs={runs} cannot hold runs: {error.strerror}: {error.filename}") from error
     lines = (
         {"id": item.id, "name": names[item.id], "needs": item.needs, "settings": item.config | {"name": names[item.id]}}
         for item in works

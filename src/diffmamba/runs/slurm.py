@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 JOBS = "jobs"
 """The folder in that of a plan for what submitit writes: scripts and logs."""
 LOOK_SECONDS = 30.0  # between questions to Slurm
-RENEWALS = 5  # in a row without a work that ended: then it is no accident
+RENEWALS = 5  # in a row while no record changes: then it is no accident
 REQUEUES = 1000  # of one job: a sweep may take as many time limits as it needs
 VERDICT_SECONDS = 600.0  # after SIGTERM, for Slurm to kill the job or to queue it again
 PATIENCE_SECONDS = 60.0  # for jobs on this machine that were asked to stop
@@ -204,8 +204,9 @@ class Jobs:
         died = [index for index in died if not self.was_cancelled(self.jobs[index])]
         if died and self._renewals < RENEWALS:
             self._renewals += 1
-            for index, job in zip(died, self._submitted([self.turns[index] for index in died]), strict=True):
-                self.jobs[index] = job
+            with suppress(SettingError):  # Slurm is busy: the other jobs go on
+                for index, job in zip(died, self._submitted([self.turns[index] for index in died]), strict=True):
+                    self.jobs[index] = job
 
     def progressed(self) -> None:
         self._renewals = 0

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 
+from diffmamba.errors import SettingError
 from diffmamba.runs import queue, sources
 from diffmamba.runs.admission import has_ended
 from diffmamba.runs.engine import Engine
@@ -40,10 +41,13 @@ def pending(planned: Sequence[Planned], found: Mapping[str, Record]) -> list[Pla
 
     One that is only needed by others is not pending where all of these have ended.
     """
-    left = [item for item in planned if not has_ended(item.work, found.get(item.id))]
-    needed = {run_id for item in left for run_id in item.needs}
-    first = {item.id: item for item in reversed(left) if item.asked or item.id in needed}
-    return [item for item in left if first.get(item.id) is item]  # one that stands for two rows is done once
+    needed: set[str] = set()
+    first: dict[str, Planned] = {}  # one that stands for two rows is done once
+    for item in reversed(planned):  # what is needed comes before what needs it
+        if (item.asked or item.id in needed) and not has_ended(item.work, found.get(item.id)):
+            needed.update(item.needs)
+            first[item.id] = item
+    return [item for item in planned if first.get(item.id) is item]
 
 
 def count(planned: Sequence[Planned]) -> int:
@@ -74,7 +78,11 @@ def work_off(sweep: str, planned: Sequence[Planned], engine: Engine, console: Co
     told = names(planned)
     plan = queue.new(store_of(planned).directory, sweep, left, told)
     with in_sweep(plan.token):
-        workers = engine.start(plan.folder, left[0].work.execution.devices, len(left))
+        try:
+            workers = engine.start(plan.folder, left[0].work.execution.devices, len(left))
+        except SettingError:
+            shutil.rmtree(plan.folder, ignore_errors=True)
+            raise
         console.print(
             f"{len(left)} of {count(planned)} runs to do, in {store_of(planned).directory}, by {workers.told()}",
             highlight=False,

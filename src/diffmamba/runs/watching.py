@@ -10,7 +10,7 @@ from diffmamba.runs.admission import has_ended
 from diffmamba.runs.engine import Workers
 from diffmamba.runs.form import Record
 from diffmamba.runs.plan import Planned
-from diffmamba.runs.store import WELL, Run, RunStore
+from diffmamba.runs.store import Run, RunStore
 from diffmamba.runs.summary import ending
 
 POLL_SECONDS = 0.5
@@ -30,7 +30,7 @@ class Watch:
         self.total = count
         self.done = self.total - len(self.runs)
         self.under_way: set[str] = set()
-        self._stamps: dict[str, Stamp | None] = {run_id: _stamp(run) for run_id, run in self.runs.items()}
+        self._stamps: dict[str, Stamp | None] = dict.fromkeys(self.runs)  # what ended meanwhile is told first
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -50,9 +50,8 @@ class Watch:
             while alive:
                 alive = workers.alive() > 0
                 began = time.monotonic()
-                for run_id, record in self._ended():
+                for run_id, record in self._ended(workers):
                     self.done += 1
-                    workers.progressed()
                     line = f"{self.done}/{self.total} {ending(record, self.names[run_id])}"
                     self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
                 share = sum(self.runs[run_id].share_done() for run_id in self.under_way)
@@ -64,19 +63,26 @@ class Watch:
                     workers.end()
                 time.sleep(max(POLL_SECONDS, SHARE * (time.monotonic() - began)) if alive else 0)
 
-    def _ended(self) -> Iterator[tuple[str, Record]]:
-        """The works that have ended since the last look, with their records."""
+    def _ended(self, workers: Workers) -> Iterator[tuple[str, Record]]:
+        """The works that have ended since the last look, with their records. Tells the workers of every change."""
         for run_id, run in list(self.runs.items()):
             stamp = _stamp(run)
             if stamp == self._stamps[run_id]:
                 continue
+            try:
+                record = run.read()
+                has_it_ended = record is not None and has_ended(self.works[run_id], record)
+            except OSError:  # read with the next look
+                continue
             self._stamps[run_id] = stamp
-            record = run.read()
             self.under_way.discard(run_id)
-            if record and (record["status"] in WELL or has_ended(self.works[run_id], record)):
+            workers.progressed()
+            if record is None:
+                continue
+            if has_it_ended:
                 del self.runs[run_id]
                 yield run_id, record
-            elif record and record["status"] == "running":
+            elif record["status"] == "running":
                 self.under_way.add(run_id)
 
 

@@ -14,9 +14,12 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+
+import torch
 
 from diffmamba.errors import SettingError
 from diffmamba.exit_status import guarded
@@ -26,13 +29,14 @@ from diffmamba.runs.execution import execute, record_failure, work_of
 from diffmamba.runs.failures import LostError, NeedsError, begun, in_sweep
 from diffmamba.runs.form import TRANSIENT
 from diffmamba.runs.queue import Entry, Queue
-from diffmamba.runs.store import RunStore, RunTakenError
+from diffmamba.runs.store import WELL, RunStore, RunTakenError
 from diffmamba.runs.summary import summary
 from diffmamba.runs.work import Work
 
 POLL_SECONDS = 1.0  # between looks at works that others hold
 PATIENCE_SECONDS = 120.0  # of a worker that does not wait: longer than a lease of a dead worker lasts
 TROUBLES = 3  # failures of the machine in a row, after which a worker gives up
+OF_EVERY_WORK = ("disk", "connection")  # kinds of failures that the next work is likely to meet too
 PAUSE_SECONDS = (1.0, 5.0, 20.0)  # before the next try, after so many of them
 FAILED = 1  # exit status
 
@@ -64,10 +68,10 @@ class Worker:
     def __init__(self, queue: Queue, wait: bool):
         self.queue = queue
         self.wait = wait
-        self.tries: Counter[str] = Counter()
         self.left: set[str] = set()  # works of the plan that this worker has not seen the end of
-        self.unrecorded = False  # whether a work failed without a record that says so
+        self.tries: Counter[str] = Counter()
         self.troubles: list[str] = []  # works that the machine has failed, since one ended well
+        self.status = 0
 
     def run(self) -> int:
         """The exit status: 0, or `FAILED` where the log says something that no record does."""
@@ -75,38 +79,44 @@ class Worker:
         self.left = {entry.id for entry in left}
         while left:
             rest = [entry for entry in left if not self._look(entry)]
-            if self._gives_up():
+            if rest and self._gives_up():
                 print("error: the works fail because of this machine, so the worker ends; mend it and run it again")
                 return FAILED
             if len(rest) == len(left):
                 if not self.wait and time.monotonic() - since > PATIENCE_SECONDS:
                     print(f"{len(rest)} works are under way elsewhere")
-                    return 0
+                    return self.status
                 time.sleep(POLL_SECONDS)
             else:
                 since = time.monotonic()
             left = rest
-        return FAILED if self.unrecorded else 0
+        return self.status
 
     def _gives_up(self) -> bool:
         """Whether it is the machine that is to be mended: it has failed several works, one after the other."""
         return len(self.troubles) >= TROUBLES and len(set(self.troubles)) > 1
 
     def _look(self, entry: Entry) -> bool:
-        """Whether a work is over for this worker, if need be by doing it now. False: it is to be looked at again."""
+        """Whether a work is over for this worker, if need be by doing it now. False: it is to be looked at again.
+
+        A work whose failure cannot be recorded is over too, so that all others are done.
+        """
         if self._gives_up():
             return False
         try:
             over = self._is_over(entry)
         except RunTakenError:
             return False
-        except SettingError as error:  # what it is made of has gone: its weights, its data
-            print(f"error: {entry.name}: {error}", flush=True)
-            over = self.unrecorded = True
         except OSError as error:  # nothing could be recorded
-            print(f"error: {entry.name}: {error.strerror or error}: {error.filename}", flush=True)
-            over = self._failed_by_machine(entry)
-            self.unrecorded |= over
+            where = f": {error.filename}" if error.filename else ""
+            print(f"error: {entry.name}: {error.strerror or error}{where}", flush=True)
+            over = self._failed_by_machine(entry, "disk")
+            self.status = FAILED if over else self.status
+        except Exception as error:  # what it is made of has gone: its weights, its data
+            if not isinstance(error, SettingError):
+                traceback.print_exc(file=sys.stdout)
+            print(f"error: {entry.name}: {error}", flush=True)
+            over, self.status = True, FAILED
         if over:
             self.left.discard(entry.id)
         return over
@@ -121,9 +131,11 @@ class Worker:
         if has_ended(work, record):
             return True
         for needed in entry.needs:
-            if needed in self.left:
-                return False
             other = store.run(needed).read()
+            if other is not None and other["status"] in WELL:
+                continue
+            if needed in self.left or store.run(needed).is_taken():
+                return False
             if other is not None and other["status"] == "failed":
                 record_failure(work, NeedsError(f"run {needed}, which this needs, failed: {other['error']['message']}"))
                 return True
@@ -138,21 +150,37 @@ class Worker:
         print(f"{entry.name} (run {entry.id})", flush=True)
         try:
             record = execute(work, progress_bar=False, wait=False)
-        except SettingError as error:
+        except (RunTakenError, OSError):
+            raise
+        except Exception as error:  # before it began
             record = record_failure(work, error)
         print(summary(record, Path(work.settings["runs"])), flush=True)
+        if record["status"] == "failed" and _gpu_is_lost():
+            os.kill(os.getpid(), signal.SIGKILL)  # every later work would fail here; another worker takes this place
         if record["status"] == "failed" and record["error"]["kind"] in TRANSIENT:
-            return self._failed_by_machine(entry) or has_ended(work, record)
+            return self._failed_by_machine(entry, record["error"]["kind"]) or has_ended(work, record)
         if record["status"] != "failed":
             self.troubles.clear()
         return True
 
-    def _failed_by_machine(self, entry: Entry) -> bool:
-        """Waits a moment, longer each time. Whether this worker has tried often enough."""
+    def _failed_by_machine(self, entry: Entry, kind: str) -> bool:
+        """Whether this worker has tried often enough. If others may fail too, it waits a moment, longer each time."""
         self.tries[entry.id] += 1
-        time.sleep(PAUSE_SECONDS[min(len(self.troubles), len(PAUSE_SECONDS) - 1)])
-        self.troubles.append(entry.id)
+        if kind in OF_EVERY_WORK:
+            time.sleep(PAUSE_SECONDS[min(len(self.troubles), len(PAUSE_SECONDS) - 1)])
+            self.troubles.append(entry.id)
         return self.tries[entry.id] > self.queue.settings(entry)["retries"]
+
+
+def _gpu_is_lost() -> bool:
+    """Whether an error has left this process without its CUDA device, as an illegal memory access does."""
+    if not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
 
 
 def _end_with_parent() -> None:
