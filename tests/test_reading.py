@@ -98,3 +98,9 @@ def test_keys_that_something_reads_are_taken(own: Path) -> None:
     (own / "sweeps" / "mine.yaml").write_text(SWEEP.format(content, "${seeds}"))
     found = configurations("mine")
     assert [(one["seed"], one["model"]["expand"], one["model"]["n_layers"]) for one in found] == [(3, 1, 2), (4, 1, 2)]
+
+
+def test_a_file_that_is_no_yaml_is_one_line_with_its_place(own: Path) -> None:
+    (own / "sweeps" / "mine.yaml").write_text("# @package _global_\nhydra:\n  mode: MULTIRUN\n mode: RUN\n")
+    with pytest.raises(SettingError, match=r"sweeps/mine\.yaml, line 4: this is no YAML: "):
+        configurations("mine")

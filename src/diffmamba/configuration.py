@@ -24,6 +24,7 @@ from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import MarkedYAMLError
 
 from diffmamba import reading, resolvers, settings
 from diffmamba.errors import SettingError
@@ -70,7 +71,11 @@ class ReadOnce(FileConfigSource):
             return super().load_config(config_path)  # says what is wrong
         key = (self.provider, self.path, config_path, file.st_ino, file.st_size, file.st_mtime_ns)
         if key not in _read:
-            _read[key] = super().load_config(config_path)
+            try:
+                _read[key] = super().load_config(config_path)
+            except MarkedYAMLError as error:
+                where = f"{Path(self.path, self._normalize_file_name(config_path))}, line {error.problem_mark.line + 1}"
+                raise SettingError(f"{where}: this is no YAML: {error.problem}") from error
         return deepcopy(_read[key])
 
 

@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 from diffmamba import command_line
+from diffmamba.errors import SettingError
 from diffmamba.terminal import say, terminal
 
 
@@ -19,14 +20,19 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
         from diffmamba.runs.engine import Engine
         from diffmamba.runs.plan import expand
 
-    console = terminal()
+    name, console = settings["sweep"], terminal()
+    if not name:
+        raise SettingError("which grid? sweep=NAME is a file of sweeps/, such as sweep=table2")
     engine = Engine(settings["launcher"], settings["workers"], settings["slurm"])
-    planned = expand(settings["sweep"], words)
+    try:
+        planned = expand(name, words)
+    except SettingError as error:
+        raise SettingError(str(error).replace(f"sweeps={name} is", f"sweep={name} is")) from None
     if settings["dry"]:
         for line in forecast.told(planned, engine):
             say(console, line)
         return 0
-    sweeping.work_off(settings["sweep"], planned, engine, console)
+    sweeping.work_off(name, planned, engine, console)
     done, count, store = sweeping.finished(planned), sweeping.count(planned), sweeping.store_of(planned)
     say(console, f"{done} of {count} runs are finished in {store.directory}")
     if group := planned[0].config.get("group"):

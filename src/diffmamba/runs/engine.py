@@ -26,8 +26,8 @@ class Workers(Protocol):
     def alive(self) -> int:
         """How many may still take works; queued jobs count."""
 
-    def renew(self) -> None:
-        """Starts a new worker in the place of each that died by itself."""
+    def renew(self) -> int:
+        """Starts a new worker in the place of each that died by itself. Returns how many."""
 
     def progressed(self) -> None:
         """Is told that a record has changed: the workers get to their works."""
@@ -116,12 +116,15 @@ class LocalWorkers:
     def alive(self) -> int:
         return sum(process.poll() is None for process in self.processes)
 
-    def renew(self) -> None:
+    def renew(self) -> int:
+        renewed = 0
         for index, process in enumerate(self.processes):
             if (process.poll() or 0) < 0 and self._renewals < RENEWALS:  # ended by a signal
                 self._renewals += 1
                 with suppress(OSError):  # such as too little memory; tried again with the next look
                     self.processes[index] = self._started(index)
+                    renewed += 1
+        return renewed
 
     def progressed(self) -> None:
         self._renewals = 0  # what dies now has worked before

@@ -7,22 +7,20 @@ the same jobs as processes of this machine, through submitit's local executor.
 
 import io
 import logging
-import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, suppress
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffmamba.errors import SettingError
+from diffmamba.runs.slurm_job import Turn
 from diffmamba.runs.stopping import INTERRUPTED
 
 if TYPE_CHECKING:
     from submitit.core.core import Job, PicklingExecutor
-    from submitit.core.utils import DelayedSubmission
 
     from diffmamba.runs.processes import Devices
 
@@ -31,71 +29,9 @@ JOBS = "jobs"
 LOOK_SECONDS = 30.0  # between questions to Slurm
 RENEWALS = 5  # in a row while no record changes: then it is no accident
 REQUEUES = 1000  # of one job: a sweep may take as many time limits as it needs
-VERDICT_SECONDS = 600.0  # after SIGTERM, for Slurm to kill the job or to queue it again
 PATIENCE_SECONDS = 60.0  # for jobs on this machine that were asked to stop
 ONE_LOG = {"stderr_to_stdout": True}  # what a job says
 CANCELLED = "CANCELLED"  # "CANCELLED by 1000"
-
-
-@dataclass(frozen=True)
-class Turn:
-    """What a job calls: does works of a plan until none is left.
-
-    Args:
-        plan: the folder of the plan.
-        environment: variables of this job alone.
-    """
-
-    plan: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-    def __call__(self) -> int:
-        """The exit status. Does not return where Slurm is to queue the job again."""
-        os.environ.update(self.environment)
-        from submitit import JobEnvironment
-
-        here = JobEnvironment().cluster == "local"
-        if here:
-            os.setsid()  # Ctrl-C in the terminal of the sweep does not reach it
-        warning = JobEnvironment._usr_sig()
-        requeue = signal.getsignal(warning)  # submitit's own, which says what is to be done again, and has it queued
-        with _heard() as heard:
-            from diffmamba.exit_status import guarded
-            from diffmamba.runs.worker import work
-
-            status = guarded(lambda: work(self.plan, wait=False))
-        if status != INTERRUPTED:
-            return status
-        if warning in heard and callable(requeue):
-            requeue(warning, None)
-        elif signal.SIGTERM in heard and not here:
-            signal.signal(warning, requeue)
-            time.sleep(VERDICT_SECONDS)  # a job that ended by itself would not be queued again
-        return status
-
-    def checkpoint(self) -> "DelayedSubmission":
-        """What submitit is to start in the place of an interrupted job: the same. The run store holds the rest."""
-        from submitit.core.utils import DelayedSubmission
-
-        return DelayedSubmission(self)
-
-
-@contextmanager
-def _heard() -> Iterator[set[int]]:
-    """The signals that came, whoever handled them; known when the block has ended."""
-    reading, writing = os.pipe()
-    os.set_blocking(reading, False)
-    os.set_blocking(writing, False)
-    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    numbers: set[int] = set()
-    try:
-        yield numbers
-    finally:
-        signal.set_wakeup_fd(before)
-        with suppress(BlockingIOError):
-            numbers.update(os.read(reading, 4096))
-        os.close(reading)
-        os.close(writing)
 
 
 def start(plan: Path, settings: Mapping[str, Any], devices: "Devices", count: int) -> "Jobs":
@@ -198,7 +134,7 @@ class Jobs:
     def alive(self) -> int:
         return sum(not self.is_over(job) for job in self.jobs)
 
-    def renew(self) -> None:
+    def renew(self) -> int:
         """Submits as many jobs again as died without a word: a machine that failed, too little memory."""
         died = [i for i, job in enumerate(self.jobs) if self.is_over(job) and _status(job) is None]
         died = [index for index in died if not self.was_cancelled(self.jobs[index])]
@@ -207,6 +143,8 @@ class Jobs:
             with suppress(SettingError):  # Slurm is busy: the other jobs go on
                 for index, job in zip(died, self._submitted([self.turns[index] for index in died]), strict=True):
                     self.jobs[index] = job
+                return len(died)
+        return 0
 
     def progressed(self) -> None:
         self._renewals = 0

@@ -70,9 +70,20 @@ def titles(works: Iterable[tuple[str, Mapping[str, Any], str, str]]) -> dict[str
     """
     found = {run_id: (title(config, measure), words) for run_id, config, measure, words in works}
     names = Counter(name for name, _ in found.values())
+    short = {run_id: _with(name, words) if names[name] > 1 else name for run_id, (name, words) in found.items()}
+    alike = Counter(short.values())
     return {
-        run_id: f"{name}, {words}" if words and names[name] > 1 else name for run_id, (name, words) in found.items()
+        run_id: f"{name}, {words}" if words and alike[short[run_id]] > 1 else short[run_id]
+        for run_id, (name, words) in found.items()
     }
+
+
+def _with(name: str, words: str) -> str:
+    """A title with the words that say something which it does not say."""
+    said = name.split(", ")
+    told = (word.partition("=") for word in words.split())
+    kept = [key + sign + value for key, sign, value in told if value not in said and f"{key} {value}" not in said]
+    return ", ".join([name, *([" ".join(kept)] if kept else [])])
 
 
 def ending(record: Record, name: str) -> str:

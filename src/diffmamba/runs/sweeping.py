@@ -5,7 +5,7 @@ The plan is expanded once. The works that the run store lacks go into a file (`q
 """
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich.console import Console
 
@@ -71,11 +71,11 @@ def work_off(sweep: str, planned: Sequence[Planned], engine: Engine, console: Co
     found = records(planned)
     left = pending(planned, found)
     _tell_sources(planned, {item.id for item in left}, found, console)
-    if not left:
-        return
-    check = CheckedOnce(engine.here)
-    of_each(left, lambda item: check(item.work), lambda item: item.words)
     told = names(planned)
+    if not left:
+        _say(_failed(planned, told), console)
+        return
+    check(left, engine)
     plan = queue.new(store_of(planned).directory, sweep, left, told)
     with in_sweep(plan.token):
         try:
@@ -98,11 +98,16 @@ def work_off(sweep: str, planned: Sequence[Planned], engine: Engine, console: Co
             raise
         finally:
             workers.stop()
-            troubles = workers.trouble()  # while their logs are there
+            troubles = workers.trouble()  # before the folder goes: jobs are judged by what they left in it
             if not workers.alive() and not troubles:
                 shutil.rmtree(plan.folder, ignore_errors=True)
-    for line in [*troubles, *_failed(left, told)]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    _say([*troubles, *_failed(planned, told)], console)
+
+
+def check(left: Sequence[Planned], engine: Engine) -> None:
+    """Raises SettingError, with a line for each thing that is wrong, unless all these works can be done."""
+    once = CheckedOnce(engine.here)
+    of_each(left, lambda item: once(item.work), lambda item: item.words)
 
 
 def names(planned: Sequence[Planned]) -> dict[str, str]:
@@ -114,9 +119,14 @@ def _measure(item: Planned) -> str:
     return item.work.measure.described()["name"] if isinstance(item.work, Measurement) else ""
 
 
-def _failed(left: Sequence[Planned], told: Mapping[str, str]) -> Iterator[str]:
-    """A line for each kind of failure, with the first runs of it."""
-    for kind, failed in by_kind(records(left)).items():
+def _say(lines: Iterable[str], console: Console) -> None:
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _failed(planned: Sequence[Planned], told: Mapping[str, str]) -> Iterator[str]:
+    """A line for each kind of failure, with the first runs of it, also of failures that were there before."""
+    for kind, failed in by_kind(records(planned)).items():
         retry = any(record["error"].get("again") for record in failed)
         advice = "the same command tries them again" if retry else "retry=failed tries them again"
         advice = "; ".join(filter(None, [failed[0]["error"].get("advice"), advice]))

@@ -52,16 +52,19 @@ class Watch:
                 began = time.monotonic()
                 for run_id, record in self._ended(workers):
                     self.done += 1
-                    line = f"{self.done}/{self.total} {ending(record, self.names[run_id])}"
-                    self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+                    self._say(f"{self.done}/{self.total} {ending(record, self.names[run_id])}")
                 share = sum(self.runs[run_id].share_done() for run_id in self.under_way)
                 self.progress.update(self.task, completed=self.done + share, done=self.done)
                 if self.runs:
-                    workers.renew()
+                    if died := workers.renew():
+                        self._say(f"{died} worker{'s' * (died > 1)} died; new ones go on with the works")
                     alive = workers.alive() > 0
                 else:
                     workers.end()
                 time.sleep(max(POLL_SECONDS, SHARE * (time.monotonic() - began)) if alive else 0)
+
+    def _say(self, line: str) -> None:
+        self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _ended(self, workers: Workers) -> Iterator[tuple[str, Record]]:
         """The works that have ended since the last look, with their records. Tells the workers of every change."""
