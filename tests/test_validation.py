@@ -73,7 +73,7 @@ trainer.devices=0                    | trainer.devices=0 must be a whole number 
 trainer.gradient_clip_val=-1         | trainer.gradient_clip_val=-1 must be a number above 0, or null
 trainer.log_every_n_steps=x          | trainer.log_every_n_steps=x must be a whole number of at least 0
 scale.corpora=mine                   | scale.corpora=mine is not known; use one of embedded, published
-task._target_=mine.Nothing           | task._target_=mine.Nothing cannot be imported: No module named 'mine'
+task._target_=nowhere.Nothing        | task._target_=nowhere.Nothing cannot be imported: No module named 'nowhere'
 model.mixers=[]                      | model.mixers=[] is empty
 optimizer=null                       | optimizer=null: a group needs a choice; name one of its files
 trainer=5                            | trainer=5: a group needs a choice; name one of its files

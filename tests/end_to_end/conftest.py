@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import distributed
 
 from diffmamba.__main__ import main
 from diffmamba.configuration import composed
@@ -132,6 +133,8 @@ def _apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for number, handler in handlers.items():
         signal.signal(number, handler)
     torch.set_num_threads(threads)
+    if distributed.is_initialized():  # by a training with fsdp in this process
+        distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="session")

@@ -35,10 +35,10 @@ def test_checkpoints_by_time(world, monkeypatch, minutes, written):
         clock.now += 60
         return original(task, batch, index)
 
-    def replaced(path):
+    def replaced(path, *before):
         if path.name == "last.ckpt":
             steps.append(round(clock.now / 60))
-        return replacing(path)
+        return replacing(path, *before)
 
     monkeypatch.setattr(LanguageModelling, "training_step", step)
     monkeypatch.setattr(atomic, "replacing", replaced)
