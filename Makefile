@@ -89,7 +89,7 @@ sweep: $(READY)  ## Train every run of a grid of sweeps/
 
 # in the order of their names: by default the files with the fewest tests come last, and among them are the slowest
 test: $(READY) $(REFERENCE_READY) $(TRITON_READY)  ## Run the tests
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=25
 
 bench: $(READY) $(REFERENCE_READY)  ## Measure against peers, variants and floors, seven minutes; ARGS="--quick" to try it
 	$(BIN)/python -m benchmarks $(ARGS)

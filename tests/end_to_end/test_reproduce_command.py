@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import chdir
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -30,9 +31,14 @@ def reports(world):
 
 @pytest.fixture(scope="module")
 def reproduction(new_world, command):
-    """A world in which table 2 was reproduced by two worker processes, and the outcome of that command."""
+    """A world in which table 2 was reproduced by two worker processes, and the outcome of that command.
+
+    A file in the working directory has the name of a module of Python's: it hides that from no worker.
+    """
     world = new_world("reproduction")
-    return world, command("reproduce", ["table=table2", *world.words(*TINY, reports(world), "workers=2")])
+    (world.folder / "timeit.py").write_text("raise SystemExit('hidden')")
+    with chdir(world.folder):
+        return world, command("reproduce", ["table=table2", *world.words(*TINY, reports(world), "workers=2")])
 
 
 def written(outcome):

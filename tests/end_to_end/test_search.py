@@ -124,4 +124,4 @@ def test_a_search_without_a_range_is_refused(world, command):
 
 def test_a_search_has_no_plan(world, command):
     line = command("sweep", ["sweep=search", *world.words(*QUICK)]).refusal()
-    assert line == "error: sweeps=search is a search, whose cells are not known beforehand: use diffmamba train\n"
+    assert line == "error: sweep=search is a search, whose cells are not known beforehand: use diffmamba train\n"

@@ -15,7 +15,7 @@ from diffmamba.configuration import explained, resolved
 from diffmamba.errors import SettingError
 from diffmamba.runs.grid import Cell, Grid, grid_of
 
-EXAMPLES = int(os.environ.get("DIFFMAMBA_EXAMPLES", "6"))
+EXAMPLES = int(os.environ.get("DIFFMAMBA_EXAMPLES", "3"))
 CELLS = 3  # of a random grid, that are compared
 AXES = [
     *("model=mamba,diff_s6,transformer", "model/embedding=full,adaptive,auto", "data=pydoc8,text8", "trainer=cpu,auto"),
@@ -72,7 +72,7 @@ def assert_equal(grid: Grid, cells: Sequence[Cell], root: str = "train") -> None
         assert repr(made) == repr(expected), cell  # where 1 is not True, and the order is the same
 
 
-@pytest.mark.parametrize("scale", ["smoke", "small", "paper"])
+@pytest.mark.parametrize("scale", ["smoke", "paper"])
 @pytest.mark.parametrize("sweep", ["table1", "table2"])
 def test_a_cell_of_a_published_sweep_is_what_hydra_composes(sweep: str, scale: str) -> None:
     with grid_of([f"sweeps={sweep}", f"scale={scale}", "model=mamba,diff_mamba", "scale.seeds='0,1'"], "train") as grid:
