@@ -32,7 +32,7 @@ class Forked:
 def test_a_sweep_that_is_killed_comes_to_what_it_would_have_come_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grid, figures = Grid(tmp_path, cells=6, workers=2), Figures()
+    grid, figures = Grid(tmp_path, cells=8, workers=2), Figures()
     grid.write()
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -43,4 +43,4 @@ def test_a_sweep_that_is_killed_comes_to_what_it_would_have_come_to(
     compare(grid, figures)
     one_at_a_time(grid, figures)
     assert figures.kills.total() == 2
-    assert figures.results == 6
+    assert figures.results == 8
