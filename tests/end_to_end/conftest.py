@@ -19,7 +19,7 @@ from diffmamba.__main__ import main
 from diffmamba.configuration import composed
 from diffmamba.data import CorpusChoice
 from diffmamba.ops import backend
-from diffmamba.runs import Record, Run, RunStore
+from diffmamba.runs import Record, Run, RunStore, engine, worker
 from diffmamba.runs.execution import execute, work_of
 from diffmamba.runs.work import Work
 from diffmamba.tasks import LanguageModelling
@@ -176,6 +176,21 @@ def command() -> Callable[..., Outcome]:
         return Outcome(status if isinstance(status, int) else int(status is not None), out.getvalue(), err.getvalue())
 
     return call
+
+
+class _Here(engine.LocalWorkers):
+    """One worker, in this process, which has done its works before the sweep looks on."""
+
+    def __init__(self, plan: Path, shares: Any) -> None:
+        self.plan, self.shares, self.processes, self._renewals = plan, shares[:1], [], 0
+        with redirect_stdout(StringIO()):
+            assert worker.work(plan) == 0
+
+
+@pytest.fixture
+def worker_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep starts no processes, whose imports take seconds: for tests of what it does otherwise."""
+    monkeypatch.setattr(engine, "LocalWorkers", _Here)
 
 
 @pytest.fixture

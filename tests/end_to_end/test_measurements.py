@@ -152,7 +152,7 @@ def test_one_measurement_is_taken_once_however_it_is_asked_for(world, command, m
     assert len(ids) == 1 + len(others)
 
 
-def test_measurements_of_a_sweep_come_after_their_trainings(world, command):
+def test_measurements_of_a_sweep_come_after_their_trainings(world, command, worker_here):
     settings = ("model=mamba,diff_mamba", "model.outer_norm=false", "model.lambda_form=scalar", "seed=0")
     words = world.words("measure=perplexity", "weights=trained", *settings)
     planned, done = expand("table2", words), set()

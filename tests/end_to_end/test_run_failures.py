@@ -91,7 +91,7 @@ def test_a_training_that_a_callback_stopped_has_ended(world, command):
     assert world.measure("weights=trained")["id"] == by_name["id"]
 
 
-def test_a_run_without_evaluation_ends_no_sweep(world, command):
+def test_a_run_without_evaluation_ends_no_sweep(world, command, worker_here):
     words = world.words(*GRID, "seed=0,1", "threads=1")
     (first, _) = expand("table2", words)
     record = world.train("experiments=table2", *GRID, "seed=0", "group=table2")
@@ -103,7 +103,7 @@ def test_a_run_without_evaluation_ends_no_sweep(world, command):
     assert "2 of 2 runs are finished" in outcome.out
 
 
-def test_lines_of_a_sweep_say_what_varies(world, command):
+def test_lines_of_a_sweep_say_what_varies(world, command, worker_here):
     rates = world.words(*GRID, "seed=0", "optimizer.learning_rate=0.01,0.02")
     outcome = command("sweep", ["sweep=table2", "workers=1", *rates])
     assert (outcome.status, outcome.err) == (0, "")
