@@ -9,6 +9,8 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+os.register_at_fork(after_in_child=gc.freeze)
+"""A forked process does not collect the garbage of this one, of which some waits for threads that the fork lacks."""
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets the width of its own terminal
 
 
