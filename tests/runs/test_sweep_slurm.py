@@ -231,7 +231,7 @@ def test_jobs_that_wait_are_not_needed_when_all_works_have_ended(plan: Path, her
 def test_why_a_job_ended_badly_is_told_once(plan: Path) -> None:
     (plan / "fails").touch()
     jobs = slurm.start(plan, settings(), CPU, 2)
-    until(lambda: not jobs.alive())
+    until(lambda: not jobs.alive() and jobs.trouble())
     assert jobs.trouble() == ["error: the disk is full"]
 
 
