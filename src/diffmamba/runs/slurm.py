@@ -182,8 +182,7 @@ class SlurmJobs(Jobs):
         if time.monotonic() - self._looked > LOOK_SECONDS:
             job.watcher.update()  # asks for all jobs at once
             self._looked = time.monotonic()
-        state = job.watcher.get_state(job.job_id, mode="cache")  # empty where Slurm was asked between two states
-        return bool(state) and job.watcher.is_done(job.job_id, mode="cache")
+        return job.watcher.is_done(job.job_id, mode="cache")
 
     def was_cancelled(self, job: "Job[int]") -> bool:
         return job.watcher.get_state(job.job_id, mode="cache").startswith(CANCELLED)
