@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
 
 from diffmamba.command_line import own_settings
 from diffmamba.errors import SettingError
@@ -80,6 +81,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("SLURM_HERE", str(here))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(slurm.__file__).parents[2]}")
     monkeypatch.setattr(slurm, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(SlurmJob, "watcher", SlurmInfoWatcher(delay_s=600))  # which remembers jobs of other tests
     yield made
     for path in here.glob("*.pid"):
         try:
