@@ -13,7 +13,8 @@ from diffmamba.ranges import Dropout, Seed, Share, Size
 from diffmamba.runs.execution import work_of
 from diffmamba.runs.work import Training
 from diffmamba.settings import OF
-from diffmamba.validation import described, nearest, text_settings
+from diffmamba.spelling import nearest
+from diffmamba.validation import described, text_settings
 
 
 def cases(lines: str) -> list[list[str]]:

@@ -2,8 +2,9 @@
 
 import os
 import sys
-from difflib import get_close_matches
 from importlib import import_module
+
+from diffmamba.spelling import did_you_mean
 
 COMMANDS = {
     "train": "train one run, or a grid with -m",
@@ -27,8 +28,7 @@ def main() -> None:
     if command not in COMMANDS:
         asked = command in ("", "-h", "--help", "help")
         if not asked:
-            near = get_close_matches(command, COMMANDS, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(command, COMMANDS)
             print(f"error: {command} is not a command; use one of {', '.join(COMMANDS)}{hint}", file=sys.stderr)
             sys.exit(2)
         print("diffmamba COMMAND [setting=value ...], or diffmamba COMMAND --help\n")

@@ -29,7 +29,8 @@ from diffmamba.configuration import CONF, composing, explained, known_names, res
 from diffmamba.errors import SettingError
 from diffmamba.exit_status import guarded, tell
 from diffmamba.runs import stopping
-from diffmamba.validation import nearest, text_settings
+from diffmamba.spelling import nearest
+from diffmamba.validation import text_settings
 
 FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--resolve", "--package", "-p")
 MULTIRUN = ("-m", "--multirun")

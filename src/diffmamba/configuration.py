@@ -29,8 +29,9 @@ from yaml import MarkedYAMLError
 from diffmamba import reading, resolvers, settings
 from diffmamba.errors import SettingError
 from diffmamba.reading import CHECKED, USER, is_read, texts_in
+from diffmamba.spelling import did_you_mean, nearest
 from diffmamba.trainer_arguments import REFUSED, check_arguments
-from diffmamba.validation import Once, did_you_mean, each_time, names_in, nearest, validate
+from diffmamba.validation import Once, each_time, names_in, validate
 
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = None if (PACKAGE / "conf").is_dir() else PACKAGE.parents[1]

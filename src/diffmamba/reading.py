@@ -14,8 +14,9 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from diffmamba.errors import SettingError
+from diffmamba.spelling import did_you_mean
 from diffmamba.trainer_arguments import check_arguments
-from diffmamba.validation import check_argument, did_you_mean, names_in, target
+from diffmamba.validation import check_argument, names_in, target
 
 USER = "diffmamba-user"
 """The name of the user's own directory on Hydra's search path."""

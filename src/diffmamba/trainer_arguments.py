@@ -8,7 +8,7 @@ argument that a later Lightning adds is refused until somebody has put it on one
 from collections.abc import Iterable
 
 from diffmamba.errors import SettingError
-from diffmamba.validation import nearest
+from diffmamba.spelling import nearest
 
 ALLOWED = (
     *("accelerator", "devices", "num_nodes", "strategy", "precision"),

@@ -6,7 +6,6 @@ constructor have a schema, a TypedDict of `settings`. An error names the setting
 where `budget.steps` is only `${scale.steps}`.
 """
 
-import difflib
 import inspect
 import math
 import re
@@ -22,6 +21,7 @@ from annotated_types import Ge, Gt, Le, Len, Lt
 from omegaconf import DictConfig, ListConfig, Node
 
 from diffmamba.errors import SettingError
+from diffmamba.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -81,29 +81,6 @@ def origin(config: DictConfig, path: str) -> str:
 
 def _index(node: Any, key: str) -> Any:
     return int(key) if isinstance(node, ListConfig) else key
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like this one; None if none is.
-
-    In this order: the initials of a name in the same group (`optimizer.lr`), the last part alone (`learning_rate`), and
-    a similar spelling.
-    """
-    names = list(dict.fromkeys(map(str, known)))
-    group, _, last = name.rpartition(".")
-    ends = {one: one.rpartition(".")[2] for one in names}
-    initials = [one for one, end in ends.items() if last == "".join(word[:1] for word in end.split("_"))]
-    initials.sort(key=lambda one: one.rpartition(".")[0] != group)
-    same = [one for one, end in ends.items() if end == last]
-    beside = [one for one in names if one.rpartition(".")[0] == group]
-    spelling = difflib.get_close_matches(name, beside, 1, 0.7) + difflib.get_close_matches(name, names, 1, 0.7)
-    return next(iter([*initials[: len(last) > 1], *same, *spelling]), None)
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of an error: `; did you mean NAME?`, or nothing."""
-    found = nearest(name, known)
-    return f"; did you mean {found}?" if found else ""
 
 
 def described(annotation: Any) -> str:

@@ -6,7 +6,6 @@ This module imports no large library: a list of 5,000 runs is there in less than
 import os
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib import import_module
 
 from diffmamba.browse.guide import COMMANDS, help_of, help_of_all
@@ -15,6 +14,7 @@ from diffmamba.errors import SettingError
 from diffmamba.exit_status import guarded
 from diffmamba.runs.index import Found, look
 from diffmamba.runs.store import RunStore
+from diffmamba.spelling import did_you_mean
 
 HELP = ("-h", "--help", "help")
 
@@ -31,9 +31,9 @@ def run(words: Sequence[str]) -> int:
         print(help_of_all())
         return 0
     if name not in COMMANDS:
-        near = get_close_matches(name, COMMANDS, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise SettingError(f"runs {name} is not a command; use one of {', '.join(COMMANDS)}{hint}")
+        raise SettingError(
+            f"runs {name} is not a command; use one of {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}"
+        )
     if any(word in HELP for word in rest):
         print(help_of(name))
         return 0

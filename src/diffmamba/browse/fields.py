@@ -6,13 +6,13 @@ A setting has its dotted name: `optimizer.learning_rate`. A group stands for the
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from difflib import get_close_matches
 from functools import cached_property
 from operator import attrgetter
 from typing import Any
 
 from diffmamba.errors import SettingError
 from diffmamba.runs.index import Entry
+from diffmamba.spelling import did_you_mean
 
 OF_A_RUN: Mapping[str, Callable[[Entry], Any]] = {
     **{name: attrgetter(name) for name in ("id", "kind", "status", "step", "steps", "seconds", "speed", "parameters")},
@@ -47,8 +47,8 @@ class Names:
         for name in (given, *(f"{given}.{choice}" for choice in CHOICES), *self._ending(given)):
             if name in self._all or not self._all - OF_A_RUN.keys():  # of no run at all, every name may be right
                 return name
-        near = get_close_matches(given, [*further, *OF_A_RUN, *self._groups, *self._endings, *sorted(self._all)], 1)
-        raise SettingError(f"no run has {given}" + (f"; did you mean {near[0]}?" if near else ""))
+        known = [*further, *OF_A_RUN, *self._groups, *self._endings, *sorted(self._all)]
+        raise SettingError(f"no run has {given}{did_you_mean(given, known)}")
 
     def short(self, name: str) -> str:
         """The shortest way to write a whole name: `model` for `model.name`, `dropout` for `model.dropout`."""

@@ -16,13 +16,12 @@ from diffmamba.browse.fields import Names, text, value
 from diffmamba.errors import SettingError
 from diffmamba.runs.form import STATUSES
 from diffmamba.runs.index import Entry
-from diffmamba.runs.store import BEFORE, Run, RunStore
+from diffmamba.runs.store import MOST_TOLD, Run, RunStore
 
 WORD = re.compile(r"(?P<name>[^=<>!]+)(?P<sign><=|>=|!=|=|<|>)(?P<value>.*)", re.S)
 COMMA = re.compile(r",(?![^\[\]]*\])")  # none inside of a list
 AGE = re.compile(r"(\d+(?:\.\d+)?)(s|min|h|d|w)")
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
-MOST_TOLD = 6  # ids in a message
 AGES = ("older", "newer")
 COMPARED = {
     "<": lambda one, other: one < other,
@@ -130,17 +129,8 @@ def seconds(word: str) -> float:
 def run_of(store: RunStore, given: str, ids: Collection[str]) -> Run:
     """The run that an id or its first letters name, also one that was set aside. Raises SettingError."""
     name = given.rstrip("/")
-    fitting = [one for one in ids if one.startswith(name)]
-    if name in ids or len(fitting) == 1:
-        return store.run(name if name in ids else fitting[0])
-    if fitting:
-        some = ", ".join(fitting[:MOST_TOLD]) + ", ..." * (len(fitting) > MOST_TOLD)
-        raise SettingError(f"{given} is the beginning of {len(fitting)} runs: {some}")
-    beginning, before, number = name.partition(BEFORE)
-    if before and (whole := [one for one in ids if one.startswith(beginning)]):
-        run = store.run(f"{whole[0]}{before}{number}")
-        if len(whole) == 1 and run.result.exists():
-            return run
+    if (found := store.id_of(name, ids, given)) is not None:
+        return store.run(found)
     near = get_close_matches(name, ids, MOST_TOLD)
     advice = f"; nearest are {', '.join(near)}" if near else ""
     raise SettingError(f"{given} is no run in {store.directory}{advice}")

@@ -4,7 +4,6 @@ A failure of the machine says nothing of the work: it is tried again, a few time
 failure of the work itself comes again each time: it is tried again only where `retry=failed` asks for it.
 """
 
-import errno
 import os
 import traceback
 from collections.abc import Iterator, Mapping
@@ -32,7 +31,6 @@ KINDS = {
     "code": "an error in the code",
 }
 """The kinds of failures, in words. The first ones, those of `TRANSIENT`, are of the machine."""
-NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 SMALLER = "trainer.accumulate_grad_batches=N takes the batch in N parts, each of which needs less (it is another run)"
 NO_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory", "CUDNN_STATUS_ALLOC_FAILED")
 

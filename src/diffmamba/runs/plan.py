@@ -6,10 +6,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple, TypeVar, cast
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-
-from diffmamba.configuration import CONF, one_line
 from diffmamba.errors import SettingError
 from diffmamba.runs.execution import work_of
 from diffmamba.runs.grid import Cell, grid_of
@@ -191,16 +187,6 @@ def of_each(
         for message, told in wrong.items()
     ]
     raise SettingError("\n".join(lines))
-
-
-def check_launcher(launcher: str) -> None:
-    """Raises SettingError where Hydra has no launcher of this name."""
-    try:
-        with initialize_config_dir(CONF, version_base="1.3", job_name="train"):
-            compose("train", overrides=[f"hydra/launcher={launcher}"], return_hydra_config=True)
-    except HydraException as error:
-        text = one_line(error)
-        raise SettingError(f"launcher: {text} (slurm needs the extra: pip install -e '.[slurm]')") from error
 
 
 UNSEEN = {"name": "", "fingerprint": "never seen", "sizes": {"train": 10**9}, "vocabulary": 0}

@@ -112,7 +112,6 @@ class Jobs:
         self.plan, self.executor, self.turns = plan, executor, turns
         self.jobs = self._submitted(turns)
         self._renewals = 0
-        self._lost = 0
 
     def _submitted(self, turns: Sequence[Turn]) -> list["Job[int]"]:
         from submitit.core.utils import FailedJobError, FailedSubmissionError

@@ -117,5 +117,5 @@ def _signalled(number: int, frame: FrameType | None) -> None:
     if not (first and _now.deferred):
         raise KeyboardInterrupt
     if not _now.silent:
-        with suppress(Exception):  # nobody may be there to read it; `print` could be at work at this moment
+        with suppress(OSError, ValueError, AttributeError):  # there may be no stream; `print` could be at work just now
             os.write(sys.stderr.fileno(), SAID.encode())

@@ -16,7 +16,7 @@ import errno
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ WELL = ("finished", "stopped")
 SWEEP = "DIFFMAMBA_SWEEP"
 """In the environment of the processes of a sweep: the token that names it. Records keep it."""
 LEASES = ".leases"
+MOST_TOLD = 6  # ids in a message
 _left_out: set[str] = set()
 """Damage that this process has told of."""
 OF_A_PATH = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
@@ -186,6 +187,19 @@ class RunStore:
         """The name of every run that was started, without those that were set aside."""
         found = (path.parent.name for path in self.directory.glob("*/result.json"))
         return sorted(name for name in found if BEFORE not in name)
+
+    def id_of(self, given: str, ids: Collection[str], named: str) -> str | None:
+        """Which of these ids is given, or begins so, also with `.before-N` for a run that was set aside.
+
+        None if there is none. Raises SettingError where several begin so; `named` is what the message calls it.
+        """
+        beginning, before, number = given.partition(BEFORE)
+        fitting = [beginning] if beginning in ids else [one for one in ids if one.startswith(beginning)]
+        if len(fitting) > 1:
+            some = ", ".join(fitting[:MOST_TOLD]) + ", ..." * (len(fitting) > MOST_TOLD)
+            raise SettingError(f"{named} is the beginning of {len(fitting)} runs: {some}")
+        found = f"{fitting[0]}{before}{number}" if fitting else given
+        return found if found in ids or (before and self.run(found).result.exists()) else None
 
     def facts(self, data: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> Facts | None:
         """What the latest run with the same `data` found in it: the `corpus` of its record. None if there is none.

@@ -19,11 +19,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from diffmamba.errors import SettingError
-from diffmamba.runs.store import BEFORE, WELL, Record, Run, RunStore
+from diffmamba.runs.store import MOST_TOLD, WELL, Record, Run, RunStore
 from diffmamba.settings import Checkpoint
 
 BEGIN_ANEW = "put a copy in its place, or move it away: then the training starts from the beginning"
-MOST_TOLD = 6  # ids in a message
 PREFIX = "network."  # of the network's parameters in a checkpoint of Lightning's
 
 
@@ -120,15 +119,10 @@ class OfRun(Weights):
 
     def _id(self) -> str:
         """The id that the given one is, or begins."""
-        given, ids = str(self.run).rstrip("/"), RunStore(self.store).ids()
-        fitting = [name for name in ids if name.startswith(given)]
-        if given in ids or len(fitting) == 1:
-            return given if given in ids else fitting[0]
-        if fitting:
-            some = ", ".join(fitting[:MOST_TOLD]) + ", ..." * (len(fitting) > MOST_TOLD)
-            raise SettingError(f"{self.named}={given} is the beginning of {len(fitting)} runs: {some}")
-        if BEFORE in given and "/" not in given:
-            return given
+        store, given = RunStore(self.store), str(self.run).rstrip("/")
+        ids = store.ids()
+        if (found := store.id_of(given, ids, f"{self.named}={given}")) is not None:
+            return found
         near = get_close_matches(given, ids, MOST_TOLD)
         advice = f"; nearest in {self.store} are {', '.join(near)}" if near else f", and {self.store} has no such id"
         raise SettingError(f"{self.named}={given} is not a run: there is no result.json in it{advice}")

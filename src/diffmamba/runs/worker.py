@@ -40,8 +40,6 @@ OF_EVERY_WORK = ("disk", "connection")  # kinds of failures that the next work i
 PAUSE_SECONDS = (1.0, 5.0, 20.0)  # before the next try, after so many of them
 FAILED = 1  # exit status
 
-log = logging.getLogger(__name__)
-
 
 def main() -> None:
     """The entry point of a process. It stops when its standard input ends, which the starting process holds."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from diffmamba.errors import SettingError
 from diffmamba.reports.design import Design
-from diffmamba.validation import nearest
+from diffmamba.spelling import nearest
 
 KINDS = ("table", "figure")
 OURS = tuple(__path__)
