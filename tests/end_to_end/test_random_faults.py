@@ -1,4 +1,4 @@
-"""Faults at random: see `faults`, whose command does a hundred on a small disk. Here are six, and the judge itself."""
+"""Faults at random: see `faults`, whose command does a hundred on a small disk. Here are two, and the judge itself."""
 
 import os
 import subprocess

@@ -5,16 +5,17 @@ import errno
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 from contextlib import chdir
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import pytest
 
+from diffmamba.__main__ import main
 from diffmamba.runs import RunTakenError
 from diffmamba.runs.execution import execute, work_of
 from diffmamba.runs.plan import expand
@@ -214,18 +215,20 @@ def test_cells_of_other_sources_and_of_sources_that_changed_since_are_named(worl
     assert all(note in outcome.out for note in notes)
 
 
-def test_a_terminal_without_our_signs_ends_no_sweep(world):
-    """In a process of its own, as the encoding is a matter of the process."""
+def test_a_terminal_without_our_signs_ends_no_sweep(world, worker_here, monkeypatch):
     words = world.words(*ONE_NORM, "model=diff_mamba", "model.lambda_form=reparam", reports(world), "workers=1")
-    told = subprocess.run(
-        [sys.executable, "-m", "diffmamba.reproduce", "table=table2", *words],
-        env=os.environ | {"PYTHONIOENCODING": "ascii"},
-        capture_output=True,
-        check=False,
-    )
-    assert (told.returncode, told.stderr) == (0, b"")
-    assert b"1 of 1 runs count" in told.stdout
-    assert told.stdout.isascii()
+    streams = {name: TextIOWrapper(BytesIO(), encoding="ascii") for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    monkeypatch.setattr(sys, "argv", ["diffmamba", "reproduce", "table=table2", *words])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = {name: stream.buffer.getvalue() for name, stream in streams.items() if stream.flush() is None}
+    assert (ended.value.code, told["stderr"]) == (0, b"")
+    assert b"1 of 1 runs count" in told["stdout"]
+    assert told["stdout"].isascii()
+    assert b"l reparam" in told["stdout"]  # the line of the sweep has a letter in the place of its sign
 
 
 def evaluated(store):

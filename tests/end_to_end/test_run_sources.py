@@ -149,7 +149,7 @@ def test_a_sweep_tells_how_many_runs_have_other_sources(world, command, mine):
     assert outcome.status == 0
     said = " ".join(outcome.out.split())
     assert "2 of 2 runs were made with other sources, which have changed since: my_mixer; force=true" in said
-    outcome = command("sweep", ["sweep=table2", "workers=2", *grid, "force=true"])
+    outcome = command("sweep", ["sweep=table2", "workers=1", *grid, "force=true"])
     assert (outcome.status, outcome.err) == (0, "")
     assert "2 of 2 runs to do" in outcome.out
     assert len(list(world.store.directory.glob("t*.before-1"))) == len(world.store.records()) == 2
