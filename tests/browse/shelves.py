@@ -12,26 +12,6 @@ ENDED = "2026-11-26T10:00:00+00:00"
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a command ended and what it said."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def rows(self) -> list[str]:
-        """The lines of its table, without what stands above and below."""
-        return list(self.out.split("\n\n")[1].splitlines()[1:])
-
-    def refusal(self) -> str:
-        """The one line that a command with a wrong setting says, and nothing else."""
-        assert (self.status, self.out) == (2, ""), self
-        assert len(self.err.splitlines()) == 1, self.err
-        return self.err
-
-
-@dataclass(frozen=True)
 class Shelf:
     """A store, and what is put into it."""
 

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from io import StringIO
 
 import pytest
-from shelves import Outcome, Shelf
+from shelves import Shelf
 
 from diffmamba.browse import columns
 from diffmamba.browse.fields import text, value
 from diffmamba.runs.index import look
+from tests.outcome import Outcome
 
 Runs = Callable[..., Outcome]
 

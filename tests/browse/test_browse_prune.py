@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from shelves import Outcome, Shelf
+from shelves import Shelf
 
 from diffmamba.browse import needed, pruning
 from diffmamba.errors import SettingError
 from diffmamba.runs.index import look
+from tests.outcome import Outcome
 
 Runs = Callable[..., Outcome]
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from shelves import Outcome, Shelf
+from shelves import Shelf
+
+from tests.outcome import Outcome
 
 Runs = Callable[..., Outcome]
 TRACE = (

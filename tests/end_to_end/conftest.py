@@ -2,10 +2,9 @@
 
 import random
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -15,7 +14,6 @@ import pytest
 import torch
 from torch import distributed
 
-from diffmamba.__main__ import main
 from diffmamba.configuration import composed
 from diffmamba.data import CorpusChoice
 from diffmamba.ops import backend
@@ -23,6 +21,7 @@ from diffmamba.runs import Record, Run, RunStore, engine, worker
 from diffmamba.runs.execution import execute, work_of
 from diffmamba.runs.work import Work
 from diffmamba.tasks import LanguageModelling
+from tests.outcome import Outcome, outcome_of
 
 WORDS = "the quick brown fox jumps over a lazy dog and runs away from a wolf"
 SMALL = (
@@ -30,33 +29,11 @@ SMALL = (
     *("scale.batch_size=8", "scale.length=16", "scale.eval_batch_size=3", "scale.eval_windows=4"),
     *("scale.steps=12", "scale.evaluate_every=4", "scale.warmup_steps=2"),
 )
-NOISE = ("Traceback", "Error executing", "Warning", "WARNING", "HYDRA_FULL_ERROR")
 
 
 def english(words: int) -> str:
     """A text of our few words in random order: the same text each time, and a shorter one is the start of a longer."""
     return " ".join(random.Random(0).choices(WORDS.split(), k=words))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended and what it said."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def quiet(self) -> bool:
-        """Whether it said nothing that a user should not have to read."""
-        return not any(word in self.out + self.err for word in NOISE)
-
-    def refusal(self) -> str:
-        """The one line that a command with a wrong setting says, and nothing else."""
-        assert (self.status, self.out) == (2, ""), self
-        assert len(self.err.splitlines()) == 1, self.err
-        assert self.err.startswith("error: ")
-        return self.err
 
 
 @dataclass(frozen=True)
@@ -165,17 +142,7 @@ def story(new_world: Callable[[str], World]) -> tuple[World, Record]:
 def command() -> Callable[..., Outcome]:
     """Runs `diffmamba NAME WORDS...` in this process."""
 
-    def call(name: str, words: list[str]) -> Outcome:
-        out, err = StringIO(), StringIO()
-        with pytest.MonkeyPatch.context() as patched, redirect_stdout(out), redirect_stderr(err):
-            patched.setattr(sys, "argv", ["diffmamba", name, *words])
-            patched.setattr(sys, "path", [*sys.path])
-            with pytest.raises(SystemExit) as ended:
-                main()
-        status = ended.value.code
-        return Outcome(status if isinstance(status, int) else int(status is not None), out.getvalue(), err.getvalue())
-
-    return call
+    return lambda name, words: outcome_of(name, *words)
 
 
 class _Here(engine.LocalWorkers):

@@ -4,18 +4,17 @@ Settings are drawn from all groups, with values that fit and values that do not,
 `DIFFMAMBA_EXAMPLES=500 pytest tests/end_to_end/test_random_configurations.py` tries as many as one likes.
 """
 
-import os
 import re
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import Phase, example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from diffmamba.configuration import composed
 from diffmamba.validation import names_in
+from tests.examples import few
 
-EXAMPLES = int(os.environ.get("DIFFMAMBA_EXAMPLES", "10"))
 BASE = ("scale.steps=2", "scale.evaluate_every=1", "scale.eval_windows=2", "scale.warmup_steps=1")
 CHOICES = {
     "model": ["mamba", "diff_mamba", "diff_s6", "naive_diff", "transformer", "diff_transformer", "diff_mamba_hybrid"],
@@ -86,15 +85,7 @@ def words(draw: st.DrawFn) -> list[str]:
 @example(["optimizer.betas=[0.9]"])
 @example(["model.n_layers=2147483647"])
 @example(["scale.d_model=2147483647"])
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    database=None,
-    derandomize="DIFFMAMBA_EXAMPLES" not in os.environ,
-    suppress_health_check=list(HealthCheck),
-    phases=[Phase.explicit, Phase.generate],
-    report_multiple_bugs=False,
-)
+@few(10, phases=[Phase.explicit, Phase.generate], report_multiple_bugs=False)
 def test_a_random_configuration_trains_or_is_refused_in_one_line(story: Any, command: Any, drawn: list[str]) -> None:
     world = story[0]
     store = world.folder / "random"

@@ -1,6 +1,5 @@
 """A cell of a grid has the configuration, or the error, that Hydra makes of it alone; but most of it is made once."""
 
-import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -8,14 +7,14 @@ from typing import Any
 
 import pytest
 from hydra import compose
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffmamba.configuration import explained, resolved
 from diffmamba.errors import SettingError
 from diffmamba.runs.grid import Cell, Grid, grid_of
+from tests.examples import few
 
-EXAMPLES = int(os.environ.get("DIFFMAMBA_EXAMPLES", "3"))
 CELLS = 3  # of a random grid, that are compared
 AXES = [
     *("model=mamba,diff_s6,transformer", "model/embedding=full,adaptive,auto", "data=pydoc8,text8", "trainer=cpu,auto"),
@@ -80,13 +79,7 @@ def test_a_cell_of_a_published_sweep_is_what_hydra_composes(sweep: str, scale: s
 
 
 @given(st.lists(st.sampled_from(AXES), min_size=2, max_size=6, unique=True), st.randoms(use_true_random=False))
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    database=None,
-    derandomize="DIFFMAMBA_EXAMPLES" not in os.environ,
-    suppress_health_check=list(HealthCheck),
-)
+@few(3)
 def test_a_cell_of_a_random_grid_is_what_hydra_composes(words: list[str], random: Any) -> None:
     root = random.choice(["train", "measure"])
     try:
