@@ -119,7 +119,11 @@ def _show_results(screen: Screen, record: Record, entry: Entry) -> None:
         return
     some = evaluations[:: max(1, -(-len(evaluations) // MOST_ROWS))]
     some = some if some[-1] is evaluations[-1] else [*some, evaluations[-1]]
-    names = [name for name in dict.fromkeys(name for one in some for name in one) if name != "tokens"]
+    names = [
+        name
+        for name in dict.fromkeys(name for one in some for name in one)
+        if not name.startswith(("tokens", "lambda/"))
+    ]
     screen.table([Column(name, [figure(entry, name, one.get(name)) for one in some], False) for name in names])
     if len(some) < len(evaluations):
         screen.line(f"{len(some)} of {len(evaluations)} evaluations; all: diffmamba runs curves {entry.id}", "note")

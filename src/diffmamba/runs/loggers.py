@@ -47,6 +47,8 @@ class Logs(Logger):
         self._rows_work = True
         self._logged: set[Kind] = set()
         self._loggers: dict[str, Logger] = {}
+        self.beside_evaluation: Callable[[], Mapping[str, Any]] = dict
+        """What is logged beside an evaluation: how far the training was."""
         self._from_start: set[str] = set()  # those that get all rows of a run that goes on
         shown = _shown(settings) | {"run": run.id, "parameters": parameters}
         wanted = settings["logger"] if rank_zero_only.rank == 0 else {}  # type: ignore[attr-defined]
@@ -79,11 +81,12 @@ class Logs(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         self._run.require(lately=True)
+        metrics = {**metrics, **(self.beside_evaluation() if is_of_evaluation(metrics) else {})}
         row = {**metrics, "step": step or 0}
         if self._rows_work:
             self._beside(ROWS, lambda: self._rows.add(row, is_of_evaluation(row)))  # a checkpoint follows
         lacking = self._from_start if kind(row) in self._logged else None
-        self._each(lambda logger: logger.log_metrics(dict(metrics), step), lacking)
+        self._each(lambda logger: logger.log_metrics(metrics, step), lacking)
 
     def log_hyperparams(self, *arguments: Any, **named: Any) -> None:
         """Nothing: each logger was told the settings when it started."""
