@@ -144,8 +144,8 @@ class Results:
 
     @property
     def runs(self) -> list[SeedResult]:
-        """Every run of the sweep, in its order."""
-        return [run for cell in self.cells for run in cell.seeds]
+        """Every run of the sweep once, in its order. One may stand for several cells."""
+        return list({run.id: run for cell in self.cells for run in cell.seeds}.values())
 
     @property
     def counted(self) -> list[SeedResult]:

@@ -78,9 +78,9 @@ def rules(design: Design, results: Results) -> list[str]:
     """How to read the table: what Δ and s are, and the sign if the paper has numbers beside ours."""
     better = results.metric.verdict("negative", "positive")
     if not design.baseline:
-        return []
+        return list(design.notes)
     rule = DELTA_RULE.format(metric=results.metric.label, baseline=design.baseline, better=f", {better}" * bool(better))
-    return [rule, *[SIGN_RULE] * any(cell.key.published.delta for cell in results.cells)]
+    return [rule, *[SIGN_RULE] * any(cell.key.published.delta for cell in results.cells), *design.notes]
 
 
 def caveats(design: Design, results: Results) -> list[str]:
