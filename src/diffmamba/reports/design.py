@@ -1,12 +1,12 @@
 """What makes one published table or figure different from the next, and how records fill it. See `designs/`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from diffmamba.document import Chart
 from diffmamba.errors import SettingError
-from diffmamba.reports.cells import Cell, Key, Results
+from diffmamba.reports.cells import Cell, Key, Results, compared
 from diffmamba.reports.columns import Column
 from diffmamba.reports.records import Record, cleaned, headline, rank, read
 
@@ -77,6 +77,4 @@ def results(
     for key, by_seed in ids.items():
         seeds = (read(by_seed[seed], seed, records.get(by_seed[seed]), metric) for seed in sorted(by_seed, key=rank))
         cells.append(Cell(key, tuple(seeds), metric))
-    baselines = {cell.key.group: cell for cell in cells if cell.key.is_baseline}
-    compared = tuple(replace(cell, baseline=baselines.get(cell.key.group)) for cell in cells)
-    return Results(metric, scale, compared, tuple(settings))
+    return Results(metric, scale, compared(cells), tuple(settings))
