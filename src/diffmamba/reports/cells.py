@@ -103,7 +103,7 @@ class Cell:
 
     @property
     def sign(self) -> str:
-        """✓ or ✗: whether the interval of Δ has the sign of the paper's; ~ if it holds 0 or is not there; – without Δ."""
+        """✓ or ✗: whether the interval of Δ has the sign of the paper's; ~ if it holds 0 or is missing; – without Δ."""
         paper = self.key.published.delta
         return self._verdict("✓", "✗", -1 if paper < 0 else 1) if paper else "–"
 

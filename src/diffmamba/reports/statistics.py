@@ -117,7 +117,7 @@ def _compared(ours: NDArray[np.float64], baseline: NDArray[np.float64], rows: in
     if seeds == 1:
         return Comparison(1, rows, mean, reason="one seed is shared with the baseline")
     spread = float(differences.std(ddof=1))
-    if np.ptp(differences) <= ROUNDING * size:
+    if _equal(differences, size):
         return Comparison(seeds, rows, mean, 0.0, reason="the difference is the same for all seeds")
     half = float(half_width(differences, rows))
     return Comparison(seeds, rows, mean, spread, Interval(mean - half, mean + half), p=sign_flip(differences))
@@ -126,7 +126,7 @@ def _compared(ours: NDArray[np.float64], baseline: NDArray[np.float64], rows: in
 def mean_interval(values: ArrayLike) -> Interval | None:
     """The interval of a mean over seeds; None for fewer than two, for equal ones, and if one is not finite."""
     numbers = np.asarray(values, float)
-    if numbers.size < 2 or not np.isfinite(numbers).all() or np.ptp(numbers) <= ROUNDING * np.abs(numbers).max():
+    if numbers.size < 2 or not np.isfinite(numbers).all() or _equal(numbers, np.abs(numbers).max()):
         return None
     mean, half = float(numbers.mean()), float(half_width(numbers))
     return Interval(mean - half, mean + half)
@@ -139,14 +139,20 @@ def half_width(values: ArrayLike, rows: int = 1) -> NDArray[np.float64]:
         values: (..., seeds), at least two seeds.
 
     Returns:
-        (...): the interval reaches so far to either side of the mean.
+        (...): the interval reaches so far to either side of the mean. NaN where all values are equal.
     """
     numbers = np.asarray(values, float)
     seeds, error = numbers.shape[-1], ERROR / rows
     factor = np.asarray(scipy.stats.t.isf(error / 2, seeds - 1))
     if seeds >= BOOTSTRAP_FROM:
         factor = np.maximum(factor, np.quantile(_resampled(numbers), 1 - error, axis=-1, method="higher"))
-    return factor * scipy.stats.sem(numbers, axis=-1)
+    equal = _equal(numbers, np.abs(numbers).max(-1))
+    return np.where(equal, math.nan, factor * np.where(equal, 1.0, scipy.stats.sem(numbers, axis=-1)))
+
+
+def _equal(numbers: NDArray[np.float64], size: ArrayLike) -> NDArray[np.bool_]:
+    """Whether numbers (..., seeds) that were computed from values of this size differ by rounding only."""
+    return np.asarray(np.ptp(numbers, axis=-1) <= ROUNDING * np.asarray(size))
 
 
 def _resampled(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -215,8 +221,14 @@ def seeds_needed(difference: float, spread: float, rows: int = 1) -> int:
 
 
 def smallest_seen(spread: float, seeds: int, rows: int = 1) -> float:
-    """The smallest true difference that so many seeds see with a chance of `POWER`, if this is its spread over seeds."""
+    """The smallest true difference that so many seeds see with a chance of `POWER`, if it has this spread."""
     return _smallest_effect(seeds, rows) * spread
+
+
+def spread_range(seeds: int) -> tuple[float, float]:
+    """Between which multiples of a sample standard deviation the true one lies, if values are normal (chi-squared)."""
+    low, high = scipy.stats.chi2.interval(1 - ERROR, seeds - 1)
+    return math.sqrt((seeds - 1) / high), math.sqrt((seeds - 1) / low)
 
 
 @lru_cache(maxsize=256)
