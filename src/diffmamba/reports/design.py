@@ -1,12 +1,12 @@
 """What makes one published table or figure different from the next, and how records fill it. See `designs/`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from diffmamba.document import Chart
 from diffmamba.errors import SettingError
-from diffmamba.reports.cells import Cell, Key, Results
+from diffmamba.reports.cells import Cell, Key, Results, compared
 from diffmamba.reports.columns import Column
 from diffmamba.reports.records import Record, cleaned, headline, rank, read
 
@@ -78,6 +78,4 @@ def results(
         cells.append(Cell(key, tuple(seeds), metric))
     groups = list(dict.fromkeys(cell.key.group for cell in cells))
     cells.sort(key=lambda cell: groups.index(cell.key.group))  # those of a group stand together
-    baselines = {cell.key.group: cell for cell in cells if cell.key.is_baseline}
-    compared = tuple(replace(cell, baseline=baselines.get(cell.key.group)) for cell in cells)
-    return Results(metric, scale, compared, tuple(settings))
+    return Results(metric, scale, compared(cells), tuple(settings))

@@ -80,7 +80,11 @@ class Factor:
 
     def told(self, key: str) -> str:
         """`model=mamba`, of a value as JSON."""
-        return f"{self.word}={quoted(self.texts.get(key, key))}"
+        return self.words(self.texts.get(key, key))
+
+    def words(self, told: str) -> str:
+        """`model=mamba`, of a value as people write it."""
+        return f"{self.word}={quoted(told)}"
 
     def value(self, key: str) -> Any:
         """A value from its JSON."""
@@ -133,10 +137,13 @@ def row_of(entry: Entry, factors: Sequence[Factor]) -> Row:
     return tuple(factor.key(entry) for factor in factors)
 
 
-def merged(rows: Mapping[Row, Mapping[Any, str]]) -> dict[Row, Row]:
-    """Rows of the same runs as one row, in which settings that make no difference are `ANY`: the new row of each."""
+def merged(rows: Mapping[Row, Mapping[Any, str]], places: Iterable[int]) -> dict[Row, Row]:
+    """The new row of each, where rows of the same runs are one: a setting that makes no difference there is `ANY`.
+
+    Only rows that differ at these places are merged.
+    """
     now = {row: row for row in rows}
-    for place in range(len(next(iter(rows), ()))):
+    for place in places:
         alike: dict[Row, list[Row]] = {}
         for row, new in now.items():
             alike.setdefault((*new[:place], ANY, *new[place + 1 :]), []).append(row)

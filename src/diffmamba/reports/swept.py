@@ -69,7 +69,7 @@ def design_of(
     factors = factors_of(cells, varied)
     rows = rows_of(cells, factors)
     chosen = baseline_of(baseline, factors, rows, name) if baseline else {}
-    shown = {} if chosen else merged(rows)
+    shown = merged(rows, [place for place, factor in enumerate(factors) if not chosen or factor.name in chosen])
     others = [factor.word for factor in factors if factor.name not in chosen]
     words = " ".join(factor.told(chosen[factor.name]) for factor in factors if factor.name in chosen)
     of_same = f" of the same {' and '.join(others)}" if chosen and others else ""
@@ -81,10 +81,9 @@ def design_of(
         baseline=words + of_same,
         columns=(
             *(_column(factor) for factor in factors),
-            *(columns.SEEDS, columns.PARAMETERS, columns.RESULT),
-            *(columns.DELTA, columns.SPREAD) * bool(chosen),
+            *(columns.OWN_VERDICT if chosen else (columns.RESULT, columns.SEEDS, columns.PARAMETERS)),
         ),
-        charts=lambda results: swept_charts.all_of(results, factors, words),
+        charts=lambda results: swept_charts.all_of(results, factors, words + of_same, tuple(chosen)),
         kind="sweep",
         notes=(
             *[NOTHING_READ] * any(ANY in row for row in shown.values()),
@@ -112,7 +111,7 @@ def _key(factors: Sequence[Factor], chosen: Mapping[str, str], shown: Mapping[Ro
         told = {factor: factor.told(value) for factor, value in values.items() if value != ANY}
         model: Any = config.get("model") or {}
         fields = {factor.key_in_table: ANY if value == ANY else factor.value(value) for factor, value in values.items()}
-        compared = (values[factor] == chosen[factor.name] for factor in factors if factor.name in chosen)
+        compared = (values[factor] in (chosen[factor.name], ANY) for factor in factors if factor.name in chosen)
         return Key(
             {"model": model.get("name"), **fields},
             label=", ".join(told.values()) or "all runs",

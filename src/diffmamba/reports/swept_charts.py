@@ -15,20 +15,27 @@ MOST = 12  # lines in a picture; more cannot be told apart
 PANELS = 3  # in a row
 LINES = ("solid", "dashed", "dotted")
 HUES = (*charts.HUES.values(), *charts.OTHER_HUES)
-CURVES = "One colour is one {first}. {limits}"
+MARKERS = ("o", "s", "^", "D", "v", "P")
+LONG = 30  # characters of a title that takes one line
 AGAINST = (
     "Each point is the mean over the seeds that count; the band reaches from the lowest to the highest seed. {limits}"
 )
 
 
-def all_of(results: Results, factors: Sequence[Factor], baseline: str) -> list[Chart]:
-    """The pictures of a sweep: those that its runs can fill."""
+def all_of(results: Results, factors: Sequence[Factor], baseline: str, chosen: Sequence[str]) -> list[Chart]:
+    """The pictures of a sweep: those that its runs can fill.
+
+    `baseline` is the cell that Δ is taken to, in words, and `chosen` are the names of the factors that it is named by.
+    """
     against = [factor for factor in factors if factor.numeric and len(factor.texts) > 2]
-    found = [_curves(results, factors), *(_against(results, factor, factors) for factor in against)]
+    found = [_curves(results, factors, chosen), *(_against(results, factor, factors) for factor in against)]
+    if chosen:
+        found += [charts.deltas(results, baseline)]
+        found += [charts.over_training(results, baseline)] if len(results.comparisons) <= MOST else []
     return [chart for chart in found if any(panel.series for row in chart.panels for panel in row)]
 
 
-def _curves(results: Results, factors: Sequence[Factor]) -> Chart:
+def _curves(results: Results, factors: Sequence[Factor], chosen: Sequence[str]) -> Chart:
     """Curves in a panel for each group; where there are no groups, all of them, and the last half enlarged."""
     groups = {title: _best(cells) for title, cells in results.groups.items()}
     if len(groups) == 1:
@@ -36,42 +43,31 @@ def _curves(results: Results, factors: Sequence[Factor]) -> Chart:
         drawn = [(title or "all of training", cells, 1.0), ("last half", cells, 0.5)]
     else:
         drawn = [(title, cells, 1.0) for title, cells in list(groups.items())[:MOST]]
+    inner = [factor for factor in factors if factor.name in chosen] or factors  # the rest is in the titles
     panels = [
-        _recoloured(charts.panel(results, _plain(title), cells, late, _look), cells, factors)
+        replace(charts.panel(results, title, cells, late, partial(_look, inner)), title=_broken(title))
         for title, cells, late in drawn
     ]
     shown = sum(map(len, list(groups.values())[:MOST]))
-    first = factors[0].word if factors else "seed"
     rows = [panels[start : start + PANELS] for start in range(0, len(panels), PANELS)]
-    rule = CURVES.format(first=first, limits=_limits(shown, len(results.cells), results))
-    return charts.curves("curves", results, rows, rule.strip())
+    rule = _limits(shown, len(results.cells))
+    return charts.curves("curves", results, rows, rule)
 
 
-def _look(cell: Cell) -> dict[str, str]:
-    return {"label": _plain(cell.key.label), "marker": "o"}
+def _look(inner: Sequence[Factor], cell: Cell) -> dict[str, Any]:
+    """A colour for each value of the first factor, and a line for those of the second; labels tell the `inner` ones."""
+    told = [factor.words(_value(cell, factor)) for factor in inner]
+    look = {"label": ", ".join(told) or cell.key.label, "marker": "o"}
+    for factor, name, ways in zip(inner, ("colour", "line", "marker"), (HUES, LINES, MARKERS), strict=False):
+        places = list(factor.texts.values())
+        value = _value(cell, factor)
+        look[name] = ways[(places.index(value) if value in places else len(places)) % len(ways)]
+    return look
 
 
-def _recoloured(panel: Panel, cells: Iterable[Cell], factors: Sequence[Factor]) -> Panel:
-    """Curves whose colour is that of their first factor, and whose line is that of all others."""
-    looks = _looks(cells, factors)
-    return replace(panel, series=tuple(replace(one, **looks.get(one.label, {})) for one in panel.series))
-
-
-def _looks(cells: Iterable[Cell], factors: Sequence[Factor]) -> dict[str, dict[str, Any]]:
-    """The colour and the line of each cell by its label."""
-    if not factors:
-        return {}
-    first, *others = factors
-    hues = dict(zip(first.texts.values(), cycle(HUES)))
-    lines: dict[tuple[str, ...], str] = {}
-    ways, found = cycle(LINES), {}
-    for cell in cells:
-        rest = tuple(_value(cell, factor) for factor in others)
-        if rest not in lines:
-            lines[rest] = next(ways)
-        hue = hues.get(_value(cell, first), charts.GREY)
-        found[_plain(cell.key.label)] = {"colour": hue, "line": lines[rest]}
-    return found
+def _broken(title: str) -> str:
+    """A long title in several lines."""
+    return title.replace(", ", "\n") if len(title) > LONG else title
 
 
 def _against(results: Results, factor: Factor, factors: Sequence[Factor]) -> Chart:
@@ -86,12 +82,12 @@ def _against(results: Results, factor: Factor, factors: Sequence[Factor]) -> Cha
     panel = Panel(
         "",
         tuple(one for one in series if one.x),
-        x_label=_plain(factor.word),
+        x_label=factor.word,
         y_label=results.metric.label,
         x_scale="log" if _spans(factor.values) else "linear",
     )
     alt = f"{results.metric.label} against {factor.word}. The table holds these numbers."
-    caption = AGAINST.format(limits=_limits(len(shown), len(lines), results, "lines"))
+    caption = AGAINST.format(limits=_limits(len(shown), len(lines), "lines"))
     return Chart(f"against-{factor.word}", f"Against {factor.word}", ((panel,),), alt, caption.strip(), size=(8, 4.2))
 
 
@@ -100,7 +96,7 @@ def _line(label: str, cells: Iterable[Cell], factor: Factor, hue: str) -> Series
     x = tuple(float(cell.key.fields[factor.key_in_table]) for cell in placed)
     values = [list(cell.values.values()) for cell in placed]
     mean = tuple(sum(seeds) / len(seeds) for seeds in values)
-    return Series(_plain(label), x, mean, hue, marker="o", low=tuple(map(min, values)), high=tuple(map(max, values)))
+    return Series(label, x, mean, hue, marker="o", low=tuple(map(min, values)), high=tuple(map(max, values)))
 
 
 def _placed(factor: Factor, cell: Cell) -> bool:
@@ -124,16 +120,10 @@ def _rank(cell: Cell) -> float:
     return -cell.mean if cell.metric.better == "higher" else cell.mean
 
 
-def _limits(shown: int, there: int, results: Results, what: str = "cells") -> str:
+def _limits(shown: int, there: int, what: str = "cells") -> str:
     return f"Shown are the best {shown} of {there} {what}." if shown < there else ""
 
 
 def _spans(values: Sequence[float]) -> bool:
     """Whether values that are numbers lie so far apart that their logarithms are to be shown."""
     return min(values) > 0 and max(values) >= 10 * min(values)
-
-
-def _plain(label: str) -> str:
-    """A label that a picture shows as it is: matplotlib reads what stands between dollars, and hides a leading `_`."""
-    told = label.replace("$", r"\$").replace("\n", " ")
-    return f" {told}" if told.startswith("_") else told
