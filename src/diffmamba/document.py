@@ -33,11 +33,15 @@ class Bullets:
 
 @dataclass(frozen=True)
 class GridColumn:
-    """A column of a grid: words stand left, numbers right. `short` is the header where there is little room."""
+    """A column of a grid: words stand left, numbers right. `short` is the header where there is little room.
+
+    A narrow terminal leaves out `spare` columns, the last ones first.
+    """
 
     header: str
     word: bool = False
     short: str = ""
+    spare: bool = False
 
 
 @dataclass(frozen=True)
