@@ -175,7 +175,11 @@ def compared(cells: Sequence[Cell]) -> tuple[Cell, ...]:
     All cells with a Δ, but not the baselines themselves, are the rows that are compared.
     """
     baselines = {cell.key.group: cell for cell in cells if cell.key.is_baseline}
-    paired = [replace(cell, baseline=baselines.get(cell.key.group)) for cell in cells]
+    return against([replace(cell, baseline=baselines.get(cell.key.group)) for cell in cells])
+
+
+def against(paired: Sequence[Cell]) -> tuple[Cell, ...]:
+    """These cells, which have baselines, with their comparisons."""
     rows = [cell for cell in paired if cell.delta is not None and not cell.key.is_baseline]
     values = (tuple(zip(*cell.pairs.values(), strict=True)) or ((), ()) for cell in rows)
     found = dict(zip(map(id, rows), statistics.compared([(ours, theirs) for ours, theirs in values]), strict=True))

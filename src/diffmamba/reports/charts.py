@@ -10,6 +10,8 @@ from itertools import cycle
 from typing import Any
 
 import pandas as pd
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
 
 from diffmamba.document import Chart, Panel, Series
 from diffmamba.reports.cells import Cell, Results
@@ -40,9 +42,17 @@ def hues(results: Results) -> dict[str, str]:
     return HUES | dict(zip(others, cycle(OTHER_HUES), strict=False))
 
 
-def curve(cell: Cell) -> pd.DataFrame:
-    """Step, epoch, symbols, and mean, low and high over seeds, at the evaluations that all seeds that count share."""
-    steps = _evaluations(cell).groupby("step")
+def sequence(count: int) -> list[str]:
+    """So many colours in an order, from dark to light, for what is numbered."""
+    return [to_hex(colormaps["viridis"](0.9 * place / max(1, count - 1))) for place in range(count)]
+
+
+def curve(cell: Cell, name: str = "") -> pd.DataFrame:
+    """Step, epoch, symbols, and mean, low and high over seeds, at the evaluations that all seeds that count share.
+
+    `name` is that of another value of the evaluations than the headline.
+    """
+    steps = _evaluations(cell, name).groupby("step")
     value = {"mean": ("value", "mean"), "low": ("value", "min"), "high": ("value", "max")}
     points = steps.agg(epoch=("epoch", "first"), symbols=("symbols", "first"), **value)
     return points[steps.size() == len(cell.values)].reset_index()
@@ -66,9 +76,9 @@ def differences(cell: Cell) -> pd.DataFrame:
     return found.assign(low=found["mean"] - half, high=found["mean"] + half).reset_index()
 
 
-def _evaluations(cell: Cell) -> pd.DataFrame:
+def _evaluations(cell: Cell, name: str = "") -> pd.DataFrame:
     """Seed, step, epoch, symbols and value of each evaluation of the seeds that count."""
-    names = {"step": "step", "epoch": "epoch", "tokens": "symbols", cell.metric.key: "value"}
+    names = {"step": "step", "epoch": "epoch", "tokens": "symbols", name or cell.metric.key: "value"}
     counted = [run for run in cell.seeds if run.value is not None]
     found = [(run.seed, at) for run in counted for at in run.record.get("evaluations") or []]
     frame = pd.DataFrame([at for _, at in found], columns=list(names)).rename(columns=names)

@@ -65,6 +65,21 @@ def _smallest(cell: Cell) -> str:
     return cell.metric.text(cell.comparison.smallest if cell.comparison else None)
 
 
+def _percent(of: Callable[[Cell], float | None]) -> Callable[[Cell], str]:
+    """A difference in percent of the baseline's value."""
+
+    def text(cell: Cell) -> str:
+        number, base = of(cell), cell.baseline.mean if cell.baseline else None
+        return "–" if number is None or not base else f"{100 * number / base:+.1f}".replace("-", "−")
+
+    return text
+
+
+def _published_percent(cell: Cell) -> str:
+    value, delta = cell.key.published.value, cell.key.published.delta
+    return "–" if value is None or delta is None else f"{100 * delta / (value - delta):+.1f}".replace("-", "−")
+
+
 def _mark(word: str) -> str:
     return MARKS.get(word, "undecided")
 
@@ -86,5 +101,18 @@ DIFFERS = Column("differs", lambda cell: cell.differs, word=True, mark=lambda ce
 SMALLEST = Column("could see", _smallest, spare=True)
 VERDICT = (RESULT, DELTA, INTERVAL, SIGN, SEEDS, PUBLISHED_DELTA, NEEDED, P, PUBLISHED, SPREAD, PARAMETERS)
 """How a table ends that stands beside the paper's: what matters most comes first, where a phone shows it."""
+OTHER = "the other cell"
+EFFECT = (
+    Column("effect", lambda cell: cell.key.fields["effect"], word=True),
+    DELTA,
+    INTERVAL,
+    DIFFERS,
+    Column("pairs", lambda cell: str(len(cell.pairs))),
+    Column("Δ, %", _percent(lambda cell: cell.delta)),
+    Column("could see, %", _percent(lambda cell: cell.comparison.smallest if cell.comparison else None)),
+    Column("paper Δ, %", _published_percent, spare=True),
+    P,
+)
+"""The table of differences between two cells: the smallest difference that the seeds could see, beside the paper's."""
 OWN_VERDICT = (RESULT, DELTA, INTERVAL, DIFFERS, SEEDS, SMALLEST, P, SPREAD, PARAMETERS)
 """How a table ends for which the paper has no numbers."""

@@ -1,12 +1,13 @@
 """The results of a design as a document: a summary, the table, how to read it, pictures, and where it comes from."""
 
+from dataclasses import replace
 from datetime import timedelta
 from itertools import groupby
 from typing import Any
 
 from diffmamba.document import Block, Bullets, Document, Entry, Folded, Grid, GridColumn, Paragraph, RowGroup, Section
 from diffmamba.paper import published
-from diffmamba.reports import columns, provenance, statistics
+from diffmamba.reports import charts, columns, provenance, statistics
 from diffmamba.reports.cells import Results
 from diffmamba.reports.columns import Column
 from diffmamba.reports.design import Design
@@ -50,7 +51,7 @@ OTHER_SETTING = (
 
 def document(design: Design, results: Results) -> Document:
     """What the page of a table or figure says."""
-    charts = tuple(design.charts(results)) if results.counted or design.kind == "figure" else ()
+    drawn = tuple(design.charts(results)) if results.counted or design.kind == "figure" else ()
     count = f"{len(results.runs) - len(results.counted)} of {len(results.runs)} runs missing:"
     table = (
         grid(design, results),
@@ -63,7 +64,8 @@ def document(design: Design, results: Results) -> Document:
     blocks = (
         Paragraph(_summary(results)),
         *_warnings("Before you compare:", warnings(design, results)),
-        *(charts + table if design.kind == "figure" else table + charts),
+        *(drawn + table if design.kind == "figure" else table + drawn),
+        *_effects(design, results),
         *[Section("About the paper's numbers", (Bullets(remarks),), terminal=False)] * bool(remarks),
         Section("Where the numbers come from", (source,), terminal=False),
         Folded(f"All {len(results.runs)} runs", (_runs(results),)),
@@ -85,7 +87,20 @@ def data(design: Design, results: Results) -> dict[str, Any]:
         "missing": results.missing,
         "rows_compared": len(results.comparisons),
         "rows": [cell.fields() | design.further(cell) for cell in results.cells],
+        **({"effects": [cell.fields() for cell in effects]} if (effects := design.effects(results)) else {}),
     }
+
+
+def _effects(design: Design, results: Results) -> list[Block]:
+    """The section of the differences that are asked for by themselves; none if there are none."""
+    cells = tuple(design.effects(results))
+    if not cells:
+        return []
+    found, shown = replace(results, cells=cells), replace(design, columns=columns.EFFECT, baseline=columns.OTHER)
+    notes = (Paragraph(text, "note") for text in rules(shown, found))
+    drawn = (charts.deltas(found, columns.OTHER, True), charts.over_training(found, columns.OTHER))
+    named = (replace(chart, name=f"{chart.name}_of_effects") for chart in drawn)
+    return [Section("Effects", (grid(shown, found), *notes, *named))]
 
 
 def grid(design: Design, results: Results) -> Grid:

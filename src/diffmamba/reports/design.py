@@ -29,6 +29,8 @@ class Design:
         further: fields that end each row of `table.json`.
         kind: `table`, `figure`, or `sweep` for a table that was made for a sweep.
         notes: what is to be said of the table, whatever the results are.
+        effects: differences between cells that are asked for by themselves, each as a cell with a baseline of its own.
+            They have a section of their own, and their intervals hold for all of them together.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Design:
     further: Callable[[Cell], dict[str, Any]] = lambda cell: {}
     kind: Literal["table", "figure", "sweep"] = "table"
     notes: tuple[str, ...] = ()
+    effects: Callable[[Results], Sequence[Cell]] = lambda results: ()
 
 
 def results(

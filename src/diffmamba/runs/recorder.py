@@ -188,7 +188,11 @@ class RunRecorder(L.Callback):
                 "epoch": epoch / int(trainer.num_training_batches),
                 "tokens": self.tokens,
                 **measured,
-                **{name: value for name, value in self._beside.items() if name.startswith("lambda/")},
+                **{
+                    name: value
+                    for name, value in self._beside.items()
+                    if value is not None and name.startswith("lambda/")
+                },
             }
         )
         self.update(trainer)
