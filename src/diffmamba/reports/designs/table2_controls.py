@@ -47,7 +47,8 @@ def effects(results: Results) -> tuple[Cell, ...]:
         named = {_name(cell): cell for cell in cells}
         for what, (ours, other) in EFFECTS.items():
             if ours in named and other in named:
-                found.append(_effect(what, group if len(results.groups) > 1 else "", named[ours], named[other]))
+                label = f"{what}, {group}" if len(results.groups) > 1 else what
+                found.append(_effect(what, label, named[ours], named[other]))
     return against(found)
 
 
@@ -64,16 +65,16 @@ def _name(cell: Cell) -> Named:
     return fields["model"], fields["outer_norm"], fields["lambda_form"]
 
 
-def _effect(what: str, group: str, ours: Cell, other: Cell) -> Cell:
+def _effect(what: str, label: str, ours: Cell, other: Cell) -> Cell:
     values = ours.key.published.value, other.key.published.value
     delta = None if None in values else round(values[0] - values[1], 3)  # type: ignore[operator]
-    words = f"{what}, {group}" if group else what
     return replace(
         ours,
         key=Key(
-            {"effect": words, "model": ours.key.fields["model"], "cell": ours.key.label, "minus": other.key.label},
-            label=words,
+            {"effect": what, "model": ours.key.fields["model"], "cell": ours.key.label, "minus": other.key.label},
+            label=label,
             is_baseline=False,
+            group=ours.key.group,
             published=PublishedResult(values[0], delta) if delta is not None else PublishedResult(),
         ),
         baseline=other,
