@@ -12,7 +12,8 @@ MARKS = {"✓": "agrees", "✗": "disagrees", "~": "undecided", "–": "undecide
 class Column:
     """A column of a table: the text of a cell in it, a word (left) or a number (right), and its mark.
 
-    `{metric}` in the header stands for the label of the metric. `short` is the header where there is little room.
+    `{metric}` in the header stands for the label of the metric. `short` is the header where there is little room. A
+    `minor` column stands last on a narrow screen.
     """
 
     header: str
@@ -20,6 +21,7 @@ class Column:
     word: bool = False
     mark: Callable[[Cell], str] = lambda cell: ""
     short: str = ""
+    minor: bool = False
 
 
 def parameters(count: int | None, times: float = 1) -> str:
@@ -40,13 +42,13 @@ def _result(cell: Cell) -> str:
 
 
 MODEL = Column("model", lambda cell: cell.key.fields["model"], word=True)
-SEEDS = Column("seeds", lambda cell: f"{len(cell.values)}/{len(cell.seeds)}", short="n")
-PARAMETERS = Column("params", lambda cell: parameters(cell.parameters))
-PUBLISHED_PARAMETERS = Column("paper params", lambda cell: parameters(cell.key.published.params_m, 1e6))
+SEEDS = Column("seeds", lambda cell: f"{len(cell.values)}/{len(cell.seeds)}", short="n", minor=True)
+PARAMETERS = Column("params", lambda cell: parameters(cell.parameters), minor=True)
+PUBLISHED_PARAMETERS = Column("paper params", lambda cell: parameters(cell.key.published.params_m, 1e6), minor=True)
 RESULT = Column("{metric} ± std", _result, mark=lambda cell: "gap" if cell.mean is None else "")
 DELTA = Column("Δ", lambda cell: cell.metric.difference(cell.delta))
-SPREAD = Column("s", lambda cell: cell.metric.text(cell.spread))
-PUBLISHED = Column("paper {metric}", lambda cell: cell.metric.text(cell.key.published.value))
-PUBLISHED_DELTA = Column("paper Δ", lambda cell: cell.metric.difference(cell.key.published.delta))
+SPREAD = Column("s", lambda cell: cell.metric.text(cell.spread), minor=True)
+PUBLISHED = Column("paper {metric}", lambda cell: cell.metric.text(cell.key.published.value), minor=True)
+PUBLISHED_DELTA = Column("paper Δ", lambda cell: cell.metric.difference(cell.key.published.delta), minor=True)
 SIGN = Column("sign", lambda cell: cell.sign, mark=lambda cell: MARKS[cell.sign])
 VERDICT = (RESULT, DELTA, SPREAD, PUBLISHED, PUBLISHED_DELTA, SIGN)  # ours beside the paper's: how the tables end

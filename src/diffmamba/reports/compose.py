@@ -70,7 +70,7 @@ def grid(design: Design, results: Results) -> Grid:
     for (title, _), cells in groupby(results.cells, lambda c: (c.key.group, c.key.group or columns[0].text(c))):
         rows = (tuple(Entry(column.text(cell), column.mark(cell)) for column in columns) for cell in cells)
         groups.append(RowGroup(tuple(rows), title))
-    described = (GridColumn(column.header.format(metric=label), column.word, column.short) for column in columns)
+    described = (GridColumn(column.header.format(metric=label), column.word, column.short, column.minor) for column in columns)
     return Grid(tuple(described), tuple(groups))
 
 
@@ -128,7 +128,7 @@ def _runs(results: Results) -> Grid:
     rows = [
         (
             cell.key.label,
-            run.id,
+            Entry(run.id, link=f"../runs/{run.id}.html" if run.record else ""),
             run.reason or run.status,
             str(run.seed),
             results.metric.text(run.value),

@@ -1,7 +1,8 @@
 """Draws any `diffmamba.document.Document`: as one HTML page, as Markdown, and in the terminal.
 
 The page needs nothing but itself: style and pictures are part of it, so it can be mailed, attached to an issue or
-opened without a network. Whatever a document says is escaped: an error message of a run may hold anything.
+opened without a network. In its site (see `site`) a script puts charts in the place of the pictures. Whatever a document
+says is escaped: an error message of a run may hold anything.
 """
 
 import base64
@@ -9,13 +10,14 @@ import re
 from collections.abc import Iterable
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2.utils import htmlsafe_json_dumps
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from diffmamba.document import Block, Bullets, Document, Grid, Paragraph, RowGroup, Section
-from diffmamba.reports import pictures
+from diffmamba.document import Block, Bullets, Document, Entry, Grid, Paragraph, RowGroup, Section
+from diffmamba.reports import interactive, pictures
 
 ROOMY = 100  # columns of a terminal from which a second blank separates the columns of a table
 LONG = 30  # characters from which a text in a table may take several lines
@@ -39,6 +41,17 @@ def shared_word(group: RowGroup) -> str:
     return group.rows[0][0].text if len(words) == 1 and len(group.rows) > 1 else ""
 
 
+def moved(grid: Grid) -> list[int]:
+    """The places of the columns that stand last on a narrow screen."""
+    return [place for place, column in enumerate(grid.columns) if column.minor]
+
+
+def words(grid: Grid, row: tuple[Entry, ...]) -> list[str]:
+    """What the words of a row say beside the first, as a narrow screen has them below the first."""
+    named = list(zip(grid.columns, row, strict=True))[1:]
+    return [f"{column.header}: {entry.text}" for column, entry in named if column.word]
+
+
 def _escaped(text: str) -> str:
     """Text that Markdown takes as it is: what runs report may hold pipes, tags and emphasis."""
     return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", text).replace("\n", " ")
@@ -51,9 +64,10 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-TEMPLATES.filters |= {"escaped": _escaped, "shared": shared_word}
+TEMPLATES.filters |= {"escaped": _escaped, "shared": shared_word, "moved": moved, "words": words}
 TEMPLATES.filters["kind"] = lambda block: type(block).__name__.lower()
 TEMPLATES.filters["base64"] = lambda chart: base64.b64encode(pictures.drawn(chart, "svg")).decode("ascii")
+TEMPLATES.filters["interactive"] = lambda chart: htmlsafe_json_dumps(interactive.plain(chart), separators=(",", ":"))
 TEMPLATES.globals["LONG"] = LONG
 
 
