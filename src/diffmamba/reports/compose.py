@@ -70,7 +70,9 @@ def grid(design: Design, results: Results) -> Grid:
     for (title, _), cells in groupby(results.cells, lambda c: (c.key.group, c.key.group or columns[0].text(c))):
         rows = (tuple(Entry(column.text(cell), column.mark(cell)) for column in columns) for cell in cells)
         groups.append(RowGroup(tuple(rows), title))
-    described = (GridColumn(column.header.format(metric=label), column.word, column.short, column.minor) for column in columns)
+    described = (
+        GridColumn(column.header.format(metric=label), column.word, column.short, column.minor) for column in columns
+    )
     return Grid(tuple(described), tuple(groups))
 
 

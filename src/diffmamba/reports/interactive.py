@@ -12,6 +12,7 @@ from typing import Any
 from diffmamba.document import Chart, Panel, Series
 
 DIGITS = 6  # of a number, which no screen shows better
+POINTS = ("x", "y", "low", "high", "error")
 Shared = dict[tuple[float, ...], int]
 """The lists of numbers of a chart, each with its place."""
 
@@ -32,7 +33,7 @@ def _panel(panel: Panel, shared: Shared) -> dict[str, Any]:
 
 def _series(series: Series, shared: Shared) -> dict[str, Any]:
     found = _told(series)
-    for name in ("x", "y", "low", "high", "error"):
+    for name in POINTS:
         if values := getattr(series, name):
             found[name] = shared.setdefault(tuple(values), len(shared))
     return found
@@ -41,7 +42,9 @@ def _series(series: Series, shared: Shared) -> dict[str, Any]:
 def _told(part: Any) -> dict[str, Any]:
     """The fields of a panel or a series that have not their default, but for those that hold points."""
     values = ((one.name, getattr(part, one.name), one.default) for one in fields(part))
-    return {name: _value(value) for name, value, default in values if value != default and name != "series"}
+    return {
+        name: _value(value) for name, value, default in values if value != default and name not in ("series", *POINTS)
+    }
 
 
 def _value(value: Any) -> Any:

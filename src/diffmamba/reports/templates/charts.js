@@ -153,22 +153,23 @@
     return `<svg width="26" height="12" aria-hidden="true">${stroke}${dot}</svg>`;
   }
 
-  // One button for each label, which hides and shows its series.
+  // One button for each label, which hides and shows its series; a label that only explains a look is no button.
   function legend(labelled) {
     const box = document.createElement("div");
     box.className = "legend";
     for (const [label, {series, drawn}] of labelled) {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.setAttribute("aria-pressed", "true");
+      const button = document.createElement(drawn.length ? "button" : "span");
       button.innerHTML = swatch(series);
       button.append(label);
+      box.append(button);
+      if (!drawn.length) continue;
+      button.type = "button";
+      button.setAttribute("aria-pressed", "true");
       button.addEventListener("click", () => {
         const shown = button.getAttribute("aria-pressed") !== "true";
         button.setAttribute("aria-pressed", String(shown));
         for (const one of drawn) one.visible = shown;
       });
-      box.append(button);
     }
     return box;
   }
