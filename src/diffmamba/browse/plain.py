@@ -1,8 +1,8 @@
 """In what a run's settings differ from those that its model, data and scale have by themselves."""
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
-from copy import deepcopy
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +18,10 @@ ROUNDS = (
     lambda name: True,
 )
 """Which settings are tried first: what they set further need not be told."""
+ANOTHER = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
+"""The value of a setting that is that of another one."""
+ABSENT = object()
+"""Stands for what a setting is by itself where there is none of its name."""
 
 
 def choices(settings: Mapping[str, Any]) -> list[str]:
@@ -33,23 +37,21 @@ def differing(settings: Mapping[str, Any]) -> dict[str, Any] | None:
 def beside(settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]] | None:
     """As `differing`, each with what it is by itself; "???" where it must be given."""
     try:
-        composed, raw = _composed(tuple(choices(settings)))
+        config, raw = _composed(tuple(choices(settings)))
     except SettingError:  # a choice of another version; what it is by itself cannot be known
         return None
-    config = deepcopy(composed)
     found = {name: (settings[name], "???") for name, value in raw.items() if value == "???" and name in settings}
-    _set(config, found)
-    for asked in ROUNDS:
-        names = [name for name in settings if asked(name) and name not in found and _counts(name)]
-        pairs = ((name, (settings[name], _now(config, name))) for name in names)
-        new = {name: pair for name, pair in pairs if pair[1] is not ABSENT and text(pair[0]) != text(pair[1])}
-        _set(config, new)
-        found |= new
+    try:
+        _set(config, {name: value for name, (value, _) in found.items()})
+        for asked in ROUNDS:
+            names = [name for name in settings if asked(name) and name not in found and _counts(name)]
+            pairs = {name: (settings[name], _now(name, config, raw, found)) for name in names}
+            new = {n: pair for n, pair in pairs.items() if pair[1] is not ABSENT and text(pair[0]) != text(pair[1])}
+            _set(config, {name: value for name, (value, _) in new.items()})
+            found |= new
+    finally:
+        _set(config, {name: raw[name] for name in found})  # it is kept for the next run
     return found
-
-
-ABSENT = object()
-"""Stands for what a setting is by itself where there is none of its name."""
 
 
 def _counts(name: str) -> bool:
@@ -57,26 +59,37 @@ def _counts(name: str) -> bool:
     return plain and name.partition(".")[0] not in UNTOLD
 
 
-def _set(config: Any, values: Mapping[str, tuple[Any, Any]]) -> None:
-    """Gives settings their values. What lies inside something that follows from others keeps what follows."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+def _now(name: str, config: Any, raw: Mapping[str, Any], found: Mapping[str, tuple[Any, Any]]) -> Any:
+    """What a setting is beside the others that differ: those in `found`, which `config` has already."""
+    while name not in found:
+        value = raw.get(name, ABSENT)
+        if not isinstance(value, str) or "${" not in value:
+            return _resolved(name, config) if value is ABSENT or "${" in str(value) else value
+        if (other := ANOTHER.fullmatch(value)) is None or other[1] not in raw:
+            return _resolved(name, config)
+        name = other[1]
+    return found[name][0]
 
-    for name, (value, _) in values.items():
-        with suppress(OmegaConfBaseException):
-            OmegaConf.update(config, name, value)
 
-
-def _now(config: Any, name: str) -> Any:
-    """What a setting is in the configuration, resolved."""
+def _resolved(name: str, config: Any) -> Any:
     from omegaconf import Container, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
         found = OmegaConf.select(config, name, default=ABSENT)
+        return OmegaConf.to_container(found, resolve=True) if isinstance(found, Container) else found
     except (OmegaConfBaseException, SettingError):  # follows from others that are of another version
         return ABSENT
-    return OmegaConf.to_container(found, resolve=True) if isinstance(found, Container) else found
+
+
+def _set(config: Any, values: Mapping[str, Any]) -> None:
+    """Gives settings their values. What lies inside something that follows from others keeps what follows."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    for name, value in values.items():
+        with suppress(OmegaConfBaseException):
+            OmegaConf.update(config, name, value)
 
 
 @lru_cache(maxsize=64)

@@ -4,6 +4,7 @@ The picture of a page stays in it for readers without the script. Fields that ha
 points that several series share are told once, so that a chart of many blocks stays small.
 """
 
+import json
 import math
 from collections.abc import Iterable
 from dataclasses import fields
@@ -11,20 +12,19 @@ from typing import Any
 
 from diffmamba.document import Chart, Panel, Series
 
-DIGITS = 6  # of a number, which no screen shows better
+DIGITS = 7  # of a number: no screen shows more
 POINTS = ("x", "y", "low", "high", "error")
 Shared = dict[tuple[float, ...], int]
 """The lists of numbers of a chart, each with its place."""
 
 
-def plain(chart: Chart) -> dict[str, Any]:
-    """The chart as JSON can hold it. Series name their points by their place in `points`."""
+def as_json(chart: Chart) -> str:
+    """The chart as JSON. Series name their points by their place in `points`."""
     shared: Shared = {}
     rows = [[_panel(panel, shared) for panel in row] for row in chart.panels]
-    return {
-        **{"name": chart.name, "title": chart.title, "alt": chart.alt, "size": list(chart.size)},
-        **{"rows": rows, "points": [[_number(value) for value in points] for points in shared]},
-    }
+    told = {"name": chart.name, "title": chart.title, "alt": chart.alt, "size": list(chart.size), "rows": rows}
+    points = ",".join(map(_numbers, shared))
+    return f'{json.dumps(told, ensure_ascii=False, separators=(",", ":"))[:-1]},"points":[{points}]}}'
 
 
 def _panel(panel: Panel, shared: Shared) -> dict[str, Any]:
@@ -51,8 +51,6 @@ def _value(value: Any) -> Any:
     return [_value(one) for one in value] if isinstance(value, Iterable) and not isinstance(value, str) else value
 
 
-def _number(value: float) -> float | None:
-    """The number with a few digits; None where it is none, as JSON has neither NaN nor infinity."""
-    if not math.isfinite(value):
-        return None
-    return int(value) if float(value).is_integer() and abs(value) < 10**12 else float(f"{value:.{DIGITS}g}")
+def _numbers(values: Iterable[float]) -> str:
+    """The numbers with a few digits; null for those that are none, as JSON has neither NaN nor infinity."""
+    return f"[{','.join([f'{value:.{DIGITS}g}' if math.isfinite(value) else 'null' for value in values])}]"

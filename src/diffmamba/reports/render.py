@@ -1,8 +1,8 @@
 """Draws any `diffmamba.document.Document`: as one HTML page, as Markdown, and in the terminal.
 
 The page needs nothing but itself: style and pictures are part of it, so it can be mailed, attached to an issue or
-opened without a network. In its site (see `site`) a script puts charts in the place of the pictures. Whatever a document
-says is escaped: an error message of a run may hold anything.
+opened without a network. In its site (see `site`) a script puts charts in the place of the pictures. Whatever a
+document says is escaped: an error message of a run may hold anything.
 """
 
 import base64
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -57,6 +57,11 @@ def _escaped(text: str) -> str:
     return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", text).replace("\n", " ")
 
 
+def _in_script(json: str) -> str:
+    """JSON that no browser takes for the end of the script that it stands in."""
+    return json.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
 TEMPLATES = Environment(
     loader=PackageLoader("diffmamba.reports"),
     autoescape=select_autoescape(["html"]),
@@ -67,7 +72,7 @@ TEMPLATES = Environment(
 TEMPLATES.filters |= {"escaped": _escaped, "shared": shared_word, "moved": moved, "words": words}
 TEMPLATES.filters["kind"] = lambda block: type(block).__name__.lower()
 TEMPLATES.filters["base64"] = lambda chart: base64.b64encode(pictures.drawn(chart, "svg")).decode("ascii")
-TEMPLATES.filters["interactive"] = lambda chart: htmlsafe_json_dumps(interactive.plain(chart), separators=(",", ":"))
+TEMPLATES.filters["interactive"] = lambda chart: Markup(_in_script(interactive.as_json(chart)))
 TEMPLATES.globals["LONG"] = LONG
 
 

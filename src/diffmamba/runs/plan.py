@@ -46,7 +46,8 @@ def expand(
 
     A work that stands for two rows of a published table is there twice. With `prepare` the data are prepared where
     that has not been done; without, the run store alone is asked which data are meant, for a table of what there is.
-    `records` are what it would be asked for, where somebody has them already. Words for Hydra's launcher are left to the launcher.
+    `records` are what it would be asked for, where somebody has them already. Words for Hydra's launcher are left to
+    the launcher.
 
     Raises SettingError with a line for each thing that is wrong in a cell.
     """

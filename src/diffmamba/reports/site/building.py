@@ -155,7 +155,8 @@ class _Build:
         folder = self.directory / ASSETS
         folder.mkdir(exist_ok=True)
         bokeh = find_spec("bokeh")
-        assert bokeh is not None and bokeh.origin is not None
+        assert bokeh is not None
+        assert bokeh.origin is not None
         library = Path(bokeh.origin).parent / "server" / "static" / "js"
         files = {name: [TEMPLATES / name] for name in SCRIPTS} | {name: [library / name] for name in LIBRARY}
         for name, sources in (files | {"style.css": [TEMPLATES / style for style in STYLES]}).items():
@@ -246,7 +247,8 @@ def _related(found: Found, subjects: Sequence[Subject], keys: Mapping[str, Any])
             needed_by.setdefault(entry.weights, []).append(name)
     related = {}
     for name, entry in found.entries.items():
-        weights = (entry.weights, f"{quote(entry.weights)}.html") if entry.weights in keys else None
+        source = entry.weights
+        weights = (source, f"{quote(source)}.html") if source is not None and source in keys else None
         related[name] = Related(tuple(pages.get(name, ())), tuple(sorted(needed_by.get(name, ()))), weights)
     return related
 

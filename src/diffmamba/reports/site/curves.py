@@ -18,7 +18,7 @@ LOGGED = "csv/metrics.csv"
 MEASURED = "rows.csv"
 SIZE = (5.5, 2.9)  # inches
 MOST_POINTS = 4000  # of a chart, and of a series
-MOST_OF_A_SERIES = 300
+MOST_OF_A_SERIES = 200
 SPLITS = {"train": GREY, "val": HUES["diff_mamba"], "test": HUES["diff_s6"]}
 LOGGED_ALONE = {
     "train/learning_rate": ("learning rate", "learning rate"),
@@ -73,7 +73,7 @@ def of_measurement(rows: Sequence[Mapping[str, str]]) -> list[Chart]:
             for (label, points), hue in zip(series.items(), hues, strict=True)
         ]
         charts.append(_chart(measure, measure, measure, lines, x))
-    return charts
+    return [chart for chart in charts if chart is not None]
 
 
 def read_logged(path: Path) -> dict[str, Points]:
@@ -89,8 +89,10 @@ def read_logged(path: Path) -> dict[str, Points]:
     steps = [int(step) + 1 for step in columns.get("step", ())]
     found = {}
     for name, texts in columns.items():
-        points = [
-            (step, value) for step, text in zip(steps, texts, strict=True) if text and _finite(value := float(text))
+        points: Points = [
+            (step, value)
+            for step, text in zip(steps, texts, strict=True)
+            if text and math.isfinite(value := float(text))
         ]
         if points and name != "step":
             found[name] = points
@@ -113,7 +115,7 @@ def _evaluated(record: Record) -> dict[str, Points]:
         inner = at.get("lambda")
         blocks = {f"lambda/{name}": value for name, value in inner.items()} if isinstance(inner, Mapping) else {}
         for name, value in (at | blocks).items():
-            if name != "step" and step is not None and isinstance(value, int | float) and _finite(value):
+            if name != "step" and step is not None and isinstance(value, int | float) and math.isfinite(value):
                 found.setdefault(str(name), []).append((step, value))
     return found
 
@@ -180,10 +182,6 @@ def _hues(count: int, ordered: bool = False) -> Iterable[str]:
         return alone[:count]
     scale = mpl.colormaps["viridis"]
     return [to_hex(scale(0.9 * index / max(1, count - 1))) for index in range(count)]
-
-
-def _finite(value: float) -> bool:
-    return math.isfinite(value)
 
 
 def _number(value: Any) -> float | None:

@@ -63,7 +63,7 @@ def write(reports: Path, pages: dict[str, str]) -> None:
 def alone(reports: Path) -> Iterator[None]:
     """Makes the folder of the site and waits until no other build works in it.
 
-    Where the file system has no such locks, two builds work at once: each page is then whole, but may be that of either.
+    Where the file system has no such locks, two builds work at once: a page is then whole, but may be that of either.
     """
     import fcntl
 

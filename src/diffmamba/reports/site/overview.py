@@ -133,18 +133,18 @@ class Overview:
         blocks: list[Block] = []
         if free:
             statuses = [status for status in ORDER if status != MISSING]
-            rows = [
+            rows: list[list[str | Cell]] = [
                 [Cell(group or "without a group", link=_find(group)), *(str(counts[one] or "–") for one in statuses)]
                 for group, counts in sorted(free.items())
             ]
             grid = Grid.of(["group", *statuses], rows)
             blocks.append(Section("Runs that belong to no table, figure or sweep", (grid,)))
         if self.others:
-            rows = [[Cell(name, link=f"{quote(name)}/index.html")] for name in self.others]
+            linked = [[Cell(name, link=f"{quote(name)}/index.html")] for name in self.others]
             note = Paragraph(
                 "They lie in the same folder. This store has no run of them, so they stay as they are.", "note"
             )
-            blocks.append(Section("Other pages", (note, Grid.of(["page"], rows))))
+            blocks.append(Section("Other pages", (note, Grid.of(["page"], linked))))
         return blocks
 
     def _rows(self, entries: Mapping[str, Entry]) -> tuple[list[dict[str, Any]], list[list[Any]]]:
