@@ -83,7 +83,7 @@ def design_of(
             *(_column(factor) for factor in factors),
             *(columns.OWN_VERDICT if chosen else (columns.RESULT, columns.SEEDS, columns.PARAMETERS)),
         ),
-        charts=lambda results: swept_charts.all_of(results, factors, words + of_same, tuple(chosen)),
+        charts=lambda results: swept_charts.all_of(results, factors, words, tuple(chosen)),
         kind="sweep",
         notes=(
             *[NOTHING_READ] * any(ANY in row for row in shown.values()),
