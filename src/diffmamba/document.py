@@ -36,13 +36,13 @@ class Bullets:
 class GridColumn:
     """A column of a grid: words stand left, numbers right. `short` is the header where there is little room.
 
-    A `minor` column stands last on the page of a narrow screen.
+    A narrow terminal leaves out `spare` columns, the last ones first.
     """
 
     header: str
     word: bool = False
     short: str = ""
-    minor: bool = False
+    spare: bool = False
 
 
 @dataclass(frozen=True)

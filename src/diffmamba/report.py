@@ -1,4 +1,4 @@
-"""`python -m diffmamba.report`: one site of all runs; with a table, figure or sweep, that alone.
+"""`python -m diffmamba.report`: one site of all runs; with table=, figure= or sweep= that alone.
 
 python -m diffmamba.report                              # reports/index.html and what it leads to
 python -m diffmamba.report table=table2 scale=smoke     # a published table from the runs there are
@@ -17,8 +17,8 @@ from diffmamba.exit_status import tell
 from diffmamba.reproduce import run
 from diffmamba.terminal import say, terminal
 
-ONE = ("table", "figure", "sweep")
-"""The settings that ask for a single page."""
+ONE = ("table", "figure", "sweep", "all", "baseline", "title")
+"""The settings that ask for single pages."""
 
 
 def main() -> None:

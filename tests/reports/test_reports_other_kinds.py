@@ -35,7 +35,7 @@ def bars(results):
 
 TASK = Column("task", lambda cell: cell.key.fields["task"], word=True)
 TABLE = Design("table9", "Table 9: answers", "answers", key, "mamba", (columns.MODEL, TASK, *columns.VERDICT), bars)
-FIGURE = replace(TABLE, name="figure9")
+FIGURE = replace(TABLE, name="figure9", kind="figure")
 VALUES = {"mamba": (40, 42), "diff_mamba": (50, 53), "other": (44, 48)}
 MEASURE = {"headline": "accuracy", "metrics": {"accuracy": {"label": "accuracy", "better": "higher", "digits": 1}}}
 

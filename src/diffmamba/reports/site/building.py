@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from diffmamba import atomic, reports
+from diffmamba import atomic
 from diffmamba.errors import SettingError
-from diffmamba.other_sources import source_warnings
 from diffmamba.reports import render
 from diffmamba.reports.site import curves, manifest, run_page
 from diffmamba.reports.site.overview import Overview, strangers
-from diffmamba.reports.site.plans import data_known, plans
+from diffmamba.reports.site.plans import Plans
 from diffmamba.reports.site.run_page import Related
+from diffmamba.reports.site.subject_pages import Part, parts
 from diffmamba.reports.site.subjects import Subject, candidates
 from diffmamba.runs.index import Found, look
 from diffmamba.runs.store import BEFORE, RunStore
@@ -66,6 +66,7 @@ class _Build:
     directory: Path
     found: Found = field(init=False)
     pages: dict[str, str] = field(default_factory=dict)
+    wrong: list[tuple[Subject, str]] = field(default_factory=list)
     drawn: int = 0
 
     def run(self) -> Built:
@@ -73,11 +74,10 @@ class _Build:
         keys = _keys(self.store.directory)  # first: a record that changes from now on is drawn again by the next build
         self.found = look(self.store)
         subjects = self._planned()
-        held = [one for one in subjects if any(run_id in keys for run_id in one.ids)]
-        drawn = {one.folder: one for one in held if one.design and self._draw_subject(one, keys)}
         self._write_assets()
-        self._draw_runs(keys, _related(self.found, list(drawn.values()), keys))
-        self._draw_overview(subjects, held, drawn)
+        drawn = self._draw_subjects(subjects, keys)
+        self._draw_runs(keys, _related(self.found, drawn, keys))
+        self._draw_overview(subjects, drawn)
         removed = self._remove()
         manifest.write(self.directory, self.pages)
         return Built(len(self.pages), self.drawn, removed)
@@ -85,8 +85,8 @@ class _Build:
     def _planned(self) -> list[Subject]:
         """All subjects with their plans."""
         wanted = candidates(self.found.entries.values(), self.directory)
-        known = data_known(self.store, self.found.entries.values())
-        made = plans((one.asked for one in wanted if one.sweep), self.directory, self.stamp, known)
+        plans = Plans(self.directory, self.stamp, self.store, self.found.entries)
+        made = plans.of(one.asked for one in wanted if one.sweep)
         return [replace(one, plan=made[one.asked]) if one.sweep else one for one in wanted]
 
     def _is_current(self, page: str, *inputs: Any) -> bool:
@@ -96,25 +96,22 @@ class _Build:
         self.drawn += not current
         return current
 
-    def _draw_subject(self, subject: Subject, keys: Mapping[str, Any]) -> bool:
-        """Draws the page of a table or figure where it has changed. Returns whether there is one."""
-        entries = self.found.entries
-        states = [[one, keys.get(one), entries[one].status if one in entries else ""] for one in subject.ids]
-        if self._is_current(f"{subject.folder}/{INDEX}", subject.label, states):
-            return True
-        assert subject.design is not None
-        records = {one: self.store.run(one).read() for one in subject.ids if one in entries}
-        told = {one: {**record, "status": entries[one].status} for one, record in records.items() if record is not None}
-        results = reports.results(subject.design, subject.plan.cells, told, subject.scale, subject.settings)
-        results = replace(results, sources=source_warnings(results))
-        if subject.settings and not all(
-            any(cell.key.is_baseline for cell in group) for group in results.groups.values()
-        ):
-            from diffmamba.other_settings import without_baseline  # here: it imports PyTorch
-
-            results = replace(results, without_baseline=without_baseline(subject.design, results, subject.asked[1]))
-        reports.write(subject.design, results, self.directory / subject.folder)
-        return True
+    def _draw_subjects(self, subjects: Sequence[Subject], keys: Mapping[str, Any]) -> list[Part]:
+        """Draws the pages of tables, figures and sweeps that have changed. Returns all that there are."""
+        entries, drawn = self.found.entries, []
+        for part in (part for subject in subjects for part in parts(subject)):
+            if not any(one in entries for one in part.ids):
+                continue
+            states = [[one, keys.get(one), entries[one].status if one in entries else ""] for one in part.ids]
+            page = f"{part.folder}/{INDEX}"
+            try:
+                if not self._is_current(page, part.subject.label, dict(part.subject.asked_for), states):
+                    part.write(self.store, entries, self.directory)
+                drawn.append(part)
+            except SettingError as error:
+                del self.pages[page]
+                self.wrong.append((part.subject, str(error)))
+        return drawn
 
     def _draw_runs(self, keys: Mapping[str, Any], related: Mapping[str, Related]) -> None:
         """Draws the pages of runs that have changed."""
@@ -136,16 +133,15 @@ class _Build:
             starts = range(0, len(changed), AT_ONCE)
             list(processes.map(_draw, [changed[start : start + AT_ONCE] for start in starts]))
 
-    def _draw_overview(
-        self, subjects: Sequence[Subject], held: Sequence[Subject], drawn: Mapping[str, Subject]
-    ) -> None:
+    def _draw_overview(self, subjects: Sequence[Subject], drawn: Sequence[Part]) -> None:
         belongs: dict[str, list[str]] = {}
-        for subject in held:
+        for subject in subjects:
             for one in subject.ids:
                 belongs.setdefault(one, []).append(subject.label)
         folders = {path.parent.name for path in self.directory.glob(f"*/{INDEX}")}
-        others = sorted(folders - {*drawn, ASSETS, RUNS})
-        page = Overview(self.runs, self.found, subjects, drawn, others, strangers(self.store.directory), belongs)
+        others = sorted(folders - {*(part.folder for part in drawn), ASSETS, RUNS})
+        strange = strangers(self.store.directory)
+        page = Overview(self.runs, self.found, subjects, drawn, self.wrong, others, strange, belongs)
         for name, content in ((LIST, page.data()), (INDEX, page.page())):
             if not self._is_current(name, content):
                 atomic.write(self.directory / name, content)
@@ -235,12 +231,13 @@ def _state(file: str) -> list[int]:
     return []
 
 
-def _related(found: Found, subjects: Sequence[Subject], keys: Mapping[str, Any]) -> dict[str, Related]:
+def _related(found: Found, drawn: Sequence[Part], keys: Mapping[str, Any]) -> dict[str, Related]:
     """What each run has to do with others."""
     pages: dict[str, list[tuple[str, str]]] = {}
-    for subject in subjects:
-        for one in subject.ids:
-            pages.setdefault(one, []).append((subject.label, f"../{quote(subject.folder)}/{INDEX}"))
+    for part in drawn:
+        for one in part.ids:
+            said = f"{part.subject.label}: {part.kind}" if part.kind else part.subject.label
+            pages.setdefault(one, []).append((said, f"../{quote(part.folder)}/{INDEX}"))
     needed_by: dict[str, list[str]] = {}
     for name, entry in found.entries.items():
         if entry.weights:

@@ -9,10 +9,11 @@ from typing import Any
 from urllib.parse import quote
 
 from diffmamba.browse import columns, listing
-from diffmamba.browse.fields import Names, shown, value
+from diffmamba.browse.fields import Names, moment, shown, value
 from diffmamba.document import Block, Bullets, Grid, Paragraph, Section
 from diffmamba.document import Entry as Cell
 from diffmamba.reports import render
+from diffmamba.reports.site.subject_pages import Part
 from diffmamba.reports.site.subjects import MISSING, ORDER, Subject
 from diffmamba.runs.index import Entry, Found
 from diffmamba.runs.store import BEFORE
@@ -29,7 +30,7 @@ class Card:
 
     title: str
     told: str
-    link: str = ""
+    pages: tuple[tuple[str, str], ...] = ()
     bar: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
     commands: tuple[tuple[str, str], ...] = ()
@@ -43,7 +44,8 @@ class Overview:
         runs: the run store, as a command would name it.
         found: its runs.
         subjects: what has a page or could have one.
-        drawn: the subjects that have a page, by their folder.
+        drawn: the pages that there are of them.
+        wrong: why a subject has no page.
         others: folders in the site with a page that this store has no run of.
         strangers: names in the store that are no runs.
         belongs: the labels of the subjects that each run belongs to.
@@ -52,7 +54,8 @@ class Overview:
     runs: str
     found: Found
     subjects: Sequence[Subject]
-    drawn: Mapping[str, Subject]
+    drawn: Sequence[Part]
+    wrong: Sequence[tuple[Subject, str]] = ()
     others: Sequence[str] = ()
     strangers: Sequence[str] = ()
     belongs: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -75,36 +78,38 @@ class Overview:
     def _shown(self, kind: str) -> Iterator[Subject]:
         """The subjects of a kind that the store holds some of; of those that it holds none of, one for each name."""
         of_kind = [one for one in self.subjects if one.kind == kind]
-        held = {one.name for one in of_kind if self._is_held(one)}
+        held = {one.name for one in of_kind if self.is_held(one)}
         for subject in of_kind:
-            if self._is_held(subject):
+            if self.is_held(subject):
                 yield subject
             elif subject.name not in held and not subject.settings:
                 held.add(subject.name)
                 yield subject
 
-    def _is_held(self, subject: Subject) -> bool:
+    def is_held(self, subject: Subject) -> bool:
+        """Whether the store holds a run of it."""
         return any(one in self.found.entries for one in subject.ids)
 
     def _card(self, subject: Subject) -> Card:
-        counts, total = subject.counts(self.found.entries), len(subject.ids)
-        title = f"{subject.title}, scale {subject.scale}"
-        error = subject.error or subject.plan.error
-        if error:
-            return Card(title, "", notes=(error,))
-        told = [f"{count} {status}" for status, count in counts.items()] if self._is_held(subject) else ["no run yet"]
-        left = total - counts.get("finished", 0) - counts.get("stopped", 0)
-        commands = (("The rest is done by", subject.command(self.found.entries, self.runs)),) * bool(left)
-        bar = tuple(counts.items())
-        link = f"{quote(subject.folder)}/index.html" if subject.folder in self.drawn else ""
-        return Card(title, f"{total} runs: {', '.join(told)}." if total else "It has no runs.", link, bar, (), commands)
+        if error := subject.error or subject.plan.error:
+            return Card(subject.title, "", notes=(error,))
+        counts = subject.counts(self.found.entries)
+        total, held = sum(counts.values()), self.is_held(subject)
+        told = [f"{count} {status}" for status, count in counts.items()] if held else ["no run yet"]
+        left = total - counts.get("finished", 0) - counts.get("stopped", 0) or not held
+        what = "The rest is done by" if held else "It is done by"
+        commands = ((what, subject.command(self.found.entries, self.runs)),) * bool(left)
+        pages = [(page.kind, f"{quote(page.folder)}/index.html") for page in self.drawn if page.subject is subject]
+        count = f"{total} runs: {', '.join(told)}." if total else "It has no run yet."
+        notes = [note for page, note in self.wrong if page is subject]
+        return Card(subject.title, count, tuple(pages), tuple(counts.items()), tuple(notes), commands)
 
     def _head(self) -> list[Block]:
         entries = list(self.found.entries.values())
         if not entries:
             return [Paragraph("The store holds no run yet.")]
         latest = max(entry.when for entry in entries)
-        told = f"{listing.counts(entries)}. The latest is of {shown_time(latest)}."
+        told = f"{listing.counts(entries)}. The latest is of {moment(latest)}."
         return [Paragraph(told), *self._trouble()]
 
     def _trouble(self) -> list[Block]:
@@ -182,13 +187,6 @@ def strangers(store: Path) -> list[str]:
             continue
         found.append(f"{path.name}: {'a folder without a record' if path.is_dir() else 'a file'}")
     return found
-
-
-def shown_time(iso: str) -> str:
-    """A time of the store as this machine's clock has it."""
-    from diffmamba.browse.fields import moment
-
-    return moment(iso)
 
 
 def _find(group: str) -> str:

@@ -1,13 +1,13 @@
 """The plans of sweeps: which runs belong to a table, figure or sweep. They are kept between two builds.
 
 To expand a plan takes PyTorch and seconds, so it is done in a child process, and again only when a configuration, our
-code or the data that the store knows have changed.
+code or the data that the store knows have changed; that of a search also when its group has another run.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -23,30 +23,82 @@ NAME = "plans.json"
 MOST_TRIED = 20  # runs with the same data that are asked for it
 Asked = tuple[str, tuple[str, ...]]
 """A sweep and further words."""
+Config = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The works that a sweep asks for: id and configuration of each, in its order. `error` says why there are none."""
+    """The works that a sweep asks for, in its order. `error` says why there are none.
 
-    cells: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    Args:
+        cells: the id of each work, its configuration, and those of further cells that are this same work. Of a search,
+            the id of each trial, and the settings that it was given.
+        group: that its runs have.
+        varied: the settings that vary.
+        title, baseline: of its page, as its file gives them.
+        search: whether it is a search; then `trials` are to be done in all, if it says so, and `members` names the runs
+            that were looked at.
+    """
+
+    cells: Sequence[tuple[str, Config, Sequence[Config]]] = ()
     error: str = ""
+    group: str | None = None
+    varied: Sequence[str] = ()
+    title: str = ""
+    baseline: str = ""
+    search: bool = False
+    trials: int | None = None
+    members: str = ""
+
+    @property
+    def works(self) -> list[tuple[str, Config]]:
+        """Each work with its configuration: the cells of a table."""
+        return [(run_id, config) for run_id, config, _ in self.cells]
+
+    @property
+    def rows(self) -> list[tuple[str, Config]]:
+        """Each cell of its grid with its configuration; a work that several are stands there for each."""
+        return [(run_id, one) for run_id, config, alike in self.cells for one in (config, *alike)]
 
 
-def plans(asked: Iterable[Asked], reports: Path, stamp: str, known: Mapping[str, Record]) -> dict[Asked, Plan]:
-    """The plan of each. `known` are records that tell the data of the store: see `data_known`."""
-    wanted, path = list(dict.fromkeys(asked)), reports / FOLDER / NAME
-    current = digest(stamp, {name: record["corpus"] for name, record in known.items()})
-    kept = _read(path, current)
-    if lacking := [one for one in wanted if one not in kept]:
-        with ProcessPoolExecutor(1, get_context("fork")) as child:
-            kept |= zip(lacking, child.submit(_expanded, lacking, known).result(), strict=True)
-        rows = [[sweep, list(words), plan.cells, plan.error] for (sweep, words), plan in kept.items()]
-        atomic.write(path, json.dumps({"digest": current, "plans": rows}, ensure_ascii=False))
-    return {one: kept[one] for one in wanted}
+class Plans:
+    """What is kept of plans in a site. `known` are records that tell the data of the store: see `data_known`."""
+
+    def __init__(self, reports: Path, stamp: str, store: RunStore, entries: Mapping[str, Entry]) -> None:
+        self._path, self._store = reports / FOLDER / NAME, store
+        self._known = _data_known(store, entries.values())
+        self._groups: dict[str, list[str]] = {}
+        for name, entry in entries.items():
+            self._groups.setdefault(str(entry.setting("group")), []).append(name)
+        self._current = digest(stamp, {name: record["corpus"] for name, record in self._known.items()})
+
+    def of(self, asked: Iterable[Asked]) -> dict[Asked, Plan]:
+        """The plan of each."""
+        wanted, kept = list(dict.fromkeys(asked)), self._read()
+        if lacking := [one for one in wanted if one not in kept]:
+            with ProcessPoolExecutor(1, get_context("fork")) as child:  # which takes the libraries with it
+                found = child.submit(_expanded, lacking, self._store.directory, self._known).result()
+            for one, plan in zip(lacking, found, strict=True):
+                kept[one] = Plan(**plan | {"members": self._members(plan["group"])})
+            plans = [[sweep, list(words), asdict(kept[sweep, words])] for sweep, words in wanted]
+            atomic.write(self._path, json.dumps({"digest": self._current, "plans": plans}, ensure_ascii=False))
+        return {one: kept[one] for one in wanted}
+
+    def _read(self) -> dict[Asked, Plan]:
+        try:
+            content = json.loads(self._path.read_text(encoding="utf-8"))
+            if content["digest"] != self._current:
+                return {}
+            kept = {(sweep, tuple(words)): Plan(**plan) for sweep, words, plan in content["plans"]}
+        except (OSError, ValueError, LookupError, TypeError):
+            return {}
+        return {one: plan for one, plan in kept.items() if not plan.search or plan.members == self._members(plan.group)}
+
+    def _members(self, group: str | None) -> str:
+        return digest(sorted(self._groups.get(str(group), [])))
 
 
-def data_known(store: RunStore, entries: Iterable[Entry]) -> dict[str, Record]:
+def _data_known(store: RunStore, entries: Iterable[Entry]) -> dict[str, Record]:
     """For each data of the store, the record of the latest run that has read them."""
     alike: dict[tuple[int, int], list[Entry]] = {}
     for entry in entries:  # runs share equal parts, so these need not be compared
@@ -61,30 +113,24 @@ def data_known(store: RunStore, entries: Iterable[Entry]) -> dict[str, Record]:
     return found
 
 
-def _read(path: Path, current: str) -> dict[Asked, Plan]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["digest"] != current:
-            return {}
-        return {
-            (sweep, tuple(words)): Plan(tuple((name, config) for name, config in cells), error)
-            for sweep, words, cells, error in content["plans"]
-        }
-    except (OSError, ValueError, LookupError, TypeError):
-        return {}
+def _expanded(asked: Sequence[Asked], store: Path, known: Mapping[str, Record]) -> list[dict[str, Any]]:
+    """The plans as they are read from the file."""
+    return [json.loads(json.dumps(asdict(_plan(sweep, words, store, known)))) for sweep, words in asked]
 
 
-def _expanded(asked: Sequence[Asked], known: Mapping[str, Record]) -> list[Plan]:
-    """In a process of its own, which takes the libraries and their memory with it."""
-    return [_plan(sweep, words, known) for sweep, words in asked]
-
-
-def _plan(sweep: str, words: Sequence[str], known: Mapping[str, Record]) -> Plan:
+def _plan(sweep: str, words: Sequence[str], store: Path, known: Mapping[str, Record]) -> Plan:
+    from diffmamba.runs.described import describe
     from diffmamba.runs.plan import expand
+    from diffmamba.runs.trials import trials_of
 
     try:
+        told = describe(sweep, words)
+        said: dict[str, Any] = {"group": told.group, "varied": told.varied, "title": told.title}
+        said |= {"baseline": told.baseline, "search": told.search, "trials": told.trials}
+        if told.search:
+            trials = trials_of(told, RunStore(store), known)
+            return Plan([(record["id"], values, ()) for values, record in trials], **said)
         planned = expand(sweep, words, prepare=False, records=known)
     except SettingError as error:
         return Plan(error=str(error))
-    cells = [(item.id, item.config) for item in planned if item.asked]
-    return Plan(tuple(json.loads(json.dumps(cells))))  # as they are read from the file
+    return Plan([(item.id, item.config, item.alike) for item in planned if item.asked], **said)

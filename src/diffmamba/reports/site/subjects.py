@@ -11,7 +11,7 @@ from typing import Any
 
 from diffmamba.configuration import CONF
 from diffmamba.errors import SettingError
-from diffmamba.reports import Design, designs, pages
+from diffmamba.reports import Design, designs, pages, swept
 from diffmamba.reports.site.plans import Asked, Plan
 from diffmamba.runs.form import is_tried_again
 from diffmamba.runs.index import Entry
@@ -26,17 +26,18 @@ ORDER = ("finished", "stopped", "running", "interrupted", "failed", MISSING)
 class Subject:
     """A table, figure or sweep at a scale, with further settings or none.
 
-    `design` is None for a sweep, and where its file fails: then `error` says why.
+    `design` is None for a sweep, and where its file fails: then `error` says why. `asked_for` is what the command line
+    said of the page that is there: the baseline and the title of a sweep.
     """
 
     kind: str
     name: str
-    title: str
     sweep: str
     scale: str
     settings: tuple[str, ...] = ()
     design: Design | None = None
     error: str = ""
+    asked_for: Mapping[str, str] = field(default_factory=dict)
     plan: Plan = field(default_factory=Plan)
 
     @property
@@ -45,14 +46,20 @@ class Subject:
         return self.sweep, (f"scale={self.scale}", *self.settings)
 
     @property
-    def folder(self) -> str:
-        """The folder of its page in the site."""
-        return pages.directory("", f"{self.name}-{self.scale}", self.settings).name
+    def title(self) -> str:
+        """What it is, with its scale and settings."""
+        said = self.asked_for.get("title") or self.plan.title or f"Sweep {self.name}"
+        whole = self.design.title if self.design else said if self.kind == "sweep" else self.name
+        return f"{whole}, scale {self.scale}" + f", with {' '.join(self.settings)}" * bool(self.settings)
+
+    def folder(self, page: str) -> str:
+        """The folder in the site of its page of this name."""
+        return pages.directory("", f"{page}-{self.scale}", self.settings).name
 
     @property
     def ids(self) -> list[str]:
         """Its runs, each once."""
-        return list(dict.fromkeys(run_id for run_id, _ in self.plan.cells))
+        return list(dict.fromkeys(run_id for run_id, _, _ in self.plan.cells))
 
     @property
     def label(self) -> str:
@@ -62,32 +69,39 @@ class Subject:
     def counts(self, entries: Mapping[str, Entry]) -> dict[str, int]:
         """How many of its runs stand how, in the order of `ORDER`."""
         found = Counter(entries[one].status if one in entries else MISSING for one in self.ids)
+        if self.plan.search:
+            found[MISSING] = max(0, (self.plan.trials or 0) - len(self.ids))
         return {status: found[status] for status in ORDER if found[status]}
 
     def command(self, entries: Mapping[str, Entry], runs: str) -> str:
         """The command that does the rest."""
         failed = [entries[one] for one in self.ids if one in entries and entries[one].status == "failed"]
-        words = [f"{self.kind}={self.name}", f"scale={self.scale}", *self.settings]
+        words = [f"scale={self.scale}", *self.settings]
         words += ["retry=failed"] * any(not is_tried_again(entry.error) for entry in failed)
         words += [f"runs={runs}"] * (runs != "runs")
-        return shlex.join(["python", "-m", f"diffmamba.{'sweep' if self.kind == 'sweep' else 'reproduce'}", *words])
+        if self.plan.search:
+            return shlex.join(["python", "-m", "diffmamba.train", f"sweeps={self.sweep}", *words])
+        words = [f"{self.kind}={self.name}", *(f"{name}={said}" for name, said in self.asked_for.items()), *words]
+        return shlex.join(["python", "-m", "diffmamba.reproduce", *words])
 
 
 def candidates(entries: Iterable[Entry], reports: Path) -> list[Subject]:
-    """Each table, figure and sweep at each scale of some run, and the pages that were made with other settings."""
-    told = {str(entry.setting("scale.name")) for entry in entries}
-    scales = [name for name in _files("scale") if name in told] or [SMALLEST]
-    found = []
+    """Each table, figure and sweep at each scale of some run, and the pages that were made with other settings.
+
+    A sweep that a table or figure shows has no page of its own.
+    """
+    named = {str(entry.setting("scale.name")) for entry in entries}
+    scales = [name for name in _files("scale") if name in named] or [SMALLEST]
+    there, found, shown = list(_there(reports)), [], set()
     for kind, name, design, error in _designs():
-        title, sweep = (design.title, design.sweep) if design else (name, "")
-        for scale in scales:
-            found.append(Subject(kind, name, title, sweep, scale, design=design, error=error))
-        found += [
-            Subject(kind, name, f"{title}, with {' '.join(settings)}", sweep, scale, settings, design)
-            for scale, settings in _others(reports, kind, name)
-            if design
-        ]
-    found += [Subject("sweep", name, f"Sweep {name}", name, scale) for name in _files("sweeps") for scale in scales]
+        sweep = design.sweep if design else ""
+        shown.add(sweep)
+        found += [Subject(kind, name, sweep, scale, (), design, error) for scale in scales]
+        found += [Subject(kind, name, sweep, *other, design) for other, _ in _others(there, kind, name) if design]
+    for name in sorted({*_files("sweeps")} - shown):
+        told: dict[Other, dict[str, str]] = {(scale, ()): {} for scale in scales}
+        told |= _others(there, "sweep", swept.page_name(name), True)
+        found += [Subject("sweep", name, name, *other, asked_for=said) for other, said in told.items()]
     return found
 
 
@@ -106,24 +120,34 @@ def _files(group: str) -> list[str]:
     return sorted({file.stem for place in places for file in (place / group).glob("*.yaml")})
 
 
-def _others(reports: Path, kind: str, name: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Scale and settings of the pages in the site that were made with settings."""
-    for folder in sorted(reports.glob(f"{name}-*")):
-        data = _data(folder / ("table.json" if kind == "table" else f"{name}.json"))
-        scale, settings = data.get("scale"), data.get("settings")
-        if data.get(kind) != name or not isinstance(scale, str) or not _are_words(settings) or not settings:
+Other = tuple[str, tuple[str, ...]]
+"""Scale and settings of a page."""
+
+
+def _others(
+    there: Iterable[Mapping[str, Any]], kind: str, page: str, plain: bool = False
+) -> Iterator[tuple[Other, dict[str, str]]]:
+    """Of the pages that are there of this kind and name: scale, settings, and what the command line said of each.
+
+    `plain`: also of those without settings.
+    """
+    for data in there:
+        settings, asked = tuple(data["settings"]), data.get("asked")
+        if data.get(kind) == page and (settings or plain):
+            said = {str(name): str(one) for name, one in asked.items()} if isinstance(asked, Mapping) else {}
+            yield (data["scale"], settings), said
+
+
+def _there(reports: Path) -> Iterator[dict[str, Any]]:
+    """The data of each page in the site that is where a table, figure or sweep with these settings has its page."""
+    for path in sorted(reports.glob("*/*.json")):
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            data |= {"sweep": swept.page_name(data["search"])} if "search" in data else {}
+            page = next(data[kind] for kind in (*designs.KINDS, "sweep") if kind in data)
+            scale, settings = data["scale"], data["settings"]
+            place = pages.directory("", f"{page}-{scale}", settings).name
+        except (OSError, ValueError, LookupError, TypeError, StopIteration):  # no page of ours
             continue
-        if pages.directory("", f"{name}-{scale}", settings).name == folder.name:
-            yield scale, tuple(settings)
-
-
-def _are_words(settings: Any) -> bool:
-    return isinstance(settings, list) and all(isinstance(word, str) for word in settings)
-
-
-def _data(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # no page of ours
-        return {}
-    return content if isinstance(content, dict) else {}
+        if place == path.parent.name and all(isinstance(word, str) for word in (scale, *settings)):
+            yield data
