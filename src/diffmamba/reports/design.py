@@ -1,7 +1,7 @@
 """What makes one published table or figure different from the next, and how records fill it. See `designs/`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from diffmamba.document import Chart
@@ -31,6 +31,7 @@ class Design:
         notes: what is to be said of the table, whatever the results are.
         effects: differences between cells that are asked for by themselves, each as a cell with a baseline of its own.
             They have a section of their own, and their intervals hold for all of them together.
+        asked: what the command line said of the page of a sweep: its baseline, its title.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Design:
     kind: Literal["table", "figure", "sweep"] = "table"
     notes: tuple[str, ...] = ()
     effects: Callable[[Results], Sequence[Cell]] = lambda results: ()
+    asked: Mapping[str, str] = field(default_factory=dict)
 
 
 def results(

@@ -201,7 +201,7 @@ def _choices(factors: Sequence[Factor]) -> str:
 
 def _is(given: str, key: str, shown: str) -> bool:
     """Whether a word's value is this one: as it is shown, as JSON, or the same number."""
-    if given in (shown, key):
+    if given in (shown, key, *shlex.split(quoted(shown))):
         return True
     try:
         number = json.loads(key)

@@ -105,7 +105,7 @@ def document(search: Search) -> Document:
     """What the page of a search says."""
     ranked, results = search.ranked, search.results
     best = f" The best is trial {ranked[0].number}: {ranked[0].words}." * bool(ranked)
-    of = f" of {search.planned} planned" if search.planned else ""
+    of = f", of {search.planned} planned" if search.planned else ""
     counts = f"{len(ranked)} of {len(search.trials)} trials count{of}." if search.trials else "There is no trial yet."
     others = [
         f"trial {trial.number} ({trial.words}): {trial.result.reason} (run {trial.result.id})"
@@ -225,4 +225,5 @@ def _last(record: Record) -> Mapping[str, Any]:
 
 
 def _value(found: Any) -> str:
-    return "null" if found is None else text(found)
+    """A setting to four digits: a sampler gives seventeen, which `table.json` has."""
+    return "null" if found is None else f"{found:.4g}" if isinstance(found, float) else text(found)

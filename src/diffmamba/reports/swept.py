@@ -29,7 +29,7 @@ from diffmamba.reports.factors import (
     rows_of,
 )
 
-NO_BASELINE = "There is no Δ, since no baseline is named. To compare with one, name its settings, such as: {example}"
+NO_BASELINE = 'There is no Δ, since no baseline is named. To compare with one, name its settings: baseline="{example}"'
 NOTHING_READ = "any: the setting makes no difference there; the same runs have all its values."
 NAMED = 100  # characters of the name of a page
 
@@ -83,11 +83,11 @@ def design_of(
             *(_column(factor) for factor in factors),
             *(columns.OWN_VERDICT if chosen else (columns.RESULT, columns.SEEDS, columns.PARAMETERS)),
         ),
-        charts=lambda results: swept_charts.all_of(results, factors, words + of_same, tuple(chosen)),
+        charts=lambda results: swept_charts.all_of(results, factors, words, tuple(chosen)),
         kind="sweep",
         notes=(
             *[NOTHING_READ] * any(ANY in row for row in shown.values()),
-            *[NO_BASELINE.format(example=_example(factors, rows))] * bool(factors and not chosen),
+            *[NO_BASELINE.format(example=factor.told(key)) for factor, key in _first(factors, rows) if not chosen],
         ),
     )
 
@@ -126,5 +126,6 @@ def _column(factor: Factor) -> Column:
     return Column(factor.word, lambda cell: factor.text(cell.key.fields[factor.key_in_table]), word=not factor.numeric)
 
 
-def _example(factors: Sequence[Factor], rows: Iterable[Row]) -> str:
-    return f'baseline="{factors[0].told(next(iter(rows))[0])}"'
+def _first(factors: Sequence[Factor], rows: Iterable[Row]) -> list[tuple[Factor, str]]:
+    """The first factor and its value in the first row; nothing where nothing varies."""
+    return list(zip(factors, next(iter(rows), ()), strict=False))[:1]
