@@ -15,9 +15,10 @@ COMMANDS = {
     "evaluate": "PPL of a trained run, and its loss by position",
     "generate": "text from a trained run",
     "runs": "list, show, compare, draw, remove and export runs",
+    "dashboard": "the workspace and the reports of W&B, from files",
     "audit": "what of the published setting can be checked without training",
 }
-MODULES = {"runs": "diffmamba.browse.command"}
+MODULES = {"runs": "diffmamba.browse.command", "dashboard": "diffmamba.dashboard.command"}
 """The modules of commands that are not called like them."""
 
 

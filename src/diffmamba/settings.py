@@ -174,6 +174,18 @@ class Audit(TypedDict):
     utilisation_bf16: Share
 
 
+class Dashboard(TypedDict):
+    """`dashboard`."""
+
+    what: str
+    scale: Scale
+    entity: str | None
+    project: str
+    dry: bool
+    reports: str
+    runs: str
+
+
 OF: dict[str, type] = {
     "train": Train,
     "measure": Train,
@@ -183,5 +195,6 @@ OF: dict[str, type] = {
     "reproduce": Reproduce,
     "report": Reproduce,
     "audit": Audit,
+    "dashboard": Dashboard,
 }
 """By the name of the root configuration."""
