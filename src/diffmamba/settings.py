@@ -186,6 +186,15 @@ class Dashboard(TypedDict):
     runs: str
 
 
+class WandbSweep(TypedDict):
+    """`wandb_sweep`."""
+
+    sweep: str
+    entity: str | None
+    project: str
+    reports: str
+
+
 OF: dict[str, type] = {
     "train": Train,
     "measure": Train,
@@ -196,5 +205,6 @@ OF: dict[str, type] = {
     "report": Reproduce,
     "audit": Audit,
     "dashboard": Dashboard,
+    "wandb_sweep": WandbSweep,
 }
 """By the name of the root configuration."""

@@ -25,7 +25,9 @@ def find(name: str, groups: Iterable[str]) -> Description:
     known = name in files or design or name in groups or name in _sweeps()
     if name == ANY_SWEEP or not known:
         others = sorted({*names(groups), *_sweeps()})
-        raise SettingError(f"what={name} is no page; use all, or one of {', '.join(others)}{did_you_mean(name, others)}")
+        raise SettingError(
+            f"what={name} is no page; use all, or one of {', '.join(others)}{did_you_mean(name, others)}"
+        )
     told = description.read(files.get(name, files[ANY_SWEEP]))
     if name == WORKSPACE:
         return told.model_copy(update={"title": told.title or "diffmamba"})

@@ -98,9 +98,7 @@ class Words(_Panel):
     text: str
 
 
-Panel = Annotated[
-    Curves | Points | Bars | Number | Parallel | Importance | Runs | Words, Field(discriminator="kind")
-]
+Panel = Annotated[Curves | Points | Bars | Number | Parallel | Importance | Runs | Words, Field(discriminator="kind")]
 
 
 class Section(_Part):

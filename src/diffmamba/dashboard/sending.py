@@ -82,4 +82,3 @@ def _reach() -> None:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
