@@ -1,4 +1,4 @@
-"""What the W&B server of the tests answers to `wandb sweep` and `wandb agent`: it hands out a grid, or random values."""
+"""What the W&B server of the tests answers to `wandb sweep` and `wandb agent`: a grid, or random values."""
 
 import itertools
 import json

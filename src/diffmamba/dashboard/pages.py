@@ -11,7 +11,7 @@ from diffmamba.dashboard.panels import backend, columns, name_of, panels
 from diffmamba.dashboard.variants import Shown
 
 VIEW = "nw-diffmamba-v"
-"""The name of our workspace among the saved views of a project: one with this name is ours, and is brought up to date."""
+"""The name of our workspace among the saved views of a project: the one with this name is brought up to date."""
 RESULTS = ("test/ppl", "val/ppl", "status", "wall_seconds", "tokens_per_second")
 """The columns of the table of runs, behind the settings that tell variants apart."""
 LONGEST = 128  # characters that W&B takes in the title of a report
@@ -37,8 +37,7 @@ def workspace(page: Shown, entity: str, project: str) -> ws.Workspace:
         ),
     )
     made._internal_name, made._internal_runset_id = VIEW, name_of(page.name, "runs")
-    filters = filter_of(page)
-    made._stashed_filters_v2, made._stashed_filter_string = filters, made.runset_settings.filters
+    made._stashed_filters_v2, made._stashed_filter_string = filter_of(page), ""
     return made
 
 
@@ -53,10 +52,8 @@ def report(page: Shown, entity: str, project: str) -> wr.Report:
             value = part.description.where.get(told.each, "") if told.each else ""
             blocks += [wr.H3(f"{told.each}: {value}")] if value != "" else []
             blocks.append(_grid(part, section, str(value)))
-    made = wr.Report(
-        entity=entity, project=project, title=title(page), description=mark(page), blocks=blocks, width="fluid"
-    )
-    return made
+    text = f"{marked(page)} Made by `make dashboard` from the group {told.group} of runs."
+    return wr.Report(entity=entity, project=project, title=title(page), description=text, blocks=blocks, width="fluid")
 
 
 def _grid(page: Shown, section: Any, value: str) -> wr.PanelGrid:
@@ -68,7 +65,7 @@ def _grid(page: Shown, section: Any, value: str) -> wr.PanelGrid:
         pinned_columns=["run:displayName", *columns(settings, RESULTS)],
     )
     runs._id = name_of(page.name, section.title, value, "runs")
-    runs._stashed_filters_v2, runs._stashed_filter_string = filter_of(page), runs.filters
+    runs._stashed_filters_v2, runs._stashed_filter_string = filter_of(page), ""
     colours: dict[Any, Any] = {
         wr.RunsetGroup(
             runset_name=name,
@@ -85,13 +82,8 @@ def title(page: Shown) -> str:
     return ", ".join(filter(None, [page.description.title, page.scale and f"scale {page.scale}"]))[:LONGEST]
 
 
-def mark(page: Shown) -> str:
-    """The line below a report's title. It begins with what tells this report from all others of the project."""
-    return f"{marked(page)} Made by `make dashboard` from the group {page.description.group} of runs."
-
-
 def marked(page: Shown) -> str:
-    """How the description of this report begins, whatever its title is."""
+    """How the line below a report's title begins. It tells this report from all others, whatever its title is."""
     return f"[diffmamba {page.name} {page.scale}]"
 
 
@@ -110,9 +102,8 @@ def filter_of(page: Shown) -> dict[str, Any]:
 
 def sent(made: ws.Workspace | wr.Report) -> dict[str, Any]:
     """What saving a page sends: where it goes, its name, and its `spec`, which W&B draws."""
-    model = made._to_model()
-    spec = json.loads(model.spec.model_dump_json(by_alias=True, exclude_none=True))
-    project = {"entityName": made.entity, "projectName": made.project, "displayName": model.display_name}
-    if isinstance(made, ws.Workspace):
-        return {"type": "project-view", **project, "name": model.name, "spec": spec}
-    return {"type": "runs", **project, "description": model.description, "spec": spec}
+    model: Any = made._to_model()
+    told = {"entityName": made.entity, "projectName": made.project, "displayName": model.display_name}
+    told |= {"name": model.name} if isinstance(made, ws.Workspace) else {"description": model.description}
+    kind = "project-view" if isinstance(made, ws.Workspace) else "runs"
+    return {"type": kind, **told, "spec": json.loads(model.spec.model_dump_json(by_alias=True, exclude_none=True))}

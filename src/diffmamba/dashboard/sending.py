@@ -5,6 +5,7 @@ report by the beginning of its description. What was changed by hand on a page i
 """
 
 import os
+from contextlib import suppress
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -74,11 +75,10 @@ class Sender:
 
 def _reach() -> None:
     """Raises OSError where W&B does not answer at all, in the place of W&B's own minutes of trying."""
-    try:
+    with suppress(HTTPError):  # an answer
         urlopen(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"), timeout=ANSWER_SECONDS).close()
-    except HTTPError:
-        pass  # an answer
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    reason = getattr(error, "reason", error)  # of what urllib wraps
+    return " ".join(str(reason).split()) or type(error).__name__
