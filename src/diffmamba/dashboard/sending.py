@@ -18,8 +18,8 @@ from diffmamba.dashboard.variants import Shown
 
 ANSWER_SECONDS = 5
 """How long W&B may take to answer at all, before anything is sent."""
-REQUEST_SECONDS, TRIES = 20, 2
-"""How long one request may take, and how often it is made."""
+REQUEST_SECONDS, TRIES, WAIT_SECONDS = 20, 2, 1.0
+"""How long one request may take, how often a failed one is made again, and after how long."""
 
 
 class SendingError(Exception):
@@ -33,7 +33,14 @@ class Sender:
         try:
             _reach()
             os.environ.setdefault("WANDB_SILENT", "true")
-            wandb.setup(wandb.Settings(x_graphql_retry_max=TRIES, x_graphql_timeout_seconds=REQUEST_SECONDS))
+            wandb.setup(
+                wandb.Settings(
+                    x_graphql_retry_max=TRIES,
+                    x_graphql_retry_wait_min_seconds=WAIT_SECONDS,
+                    x_graphql_retry_wait_max_seconds=WAIT_SECONDS,
+                    x_graphql_timeout_seconds=REQUEST_SECONDS,
+                )
+            )
             self._api = wandb.Api(timeout=REQUEST_SECONDS)
             self.entity, self.project = str(entity or self._api.default_entity), project
             if project not in {one.name for one in self._api.projects(self.entity)}:
