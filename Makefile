@@ -31,10 +31,13 @@ reproduce-sweep_takes := SWEEP SCALE LAUNCHER ARGS
 reproduce-all_takes := SCALE LAUNCHER ARGS
 report_takes := TABLE FIGURE SWEEP SCALE ARGS
 sweep_takes := SWEEP SCALE LAUNCHER ARGS
+dashboard_takes := SCALE ARGS
+wandb-sweep_takes := SWEEP SCALE ARGS
 audit_takes := ARGS
 bench_takes := ARGS
 gpu-check_takes := ARGS
-TARGETS := help setup test lint format reproduce-table reproduce-figure reproduce-sweep reproduce-all audit report sweep bench gpu-check clean
+TARGETS := help setup test lint format reproduce-table reproduce-figure reproduce-sweep reproduce-all audit report dashboard \
+	sweep wandb-sweep bench gpu-check clean
 VARIABLES := $(sort TABLE FIGURE SCALE SWEEP LAUNCHER ARGS)
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 TAKEN := $(foreach target,$(MAKECMDGOALS),$($(target)_takes))
@@ -95,6 +98,12 @@ report: $(READY)  ## Write one site of all runs, without training; with TABLE=, 
 
 sweep: $(READY)  ## Train every run of a grid of sweeps/
 	$(BIN)/python -m diffmamba.sweep sweep=$(SWEEP) scale=$(SCALE) launcher=$(LAUNCHER) $(ARGS)
+
+dashboard: $(READY)  ## Make or update W&B's workspace and reports; offline, say how to look now; ARGS="what=table2"
+	$(BIN)/python -m diffmamba.dashboard scale=$(SCALE) $(ARGS)
+
+wandb-sweep: $(READY)  ## Write a grid or search of sweeps/ as a sweep of W&B, for `wandb agent`
+	$(BIN)/python -m diffmamba.wandb_sweep sweep=$(SWEEP) scale=$(SCALE) $(ARGS)
 
 # in the order of their names: by default the files with the fewest tests come last, and among them are the slowest
 test: $(READY) $(REFERENCE_READY) $(TRITON_READY)  ## Run the tests

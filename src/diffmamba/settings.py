@@ -191,6 +191,27 @@ class Audit(TypedDict):
     utilisation_bf16: Share
 
 
+class Dashboard(TypedDict):
+    """`dashboard`."""
+
+    what: str
+    scale: Scale
+    entity: str | None
+    project: str
+    dry: bool
+    reports: str
+    runs: str
+
+
+class WandbSweep(TypedDict):
+    """`wandb_sweep`."""
+
+    sweep: str
+    entity: str | None
+    project: str
+    reports: str
+
+
 OF: dict[str, type] = {
     "train": Train,
     "measure": Train,
@@ -200,5 +221,7 @@ OF: dict[str, type] = {
     "reproduce": Reproduce,
     "report": Reproduce,
     "audit": Audit,
+    "dashboard": Dashboard,
+    "wandb_sweep": WandbSweep,
 }
 """By the name of the root configuration."""

@@ -15,7 +15,7 @@ from wandb.proto.wandb_internal_pb2 import Record as WandbRecord
 
 from diffmamba import resolvers
 from diffmamba.runs import job
-from diffmamba.runs.loggers import PARTS
+from diffmamba.runs.wandb_run import PARTS
 
 HEADER_BYTES = 7  # of a .wandb file: ":W&B", a magic number, the version
 BLOCK_BYTES = 32768
@@ -56,8 +56,11 @@ def read(file, found):
         if kind == "run":
             found.name, found.group, found.tags = record.run.display_name, record.run.run_group, list(record.run.tags)
             found.config |= values(record.run.config.update)
+            found.id, found.job_type = record.run.run_id, record.run.job_type
         elif kind == "config":
             found.config |= values(record.config.update)
+        elif kind == "metric" and record.metric.name:  # not one for all names of a kind
+            found.axes.append(record.metric.name)
         elif kind == "history":
             found.history.append(values(record.history.item))
         elif kind == "summary":
@@ -70,7 +73,7 @@ def read(file, found):
 def wandb_run(directory):
     """The run's sessions together, once W&B's own process, which is a little late, has written their last words."""
     for _ in range(100):
-        found = SimpleNamespace(config={}, history=[], summary={}, exit_code=None)
+        found = SimpleNamespace(config={}, axes=[], history=[], summary={}, exit_code=None)
         complete = [read(file, found) for file in sorted(directory.glob("wandb/offline-run-*/*.wandb"))]
         if all(complete):
             return found
@@ -87,6 +90,13 @@ def logged(new_world):
         return world, world.train(*settings)
 
 
+def plain(value):
+    """Without the words that only Hydra reads."""
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items() if key != "_partial_"}
+    return [plain(part) for part in value] if isinstance(value, list) else value
+
+
 def test_wandb_run_says_what_it_is(logged):
     world, record = logged
     found = wandb_run(world.run(record).directory)
@@ -98,7 +108,10 @@ def test_wandb_run_says_what_it_is(logged):
     assert found.config["parameters"] == record["parameters"]["total"]
     for part in ("model", "data", "optimizer", "scale"):
         shown = {key: value for key, value in record["config"][part].items() if key not in PARTS}
-        assert found.config[part] == shown
+        assert found.config[part] == plain(shown)
+    assert not found.config.keys() & {"logger", "runs", "retries", "checkpoint", "name"}  # which tell nothing of a run
+    assert found.job_type == "training"
+    assert set(found.axes) == {"tokens", "seconds", "epoch", "trainer/global_step"}
     assert found.exit_code == 0
 
 
@@ -116,7 +129,10 @@ def test_wandb_and_csv_hold_the_figures_of_the_record(logged):
         assert all(entry["train/tokens_per_second"] > 0 for entry in training)
     assert all(entry["trainer/global_step"] > 0 for entry in found.history if "epoch" in entry)
     assert figures(found.summary) == figures(record["evaluations"][-1])
-    assert found.summary["total"] == record["parameters"]["total"]
+    assert found.summary["parameters"] == record["parameters"]["total"]
+    for split, name in (("val", "loss"), ("test", "ppl")):
+        best = min(entry[f"{split}/{name}"] for entry in record["evaluations"])
+        assert found.summary[f"best/{split}/{name}"] == best
     for key in ("status", "tokens_per_second", "corpus", "git"):
         assert found.summary[key] == record[key]
 

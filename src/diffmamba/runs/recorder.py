@@ -46,7 +46,7 @@ class RunRecorder(L.Callback):
         self.learning_rate = 0.0  # of the last step
         self._watched: Watched | None = None
         self._gradients: dict[str, float] = {}  # of the step to be logged
-        self._beside: dict[str, float | None] = {}  # the last evaluation
+        self._lambdas: dict[str, float] = {}  # at the last evaluation
         self._most_gb: float | None = None
         self._evaluation_due = False  # at the step of the checkpoint to go on from
         self._evaluated: list[int] = []  # batches of each loader in the last evaluation
@@ -100,7 +100,7 @@ class RunRecorder(L.Callback):
         if (device := trainer.strategy.root_device).type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         self.logs.go_on(trainer.global_step, self._evaluation_due)
-        self.logs.beside_evaluation = lambda: self._beside
+        self.logs.reached = self._reached
         self.update(trainer)
 
     def on_before_optimizer_step(
@@ -134,10 +134,9 @@ class RunRecorder(L.Callback):
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it elsewhere
         return every > 0 and step % every == 0
 
-    def _state(self, trainer: L.Trainer) -> dict[str, float | None]:
-        """How far the training is, λ and memory: what belongs beside a loss and beside an evaluation."""
-        where = {"tokens": self.tokens, "seconds": self.training_seconds, "memory_gb": self._memory(trainer)}
-        return where | (self._watched.lambdas() if self._watched else {})
+    def _reached(self) -> dict[str, float]:
+        """How far the training is."""
+        return {"tokens": self.tokens, "seconds": self.training_seconds}
 
     def _memory(self, trainer: L.Trainer) -> float | None:
         """The most memory that was seen so far, in GB."""
@@ -152,14 +151,15 @@ class RunRecorder(L.Callback):
             "train/learning_rate": self.learning_rate,
             "train/tokens_per_second": self.tokens_per_second(),
             "epoch": trainer.current_epoch,
-            **self._state(trainer),
+            "memory_gb": self._memory(trainer),
+            **(self._watched.lambdas() if self._watched else {}),
             **self._gradients,
         }
         self.logs.log_metrics(measured, step=trainer.global_step - 1)  # counted from 0, as evaluations by Lightning
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._evaluated = [0] * len(trainer.num_val_batches)
-        self._beside = self._state(trainer)  # here, where every rank looks
+        self._lambdas = self._watched.lambdas() if self._watched else {}  # here, where every rank looks
 
     def on_validation_batch_end(
         self,
@@ -188,11 +188,7 @@ class RunRecorder(L.Callback):
                 "epoch": epoch / int(trainer.num_training_batches),
                 "tokens": self.tokens,
                 **measured,
-                **{
-                    name: value
-                    for name, value in self._beside.items()
-                    if value is not None and name.startswith("lambda/")
-                },
+                **self._lambdas,
             }
         )
         self.update(trainer)
