@@ -11,6 +11,7 @@ A session whose rows are all on the server has W&B's own mark of it, a file `*.w
 many rows that are.
 """
 
+import errno
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -32,7 +34,11 @@ from diffmamba.runs.store import WELL, Record, Run
 from diffmamba.runs.store_token import store_token
 
 ANSWER_SECONDS, START_SECONDS, END_SECONDS, FILES_SECONDS = 5, 20, 60, 1800
-"""How long a run waits for W&B: for an answer of its server, its start, its last upload, and that of checkpoints."""
+"""How long a run waits for W&B: for an answer of its server, its start, its last upload, and that of a checkpoint."""
+LEAST_BYTES = 2**24
+"""Room on its disk that a session starts with."""
+FILES_RETRIES = 4
+"""How often W&B tries to upload a file again. It waits longer each time."""
 SESSION = re.compile(r"(?:offline-)?run-\d{8}_\d{6}-(.+)")
 """The name of a session's directory, which ends with W&B's id of the run."""
 REPLACED, COUNT = "replaced", "rows.json"
@@ -72,12 +78,10 @@ class WandbRun(Logger):
     ):
         given = {"save_dir": str(run.directory), **node}
         self._folder = Path(given["save_dir"]) / "wandb"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(self._folder, os.W_OK):  # W&B would write to another place
-            raise PermissionError(f"{self._folder} cannot be written")
+        _require_room(self._folder)
         self._run, self._with_checkpoints = run, bool(given.pop("log_model", False))
         given |= labels({"project": "diffmamba"} | _told(settings, kind) | dict(node))
-        self._started = _start(given | {"id": wandb_id(run, self._folder), "resume": "allow"}, self._limits())
+        self._started = _start(given | {"id": wandb_id(run, self._folder), "resume": "allow"})
         self._offline = bool(self._started.experiment.settings._offline)
         self._next = 0  # the number of the next row
         self._first = 0  # and of the first one that this session holds
@@ -123,24 +127,28 @@ class WandbRun(Logger):
             try:
                 self._log_checkpoints(record)
             except Exception as error:
-                log.warning("the checkpoints are not in W&B: %s", " ".join(str(error).split()))
+                log.warning("W&B did not take the checkpoints: %s", " ".join(str(error).split()))
         try:
             experiment.finish(exit_code=0 if record["status"] in WELL else 1)
+            lost = self._fatal_error()
         except TimeoutError:
+            lost = f"not within {END_SECONDS} seconds"
+        if lost:
             os.environ["WANDB_MODE"] = "offline"  # also for the next runs of a sweep, which need not wait again
             later = f"wandb sync --include-online {self._session}"
-            log.warning(
-                "W&B did not take all rows within %d seconds (later: %s)", self._limits()["finish_timeout"], later
-            )
-        else:
-            atomic.write_json(self._session / COUNT, {"rows": max(self._first, self._next)})
-            if not self._offline:
-                for file in self._session.glob("*.wandb"):
-                    atomic.write(file.with_name(f"{file.name}.synced"), "")  # so `wandb sync` sends no row again
+            log.warning("W&B did not take all of the run (later: %s): %s", later, lost)
+            return
+        atomic.write_json(self._session / COUNT, {"rows": max(self._first, self._next)})
+        for file in self._session.glob("*.wandb") if not self._offline else ():
+            atomic.write(file.with_name(f"{file.name}.synced"), "")  # so that `wandb sync` sends no row again
 
-    def _limits(self) -> dict[str, Any]:
-        end = FILES_SECONDS if self._with_checkpoints else END_SECONDS
-        return {"init_timeout": START_SECONDS, "finish_timeout": end, "finish_timeout_raises": True}
+    def _fatal_error(self) -> str | None:
+        """Why W&B has stopped to upload. It says so in its own log alone."""
+        for line in (self._session / "logs" / "debug-internal.log").read_text(errors="replace").splitlines():
+            if "fatal error" in line:
+                with suppress(ValueError, LookupError):
+                    return str(json.loads(line)["msg"])
+        return None
 
     def _log_checkpoints(self, record: Record) -> None:
         """Uploads `last.ckpt` and `best.ckpt`, as versions of one artifact with these names as aliases."""
@@ -152,7 +160,9 @@ class WandbRun(Logger):
                 told = {"run": self._run.id, "checkpoint": name} | _evaluation_of(record, name)
                 artifact = wandb.Artifact(f"model-{self._started.experiment.id}", type="model", metadata=told)
                 artifact.add_file(str(file), name=file.name, policy="immutable", skip_cache=True)
-                self._started.experiment.log_artifact(artifact, aliases=[name])
+                logged = self._started.experiment.log_artifact(artifact, aliases=[name])
+                if not self._offline:
+                    logged.wait(FILES_SECONDS)
 
     @property
     def _session(self) -> Path:
@@ -243,22 +253,31 @@ def _told(settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
     }
 
 
-def _start(given: Mapping[str, Any], limits: Mapping[str, Any]) -> WandbLogger:
+def _require_room(folder: Path) -> None:
+    """Raises OSError where W&B could not write. It would write to another place, or tell of it thousands of times."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{folder} cannot be written")
+    if disk_usage(folder).free < LEAST_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+
+def _start(given: Mapping[str, Any]) -> WandbLogger:
     """Starts a session, offline where W&B cannot be reached."""
     if given.get("offline") or os.environ.get("WANDB_MODE", "online") != "online":
-        return _wandb(given, limits)
+        return _wandb(given)
     import wandb  # here: it takes half a second
 
     try:
         _reach()
-        return _wandb(given, limits)
+        return _wandb(given)
     except Exception as error:
         where = Path(given["save_dir"]) / "wandb" / "offline-run-*"
         reason = " ".join(str(error).split()) or type(error).__name__
         log.warning("W&B cannot be reached, so it is offline (later: wandb sync %s): %s", where, reason)
         os.environ["WANDB_MODE"] = "offline"  # also for the next runs of a sweep, which need not wait again
         wandb.teardown()  # which still holds the run that it could not start
-        return _wandb({**given, "offline": True}, limits)
+        return _wandb({**given, "offline": True})
 
 
 def _reach() -> None:
@@ -267,15 +286,27 @@ def _reach() -> None:
         urlopen(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"), timeout=ANSWER_SECONDS).close()
 
 
-def _wandb(given: Mapping[str, Any], limits: Mapping[str, Any]) -> WandbLogger:
+def _wandb(given: Mapping[str, Any]) -> WandbLogger:
     import wandb
 
     os.environ.setdefault("WANDB_SILENT", "true")  # the run's directory says what its banner says
-    settings = wandb.Settings(**limits, x_save_requirements=False)  # which takes a tenth of a second
+    settings = wandb.Settings(
+        init_timeout=START_SECONDS,
+        finish_timeout=END_SECONDS,
+        finish_timeout_raises=True,
+        x_file_transfer_retry_max=FILES_RETRIES,
+        x_save_requirements=False,  # which takes a tenth of a second, and the record says it
+    )
     logger: WandbLogger = instantiate({"settings": settings} | dict(given))
     logger._wandb_init.pop("anonymous", None)  # Lightning's default, which W&B warns about
     assert logger.experiment is not None  # starts it
+    for handler in logging.getLogger("wandb").handlers:
+        handler.handleError = _silent  # type: ignore[method-assign]
     return logger
+
+
+def _silent(record: logging.LogRecord) -> None:
+    """In the place of a page for each line of W&B's own log that a full disk does not take."""
 
 
 def _is_uploaded(session: Path) -> bool:
