@@ -14,8 +14,8 @@ from tests.outcome import Outcome, outcome_of
 
 
 def made(folder: Path, *words: str) -> tuple[Outcome, dict]:
-    """What `diffmamba wandb-sweep` says, and the specification that it writes."""
-    outcome = outcome_of("wandb-sweep", f"reports={folder}/reports", *words)
+    """What `diffmamba wandb_sweep` says, and the specification that it writes."""
+    outcome = outcome_of("wandb_sweep", f"reports={folder}/reports", *words)
     (file,) = (folder / "reports" / "sweeps").iterdir()
     return outcome, yaml.safe_load(file.read_text())
 
@@ -104,6 +104,6 @@ def test_a_search_has_its_ranges(tmp_path):
     ],
 )
 def test_what_is_wrong_is_one_line(tmp_path, words, says):
-    outcome = outcome_of("wandb-sweep", f"reports={tmp_path}/reports", *words)
+    outcome = outcome_of("wandb_sweep", f"reports={tmp_path}/reports", *words)
     assert says in outcome.refusal()
     assert not (tmp_path / "reports").exists()

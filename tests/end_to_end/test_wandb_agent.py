@@ -19,7 +19,7 @@ def test_an_agent_trains_what_the_store_lacks_and_shows_what_it_has(world, monke
     monkeypatch.chdir(world.folder)
     fixed = ["seed=0", "model=mamba", "model.outer_norm=false", "logger=default", "scale.steps=4"]
     words = world.words("scale.evaluate_every=2", *fixed)  # two cells, since λ has two forms, and one work
-    specified = outcome_of("wandb-sweep", "sweep=table2", *words)
+    specified = outcome_of("wandb_sweep", "sweep=table2", *words)
     assert specified.status == 0, specified.err
     with WandbServer() as server:
         told = server.environment(world.folder) | {"HOME": str(Path.home())}  # where compiled operators are kept
