@@ -179,6 +179,38 @@ def commit_artifact(kept: Kept, variables: Variables) -> Data:
     return {"commitArtifact": {"artifact": {"id": artifact.id, "digest": ""}}}
 
 
+@answers("ArtifactByID")
+def artifact_by_id(kept: Kept, variables: Variables) -> Data:
+    artifact = _artifact(kept, variables["id"])
+    run = next(run for run in kept.runs.values() if run.id == artifact.run)
+    project = {"id": run.project, "internalId": run.project, "name": run.project, "entity": {"name": run.entity}}
+    versions = [one for one in kept.artifacts if one.name == artifact.name]
+    return {
+        "artifact": {
+            "__typename": "Artifact",
+            "id": artifact.id,
+            "artifactSequence": {"__typename": "ArtifactSequence", "name": artifact.name, "project": project},
+            "versionIndex": versions.index(artifact),
+            "artifactType": {"name": artifact.type},
+            "description": artifact.description,
+            "metadata": json.dumps(artifact.metadata),
+            "ttlDurationSeconds": -1,
+            "ttlIsInherited": True,
+            "tags": [],
+            "historyStep": None,
+            "state": "COMMITTED" if artifact.committed else "PENDING",
+            "size": sum(len(kept.storage[place]) for place in artifact.files.values()),
+            "digest": "",
+            "digestAlgorithm": "MANIFEST_MD5",
+            "commitHash": "",
+            "fileCount": len(artifact.files),
+            "createdAt": "2026-01-01T00:00:00Z",
+            "updatedAt": None,
+            "aliases": [],
+        }
+    }
+
+
 def _artifact(kept: Kept, artifact_id: str) -> ArtifactSent:
     return {artifact.id: artifact for artifact in kept.artifacts}[artifact_id]
 

@@ -16,14 +16,10 @@ COMMANDS = {
     "generate": "text from a trained run",
     "runs": "list, show, compare, draw, remove and export runs",
     "dashboard": "the workspace and the reports of W&B, from files",
-    "wandb-sweep": "a grid or search as a sweep of W&B",
+    "wandb_sweep": "a grid or search as a sweep of W&B",
     "audit": "what of the published setting can be checked without training",
 }
-MODULES = {
-    "runs": "diffmamba.browse.command",
-    "dashboard": "diffmamba.dashboard.command",
-    "wandb-sweep": "diffmamba.wandb_sweep",
-}
+MODULES = {"runs": "diffmamba.browse.command", "dashboard": "diffmamba.dashboard.command"}
 """The modules of commands that are not called like them."""
 
 

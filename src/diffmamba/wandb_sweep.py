@@ -10,6 +10,10 @@ from diffmamba import atomic, command_line
 from diffmamba.errors import SettingError
 from diffmamba.terminal import say, terminal
 
+HEADER = """# A sweep of W&B, made by `make wandb-sweep` from the file of sweeps/ with this name: `wandb sweep` takes it.
+# Its store and its Python are those of the machine that wrote it.
+"""
+
 
 def main() -> None:
     """The entry point."""
@@ -33,7 +37,7 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
     place = directory(Path(settings["reports"]) / "sweeps", name, telling(words))
     path = place.with_name(f"{place.name}.yaml")
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write(path, yaml.safe_dump(told, sort_keys=False, allow_unicode=True, width=10_000))
+    atomic.write(path, HEADER + yaml.safe_dump(told, sort_keys=False, allow_unicode=True, width=10_000))
     cells = told["parameters"].get("cell", {}).get("values")
     what = f"{len(cells)} runs" if cells else f"a search for {', '.join(told['parameters'])}"
     say(console, f"written to {path}: {what}")

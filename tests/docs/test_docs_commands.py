@@ -23,7 +23,7 @@ from diffmamba.__main__ import COMMANDS, MODULES
 from diffmamba.reports import designs
 from diffmamba.runs import plan
 
-OF_A_SWEEP = ("sweep", "reproduce", "report")
+OF_A_SWEEP = ("sweep", "reproduce", "report", "wandb_sweep")
 OF_OTHERS = ("cat", "cd", "git", "head", "ls", "pip", "squeue", "unzip", "wandb")  # programs that are not ours
 ENDING = {
     "train": TINY,

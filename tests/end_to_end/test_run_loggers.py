@@ -15,7 +15,7 @@ from wandb.proto.wandb_internal_pb2 import Record as WandbRecord
 
 from diffmamba import resolvers
 from diffmamba.runs import job
-from diffmamba.runs.wandb_run import PARTS
+from diffmamba.runs.wandb_shown import PARTS
 
 HEADER_BYTES = 7  # of a .wandb file: ":W&B", a magic number, the version
 BLOCK_BYTES = 32768

@@ -57,7 +57,7 @@ def _grid(sweep: str, words: list[str]) -> Specification:
     with grid_of([f"sweeps={sweep}", *words], "train") as grid:
         cells = {cell.words: cell.overrides for cell in grid.cells}
     wanted = [cells[works[run_id].words] for run_id in dict.fromkeys(item.id for item in planned if item.asked)]
-    common = [word for word in wanted[0] if all(word in cell for cell in wanted)]
+    common = [word for word in wanted[0] if all(word in cell for cell in cells.values())] if len(cells) > 1 else []
     values = [shlex.join(word for word in cell if word not in common) for cell in wanted]
     command = ["${env}", "${args_no_hyphens}", "sh", "-c", OF_CELL, "sh", *_train(planned[0].work, common)]
     return _whole(sweep, "grid", command, {CELL: {"values": values}}, {"metric": _metric(planned[0].work)})

@@ -1,10 +1,10 @@
-"""What a training logs, and the loggers it goes to.
+"""What a work logs, and the loggers it goes to.
 
 Logs are beside the work: an error of a logger is told in one line, and the run goes on without it.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -17,7 +17,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from diffmamba.runs.rows import Kind, Rows, is_of_evaluation, kind
 from diffmamba.runs.store import LostLeaseError, Record, Run
-from diffmamba.runs.wandb_run import WandbRun, configured
+from diffmamba.runs.wandb_run import WandbRun
+from diffmamba.runs.wandb_shown import configured
 
 ROWS = "csv/metrics.csv"
 
@@ -108,8 +109,36 @@ class Logs(Logger):
         except Exception as error:
             self._loggers.pop(name, None)
             self._rows_work &= name != ROWS
-            log.warning("the logger %s failed, the run goes on without it: %s", name, _one_line(error))
+            _warn(name, error)
             return None
+
+
+def log_measurement(run: Run, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Tells the loggers of a measurement that has ended: its figures, and to W&B also the rows, as a table.
+
+    Args:
+        run: whose record holds the figures.
+        settings: those of the measurement.
+        rows: `measure`, `value`, and the coordinates of each.
+    """
+    record = run.read()
+    assert record is not None
+    told = {"run": run.id, "parameters": record["parameters"]["total"], "weights": record["weights"]}
+    for name, node in settings["logger"].items():
+        try:
+            logger = _started(node, run, settings, "measurement", told)
+            logger.log_metrics(record["values"], 0)
+            if isinstance(logger, WandbRun):
+                logger.log_table("rows", rows)
+                logger.close(record)
+            else:
+                logger.finalize("success")
+        except Exception as error:
+            _warn(name, error)
+
+
+def _warn(name: str, error: Exception) -> None:
+    log.warning("the logger %s failed, the run goes on without it: %s", name, _one_line(error))
 
 
 def _started(

@@ -26,6 +26,7 @@ from diffmamba.data import Data
 from diffmamba.errors import SettingError
 from diffmamba.measures import Measure, Row, Subject
 from diffmamba.runs.identity import canonical
+from diffmamba.runs.loggers import log_measurement
 from diffmamba.runs.parts import Build, Execution, Settings, built
 from diffmamba.runs.provenance import hardware, now
 from diffmamba.runs.quiet import quiet
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 ROWS = "rows.csv"
 MEASURED = ("measure", "measured")
 """Settings of a measurement that a training does not have."""
-ASKED = ("weights", "runs", "retry", "retries", "force", "threads", "group", "name", "published")
+ASKED = ("weights", "runs", "retry", "retries", "force", "threads", "group", "name", "published", "logger")
 """Settings that a measurement takes from its own command. All others say what the weights were trained with."""
 _FRESH = {"_target_": "diffmamba.runs.weights.Fresh"}
 
@@ -80,7 +81,7 @@ class Measurement(Work):
         own = {key: value for key, value in own.items() if key not in MEASURED}
         trained = Training.of(own, build)
         return cls(
-            settings={**own, **{key: settings[key] for key in (*MEASURED, *ASKED) if key in settings}},
+            settings={**own, "logger": {}, **{key: settings[key] for key in (*MEASURED, *ASKED) if key in settings}},
             measure=build(settings["measure"]).completed(own),
             weights=weights,
             trained=trained,
@@ -216,6 +217,9 @@ def measure(work: Measurement, run: Run, progress_bar: bool) -> None:
             "finished": now(),
         }
     )
+    log_measurement(
+        run, work.settings, [{"measure": row.measure, "value": row.value, **row.coordinates} for row in rows]
+    )
 
 
 def fabric_of(execution: Execution) -> Fabric:
@@ -244,7 +248,11 @@ def table(rows: Iterable[Row]) -> "pd.DataFrame":
     """Rows as a table: measure, value, and one column for each coordinate."""
     import pandas as pd  # here: a training needs none of it
 
-    return pd.DataFrame([{"measure": row.measure, "value": row.value, **row.coordinates} for row in rows])
+    return pd.DataFrame(_as_mappings(rows))
+
+
+def _as_mappings(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    return [{"measure": row.measure, "value": row.value, **row.coordinates} for row in rows]
 
 
 def read_rows(run: Run) -> "pd.DataFrame":

@@ -11,6 +11,7 @@ A session whose rows are all on the server has W&B's own mark of it, a file `*.w
 many rows that are.
 """
 
+import errno
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -30,9 +32,14 @@ from diffmamba import atomic
 from diffmamba.runs.rows import Row
 from diffmamba.runs.store import WELL, Record, Run
 from diffmamba.runs.store_token import store_token
+from diffmamba.runs.wandb_shown import configured, evaluation_of, labelled, labels, summary
 
 ANSWER_SECONDS, START_SECONDS, END_SECONDS, FILES_SECONDS = 5, 20, 60, 1800
-"""How long a run waits for W&B: for an answer of its server, its start, its last upload, and that of checkpoints."""
+"""How long a run waits for W&B: for an answer of its server, its start, its last upload, and that of a checkpoint."""
+LEAST_BYTES = 2**24
+"""Room on its disk that a session starts with."""
+FILES_RETRIES = 4
+"""How often W&B tries to upload a file again. It waits longer each time."""
 SESSION = re.compile(r"(?:offline-)?run-\d{8}_\d{6}-(.+)")
 """The name of a session's directory, which ends with W&B's id of the run."""
 REPLACED, COUNT = "replaced", "rows.json"
@@ -40,16 +47,6 @@ STEP = "trainer/global_step"
 """The axis of W&B's charts, counted from 0."""
 AXES = ("tokens", "seconds", "epoch")
 """Other axes that one may choose for a chart. W&B draws none of them by itself."""
-PARTS = ("network", "module")
-"""Of `model` and `data`: what the settings beside them are made into, which say the same a second time."""
-NOISE = ("logger", "runs", "retry", "retries", "force", "checkpoint", "threads", "group", "name", "published")
-"""Settings that say nothing of what a run computes."""
-FINAL = ("status", "wall_seconds", "tokens_per_second", "corpus", "git")
-"""What the summary says of the record, beside its last evaluation."""
-LONGEST = {"name": 128, "group": 128, "job_type": 64, "project": 128, "tags": 64}
-"""Characters that W&B allows in its labels."""
-NOT_IN_PROJECT = re.compile(r"[/\\#?%:]")
-
 log = logging.getLogger(__name__)
 
 
@@ -72,12 +69,10 @@ class WandbRun(Logger):
     ):
         given = {"save_dir": str(run.directory), **node}
         self._folder = Path(given["save_dir"]) / "wandb"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(self._folder, os.W_OK):  # W&B would write to another place
-            raise PermissionError(f"{self._folder} cannot be written")
+        _require_room(self._folder)
         self._run, self._with_checkpoints = run, bool(given.pop("log_model", False))
-        given |= labels({"project": "diffmamba"} | _told(settings, kind) | dict(node))
-        self._started = _start(given | {"id": wandb_id(run, self._folder), "resume": "allow"}, self._limits())
+        given |= labels({"project": "diffmamba"} | labelled(settings, kind) | dict(node))
+        self._started = _start(given | {"id": wandb_id(run, self._folder), "resume": "allow"})
         self._offline = bool(self._started.experiment.settings._offline)
         self._next = 0  # the number of the next row
         self._first = 0  # and of the first one that this session holds
@@ -95,7 +90,7 @@ class WandbRun(Logger):
 
     def go_on(self, rows: Sequence[Row]) -> None:
         """Sends the rows of the earlier sessions, of which W&B may lack some."""
-        earlier = [path for path in self._sessions() if path.name != self._session.name]
+        earlier = [path for path in _sessions(self._folder) if path.name != self._session.name]
         if self._offline:
             self._first = _uploaded_rows(earlier, len(rows))
         for path in earlier:
@@ -110,37 +105,50 @@ class WandbRun(Logger):
             self._started.experiment.log(row, step=self._next - self._first, commit=True)
         self._next += 1
 
+    def log_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Sends a table of all rows, whose columns are those of any row."""
+        import wandb
+
+        columns: list[Any] = list(dict.fromkeys(column for row in rows for column in row))
+        values: list[Any] = [[row.get(column) for column in columns] for row in rows]
+        table = wandb.Table(columns, values, allow_mixed_types=True)
+        self._started.experiment.log({name: table}, step=self._next, commit=True)
+        self._next += 1
+
     def log_hyperparams(self, *arguments: Any, **named: Any) -> None:
         """Nothing: W&B was told when the session started."""
 
     def close(self, record: Record | None) -> None:
         """Ends the session, with the figures of the run's record as W&B's summary of it."""
-        experiment = self._started.experiment
-        if record is None:
-            return
-        experiment.summary.update(summary(record))
-        if self._with_checkpoints and record["status"] in WELL:
+        experiment, ended_well = self._started.experiment, record is not None and record["status"] in WELL
+        if record is not None:
+            experiment.summary.update(summary(record))
+        if record is not None and ended_well and self._with_checkpoints:
             try:
                 self._log_checkpoints(record)
             except Exception as error:
-                log.warning("the checkpoints are not in W&B: %s", " ".join(str(error).split()))
+                log.warning("W&B did not take the checkpoints: %s", " ".join(str(error).split()))
         try:
-            experiment.finish(exit_code=0 if record["status"] in WELL else 1)
+            experiment.finish(exit_code=0 if ended_well else 1)
+            lost = self._fatal_error()
         except TimeoutError:
+            lost = f"not within {END_SECONDS} seconds"
+        if lost:
             os.environ["WANDB_MODE"] = "offline"  # also for the next runs of a sweep, which need not wait again
             later = f"wandb sync --include-online {self._session}"
-            log.warning(
-                "W&B did not take all rows within %d seconds (later: %s)", self._limits()["finish_timeout"], later
-            )
-        else:
-            atomic.write_json(self._session / COUNT, {"rows": max(self._first, self._next)})
-            if not self._offline:
-                for file in self._session.glob("*.wandb"):
-                    atomic.write(file.with_name(f"{file.name}.synced"), "")  # so `wandb sync` sends no row again
+            log.warning("W&B did not take all of the run (later: %s): %s", later, lost)
+            return
+        atomic.write_json(self._session / COUNT, {"rows": max(self._first, self._next)})
+        for file in self._session.glob("*.wandb") if not self._offline else ():
+            atomic.write(file.with_name(f"{file.name}.synced"), "")  # so that `wandb sync` sends no row again
 
-    def _limits(self) -> dict[str, Any]:
-        end = FILES_SECONDS if self._with_checkpoints else END_SECONDS
-        return {"init_timeout": START_SECONDS, "finish_timeout": end, "finish_timeout_raises": True}
+    def _fatal_error(self) -> str | None:
+        """Why W&B has stopped to upload. It says so in its own log alone."""
+        for line in (self._session / "logs" / "debug-internal.log").read_text(errors="replace").splitlines():
+            if "fatal error" in line:
+                with suppress(ValueError, LookupError):
+                    return str(json.loads(line)["msg"])
+        return None
 
     def _log_checkpoints(self, record: Record) -> None:
         """Uploads `last.ckpt` and `best.ckpt`, as versions of one artifact with these names as aliases."""
@@ -149,17 +157,16 @@ class WandbRun(Logger):
         for name in ("last", "best"):
             file = self._run.checkpoint(name)
             if file.exists():
-                told = {"run": self._run.id, "checkpoint": name} | _evaluation_of(record, name)
+                told = {"run": self._run.id, "checkpoint": name} | evaluation_of(record, name)
                 artifact = wandb.Artifact(f"model-{self._started.experiment.id}", type="model", metadata=told)
                 artifact.add_file(str(file), name=file.name, policy="immutable", skip_cache=True)
-                self._started.experiment.log_artifact(artifact, aliases=[name])
+                logged = self._started.experiment.log_artifact(artifact, aliases=[name])
+                if not self._offline:
+                    logged.wait(FILES_SECONDS)
 
     @property
     def _session(self) -> Path:
         return Path(self._started.experiment.settings.sync_dir)
-
-    def _sessions(self) -> list[Path]:
-        return [path for path in self._folder.glob("*run-*") if SESSION.fullmatch(path.name) and not path.is_symlink()]
 
 
 def wandb_id(run: Run, folder: Path | None = None) -> str:
@@ -168,97 +175,41 @@ def wandb_id(run: Run, folder: Path | None = None) -> str:
     Raises OSError where the store has no token and cannot be written.
     """
     folder = folder or run.directory / "wandb"
-    found = (SESSION.fullmatch(path.name) for path in sorted(folder.glob("**/*run-*")) if not path.is_symlink())
-    ids = [match[1] for match in found if match]
+    ids = [SESSION.sub(r"\1", path.name) for path in _sessions(folder)]
     return ids[-1] if ids else f"{run.logged_as}-{store_token(run.directory.parent)}"
 
 
-def labels(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Labels as W&B takes them: texts, not empty and not too long."""
-    found: dict[str, Any] = {}
-    for name, longest in LONGEST.items():
-        value = told.get(name)
-        given = [_text(one)[:longest] for one in (value if isinstance(value, list) else [value]) if one is not None]
-        texts = [one for one in given if one.strip()]
-        found[name] = list(dict.fromkeys(texts)) if name == "tags" else next(iter(texts), None)
-    if found["project"]:
-        found["project"] = NOT_IN_PROJECT.sub("-", found["project"])
-    return found
+def _sessions(folder: Path) -> list[Path]:
+    """The directories of a run's sessions, without those that another one stands for, in the order of their names."""
+    found = [path for path in folder.glob("*run-*") if SESSION.fullmatch(path.name) and not path.is_symlink()]
+    return sorted(found)
 
 
-def _text(value: Any) -> str:
-    """As text that can be sent: a name of a file may hold bytes that are none."""
-    return str(value).encode(errors="replace").decode()
+def _require_room(folder: Path) -> None:
+    """Raises OSError where W&B could not write. It would write to another place, or tell of it thousands of times."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{folder} cannot be written")
+    if disk_usage(folder).free < LEAST_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
-def configured(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that say what a run computes, each once."""
-    told = {name: value for name, value in settings.items() if name not in NOISE}
-    for group in ("model", "data"):
-        told[group] = {key: value for key, value in settings[group].items() if key not in PARTS}
-    return {name: _without_partial(value) for name, value in told.items()}
-
-
-def _without_partial(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_partial(part) for key, part in value.items() if key != "_partial_"}
-    return [_without_partial(part) for part in value] if isinstance(value, list) else value
-
-
-def summary(record: Record) -> dict[str, Any]:
-    """The figures of a record: those of the last evaluation by their names, the best ones below `best/`."""
-    told = {key: record[key] for key in FINAL if record.get(key) is not None}
-    told["parameters"] = record["parameters"].get("total")
-    if record.get("kind") == "measurement":
-        return told | record["values"]
-    evaluations = record["evaluations"] or [{}]
-    best = {}
-    for name, metric in record["task"]["metrics"].items():
-        choose = max if metric["better"] == "higher" else min
-        for key in (f"val/{name}", f"test/{name}"):
-            if values := [entry[key] for entry in evaluations if key in entry]:
-                best[f"best/{key}"] = choose(values)
-    return told | {key: value for key, value in evaluations[-1].items() if not isinstance(value, Mapping)} | best
-
-
-def _evaluation_of(record: Record, checkpoint: str) -> dict[str, Any]:
-    """The evaluation at which a checkpoint was written."""
-    monitor, evaluations = record["task"]["monitor"], record["evaluations"]
-    if checkpoint == "last" or any(monitor not in entry for entry in evaluations):
-        return dict(evaluations[-1])
-    metric = record["task"]["metrics"][monitor.partition("/")[2]]
-    choose = max if metric["better"] == "higher" else min
-    return dict(choose(evaluations, key=lambda entry: entry[monitor]))
-
-
-def _told(settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """What W&B shows of a run in its lists."""
-    names = [settings[group]["name"] for group in ("model", "data", "scale")]
-    measured = [settings["measure"]["_target_"].rpartition(".")[2]] if kind == "measurement" else []
-    return {
-        "name": settings.get("name") or "-".join(map(str, [*measured, *names, f"seed{settings['seed']}"])),
-        "group": settings.get("group"),
-        "job_type": kind,
-        "tags": [*measured, *names],
-    }
-
-
-def _start(given: Mapping[str, Any], limits: Mapping[str, Any]) -> WandbLogger:
+def _start(given: Mapping[str, Any]) -> WandbLogger:
     """Starts a session, offline where W&B cannot be reached."""
     if given.get("offline") or os.environ.get("WANDB_MODE", "online") != "online":
-        return _wandb(given, limits)
+        return _wandb(given)
     import wandb  # here: it takes half a second
 
     try:
         _reach()
-        return _wandb(given, limits)
+        return _wandb(given)
     except Exception as error:
         where = Path(given["save_dir"]) / "wandb" / "offline-run-*"
         reason = " ".join(str(error).split()) or type(error).__name__
         log.warning("W&B cannot be reached, so it is offline (later: wandb sync %s): %s", where, reason)
         os.environ["WANDB_MODE"] = "offline"  # also for the next runs of a sweep, which need not wait again
         wandb.teardown()  # which still holds the run that it could not start
-        return _wandb({**given, "offline": True}, limits)
+        return _wandb({**given, "offline": True})
 
 
 def _reach() -> None:
@@ -267,15 +218,30 @@ def _reach() -> None:
         urlopen(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"), timeout=ANSWER_SECONDS).close()
 
 
-def _wandb(given: Mapping[str, Any], limits: Mapping[str, Any]) -> WandbLogger:
+def _wandb(given: Mapping[str, Any]) -> WandbLogger:
     import wandb
 
+    if wandb.run is not None:  # of a logger that failed, which Lightning's would go on with
+        with suppress(Exception):
+            wandb.run.finish(exit_code=1)
     os.environ.setdefault("WANDB_SILENT", "true")  # the run's directory says what its banner says
-    settings = wandb.Settings(**limits, x_save_requirements=False)  # which takes a tenth of a second
+    settings = wandb.Settings(
+        init_timeout=START_SECONDS,
+        finish_timeout=END_SECONDS,
+        finish_timeout_raises=True,
+        x_file_transfer_retry_max=FILES_RETRIES,
+        x_save_requirements=False,  # which takes a tenth of a second, and the record says it
+    )
     logger: WandbLogger = instantiate({"settings": settings} | dict(given))
     logger._wandb_init.pop("anonymous", None)  # Lightning's default, which W&B warns about
     assert logger.experiment is not None  # starts it
+    for handler in logging.getLogger("wandb").handlers:
+        handler.handleError = _silent  # type: ignore[method-assign]
     return logger
+
+
+def _silent(record: logging.LogRecord) -> None:
+    """In the place of a page for each line of W&B's own log that a full disk does not take."""
 
 
 def _is_uploaded(session: Path) -> bool:
