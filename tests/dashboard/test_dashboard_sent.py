@@ -9,6 +9,7 @@ import yaml
 
 from diffmamba import reports
 from diffmamba.dashboard import description, offline, sending
+from diffmamba.reports import designs
 from tests import wandb_views
 from tests.dashboard.desks import Desk, panels_of
 from tests.wandb_server import WandbServer
@@ -33,8 +34,8 @@ def test_a_page_is_made_once_and_then_brought_up_to_date(desk, server):
     first = desk.make()
     assert (first.status, server.kept.unknown) == (0, [])
     views = {view["displayName"]: view for view in server.kept.views.values()}
-    names = [name for name in description.files() if name not in ("workspace", "sweep")]
-    assert len(views) == len(server.kept.views) == 1 + len({*names, "mine"})
+    names = [*designs.names("table"), *designs.names("figure"), "search", "mine"]
+    assert len(views) == len(server.kept.views) == 1 + len(names)
     for file in (desk.reports / "dashboard").iterdir():
         told = desk.written(file.stem)
         view = views[told["displayName"]]
