@@ -210,7 +210,7 @@ def test_what_is_wrong_in_a_file_is_one_line(desk, tmp_path, text, says):
     [
         (
             "what=tabel2",
-            "what=tabel2 is no page; use all, or one of figure2, search, table1, table2, table2_controls, workspace; did you",
+            "what=tabel2 is no page; use all, or one of figure2, search, table1, table2, table2_controls, workspace",
         ),
         ("what=sweep", "what=sweep is no page"),
         ("scale=smok", "scale=smok is not known; did you mean smoke?"),
