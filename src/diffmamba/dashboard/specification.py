@@ -26,12 +26,12 @@ from diffmamba.runs.execution import work_of
 from diffmamba.runs.grid import grid_of
 from diffmamba.runs.plan import expand
 from diffmamba.runs.search import DIRECTIONS, check_search, is_search
+from diffmamba.runs.wandb_agent import CELL
 from diffmamba.runs.work import Training, Work
 
 TRAIN = ("${interpreter}", "-m", "${program}")
 PROGRAM = "diffmamba.train"
-CELL = "cell"
-OF_CELL = f'eval "set -- \\"\\$@\\" ${CELL}" && exec "$@" name="${CELL}"'
+OF_CELL = f'eval "exec \\"\\$@\\" ${CELL}"'
 """For the shell: the words of the command, then those of the cell, which W&B hands over as one text."""
 METHODS = {"TPESampler": "bayes", "RandomSampler": "random"}
 """W&B's method for the samplers of Optuna; all others that propose by results are like `bayes`."""
