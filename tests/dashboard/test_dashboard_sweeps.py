@@ -64,14 +64,14 @@ def test_a_value_that_depends_on_another_is_resolved(tmp_path):
 
 
 def test_words_with_spaces_quotes_and_stars_arrive_as_they_are(tmp_path):
-    text = tmp_path / 'it\'s $HOME * "text".txt'
-    text.write_text("the fox jumps over the dog " * 3000)
-    quoted = str(text).replace("'", r"\'")
-    rest = ["seed=0", "model=mamba", "model.outer_norm=false", "model.lambda_form=scalar", "scale.batch_size=2,4"]
-    _, told = made(tmp_path, "sweep=table2", "data=text", f"data.path='{quoted}'", f"data.directory={tmp_path}", *rest)
-    (first, second) = (started(told, {"cell": cell}) for cell in told["parameters"]["cell"]["values"])
-    assert f"data.path='{quoted}'" in first
-    assert (first[-1], second[-1]) == ("scale.batch_size=2", "scale.batch_size=4")
+    texts = [tmp_path / 'it\'s $HOME * "text".txt', tmp_path / "two  words.txt"]
+    for number, text in enumerate(texts):
+        text.write_text("the fox jumps over the dog " * (3000 + number))  # one corpus each
+    quoted = ["'" + str(text).replace("'", r"\'") + "'" for text in texts]
+    rest = ["seed=0", "model=mamba", "model.outer_norm=false", "model.lambda_form=scalar", f"data.directory={tmp_path}"]
+    _, told = made(tmp_path, "sweep=table2", "data=text", f"data.path={','.join(quoted)}", *rest)
+    cells = told["parameters"]["cell"]["values"]
+    assert [started(told, {"cell": cell})[-1] for cell in cells] == [f"data.path={one}" for one in quoted]
 
 
 def test_a_search_has_its_ranges(tmp_path):
