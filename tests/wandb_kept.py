@@ -61,6 +61,19 @@ class ArtifactSent:
 
 
 @dataclass
+class SweepSent:
+    """A sweep as the client sent it, and what its agents were told to run."""
+
+    id: str
+    project: str
+    config: dict[str, Any]
+    waiting: list[dict[str, Any]]
+    """The settings of the runs that no agent was given yet."""
+    given: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The settings of the runs that an agent was given, by their id."""
+
+
+@dataclass
 class Kept:
     """All that the server was sent."""
 
@@ -71,6 +84,10 @@ class Kept:
     """The name and the variables of every operation asked for, in order."""
     unknown: list[str] = field(default_factory=list)
     """The text of every operation that nothing answers, and the address of every other request that does not."""
+    views: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Workspaces and reports by their id, each as it was last saved, with its `spec` as data."""
+    sweeps: dict[str, "SweepSent"] = field(default_factory=dict)
+    """By their id."""
     storage: dict[str, bytes] = field(default_factory=dict)
     """Uploads, by their place."""
     address: str = ""

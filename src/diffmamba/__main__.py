@@ -15,9 +15,15 @@ COMMANDS = {
     "evaluate": "PPL of a trained run, and its loss by position",
     "generate": "text from a trained run",
     "runs": "list, show, compare, draw, remove and export runs",
+    "dashboard": "the workspace and the reports of W&B, from files",
+    "wandb-sweep": "a grid or search as a sweep of W&B",
     "audit": "what of the published setting can be checked without training",
 }
-MODULES = {"runs": "diffmamba.browse.command"}
+MODULES = {
+    "runs": "diffmamba.browse.command",
+    "dashboard": "diffmamba.dashboard.command",
+    "wandb-sweep": "diffmamba.wandb_sweep",
+}
 """The modules of commands that are not called like them."""
 
 
@@ -32,7 +38,7 @@ def main() -> None:
             print(f"error: {command} is not a command; use one of {', '.join(COMMANDS)}{hint}", file=sys.stderr)
             sys.exit(2)
         print("diffmamba COMMAND [setting=value ...], or diffmamba COMMAND --help\n")
-        print("\n".join(f"  {name:10} {what}" for name, what in COMMANDS.items()))
+        print("\n".join(f"  {name:11} {what}" for name, what in COMMANDS.items()))
         sys.exit(0)
     sys.argv = [f"diffmamba {command}", *sys.argv[2:]]
     import_module(MODULES.get(command, f"diffmamba.{command}")).main()

@@ -35,6 +35,8 @@ from diffmamba.validation import text_settings
 FLAGS = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--resolve", "--package", "-p")
 MULTIRUN = ("-m", "--multirun")
 OF_A_TRAINING = ("model", "model/embedding", "data", "task", "optimizer", "budget", "scale", "experiments", "seed")
+ONE = "hydra.mode=RUN"
+"""Makes one run of what is else a multirun: a cell of a file of sweeps/, whose other settings are given."""
 VARIED = "DIFFMAMBA_VARIED"
 """In the environment of a multirun and of the jobs that it starts: the settings that its cells differ in."""
 PATHS = ("data.path", "data.directory", "weights.run", "weights.path", "measured.path", "data.name")
@@ -65,7 +67,7 @@ def application(root: str, function: Callable[[dict[str, Any]], int | Ended]) ->
     except SettingError as error:
         tell(f"error: {error}")
         return 2
-    multirun = any(word in MULTIRUN or word.startswith("sweeps=") for word in given)
+    multirun = any(word in MULTIRUN or word.startswith("sweeps=") for word in given) and ONE not in given
     texts = () if multirun else texts_of(root)
     words = [sys.argv[0], *(_quoted(word, texts) for word in given)]
     statuses: list[int] = []

@@ -21,7 +21,7 @@ def run(settings: dict[str, Any]) -> command_line.Ended:
     The headline is returned as a number, so that a sweeper such as Optuna can search for its best value.
     """
     with command_line.importing():  # here: --help, and a sweep that runs elsewhere, need none of it
-        from diffmamba.runs import RunTakenError, processes
+        from diffmamba.runs import RunTakenError, processes, wandb_agent
         from diffmamba.runs.execution import execute, work_of
         from diffmamba.runs.search import is_search, trial
         from diffmamba.runs.summary import objective, summary
@@ -32,7 +32,10 @@ def run(settings: dict[str, Any]) -> command_line.Ended:
     try:
         command_line.refuse_ignored(settings, HydraConfig.get().overrides.task)
         work = work_of(settings)
-        record = trial(work) if searched else execute(work, progress_bar=single, wait=single)
+        if wandb_agent.is_one():
+            record = wandb_agent.done(work)
+        else:
+            record = trial(work) if searched else execute(work, progress_bar=single, wait=single)
     except RunTakenError as taken:
         if single:
             raise

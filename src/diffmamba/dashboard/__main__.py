@@ -1,0 +1,5 @@
+"""`python -m diffmamba.dashboard`."""
+
+from diffmamba.dashboard.command import main
+
+main()
