@@ -14,13 +14,16 @@ from torch import Tensor
 from benchmarks.bench import Bench
 from benchmarks.record import Found, Ratio
 from benchmarks.timing import now
+from benchmarks.training_step import training_step
 from diffmamba.configuration import composed
 from diffmamba.data.streams import TrainStreams
 from diffmamba.runs import RunStore
 from diffmamba.runs.execution import new_record
 from diffmamba.runs.training import train
+from diffmamba.runs.watched import Watched, memory_gb
 from diffmamba.runs.work import Training, build_network
 
+LOGGED_STEPS = 10  # one look for so many steps, as `trainer.log_every_n_steps` has it
 WARM_UP = 20  # steps left out of the measurement
 ASKED = 20e6  # tokens per second
 COPY_RATE = 8e9  # bytes per second
@@ -31,7 +34,8 @@ CORPORA = {  # training splits and batches of the published settings
 
 
 def measure(bench: Bench) -> Found:
-    """The loop's cost at a step of about 20 ms, and the loader's speed."""
+    """The loop's cost at a step of about 20 ms, that of what is logged of a network, and the loader's speed."""
+    yield _watching(bench)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         for name, settings in bench.sizes.loops.items():
             yield from _loop(bench, Path(folder) / name.replace(" ", "-"), name, settings)
@@ -105,6 +109,24 @@ class _Turns:
                 return
             yield batch
             self.ours.append(now() - handed)
+
+
+def _watching(bench: Bench) -> tuple[dict[str, list[float]], Ratio]:
+    """λ of each block, norms of gradients and memory at every tenth step, against a step at scale smoke."""
+    work = Training.of(composed(["model=diff_mamba", "scale=smoke"]))
+    network = build_network(work.network, work.data.vocabulary_size).to(bench.device)
+    batch, length = work.settings["scale"]["batch_size"], work.settings["scale"]["length"]
+    step = training_step(network, torch.randint(work.data.vocabulary_size, (batch, length + 1), device=bench.device))
+    step()  # there are gradients now
+    watched = Watched(network)
+
+    def look() -> None:
+        watched.gradients(), watched.lambdas(), memory_gb(bench.device)
+
+    taken = bench.compare("what is logged of a network", {"ours": look, "other": step})
+    taken["ours"] = [seconds / LOGGED_STEPS for seconds in taken["ours"]]
+    name = f"λ, gradients and memory at one of {LOGGED_STEPS} steps ÷ a step, smoke"
+    return taken, Ratio(name, target=bench.target("logged"))
 
 
 def _loader(bench: Bench, path: Path, name: str, dtype: Any, types: int, count: int, batch: int) -> Found:

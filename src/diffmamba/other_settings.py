@@ -5,7 +5,7 @@ from typing import Any
 
 from diffmamba.errors import SettingError
 from diffmamba.reports import Design, Results, pages
-from diffmamba.runs.plan import configurations, expand
+from diffmamba.runs.plan import cells_of, configurations, expand
 
 PLACES = ("scale", "runs")
 
@@ -26,8 +26,11 @@ def other_settings(
         plain = expand(design.sweep, places, prepare=False)
     except SettingError:  # this scale has no plain sweep
         return told
-    same = {(design.key(item.config), item.id) for item in plain if item.asked}
-    return () if same == {(design.key(config), run_id) for run_id, config in cells} else told
+    asked = [(item.id, item.config) for item in plain if item.asked]
+    here, *same = (
+        {(design.key(config), run_id) for run_id, config in each} for each in (cells, asked, cells_of(plain))
+    )
+    return () if here in same else told
 
 
 def without_baseline(design: Design, results: Results, words: Sequence[str]) -> tuple[str, ...]:

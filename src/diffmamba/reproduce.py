@@ -1,19 +1,20 @@
-"""`python -m diffmamba.reproduce table=table2 scale=smoke`: a published table or figure, from its sweep to its page."""
+"""`python -m diffmamba.reproduce table=table2 scale=smoke`: a table, figure or sweep, from its works to its page."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from diffmamba import command_line
-from diffmamba.errors import SettingError
 from diffmamba.exit_status import tell
 from diffmamba.terminal import say, terminal
 
-DEFAULT_TABLE = "table2"
+if TYPE_CHECKING:
+    from diffmamba.asked import Asked
+    from diffmamba.reports import Design
 
 
 def main() -> None:
@@ -22,28 +23,47 @@ def main() -> None:
 
 
 def run(settings: dict[str, Any], words: list[str]) -> int:
-    """0 if every run that belongs to the table or figure counts and its page is written, else 1."""
+    """0 if every run that belongs to what is asked for counts and its page is written, else 1."""
     with command_line.importing():  # here: --help needs none of it
-        from diffmamba import reports
-        from diffmamba.other_settings import other_settings, without_baseline
-        from diffmamba.other_sources import source_warnings
-        from diffmamba.runs.engine import Engine
-        from diffmamba.runs.plan import expand
-        from diffmamba.runs.sweeping import store_of, work_off
+        from diffmamba import asked, reproduce_all, search_page
+        from diffmamba.runs.described import describe
 
-    table, figure = settings["table"], settings["figure"]
-    if table and figure:
-        raise SettingError(f"table={table} and figure={figure}: one at a time; leave one of them out")
-    kind, name = ("figure", figure) if figure else ("table", table or DEFAULT_TABLE)
-    design, console = reports.designs.find(kind, name), terminal()
-    planned = expand(design.sweep, words, prepare=settings["train"])
-    cells = [(item.id, item.config) for item in planned if item.asked]
-    reports.results(design, cells, {}, "")  # refuses no runs, and two runs of one cell, before anything is trained
+    kind, name = asked.wanted(settings)
+    if settings["all"]:
+        return reproduce_all.run(settings, words)
+    if kind != "sweep":
+        return reproduced(asked.of_name(kind, name, words, settings["train"]), settings, words)
+    told = describe(name, words)
+    if told.search:
+        return search_page.run(told, settings, words)
+    return reproduced(asked.of_sweep(told, words, settings, settings["train"]), settings, words)
+
+
+def reproduced(asked: "Asked", settings: dict[str, Any], words: list[str]) -> int:
+    """Has the works done that the store lacks, if it is to train, and shows and writes the pages of what is there."""
+    from diffmamba import reports
+    from diffmamba.runs.engine import Engine
+    from diffmamba.runs.sweeping import work_off
+
+    for design, cells in asked.parts:
+        reports.results(design, cells, {}, "")  # refuses no runs, and two runs of one cell, before anything is trained
     if settings["train"]:
         engine = Engine(settings["launcher"], settings["workers"], settings["slurm"])
-        work_off(design.sweep, planned, engine, console)
-    told, page = other_settings(design, cells, words), f"{design.name}-{cells[0][1]['scale']['name']}"
-    results = reports.results(design, cells, store_of(planned).records(), cells[0][1]["scale"]["name"], told)
+        work_off(asked.sweep, asked.planned, engine, terminal())
+    return max([_page(asked, design, cells, settings, words) for design, cells in asked.parts])
+
+
+def _page(asked: "Asked", design: "Design", cells: Sequence[Any], settings: dict[str, Any], words: list[str]) -> int:
+    """Shows and writes one page: 0 if it is written and every run counts, else 1."""
+    from diffmamba import reports
+    from diffmamba.asked import scale_of
+    from diffmamba.other_settings import other_settings, without_baseline
+    from diffmamba.other_sources import source_warnings
+    from diffmamba.runs.sweeping import store_of
+
+    console, scale = terminal(), scale_of(cells)
+    told, page = other_settings(design, cells, words), f"{design.name}-{scale}"
+    results = reports.results(design, cells, store_of(asked.planned).records(), scale, told)
     left_out, of_sources = without_baseline(design, results, words), source_warnings(results)
     results = replace(results, without_baseline=left_out, sources=of_sources)
     reports.show(reports.document(design, results), console)

@@ -68,7 +68,20 @@ class Checkpoints(TypedDict):
     keep: Size
 
 
-class Train(TypedDict):
+class Page(TypedDict, total=False):
+    """What the file of a sweep may say of its page."""
+
+    title: str | None
+    baseline: Mapping[str, Any] | str | None
+
+
+class OfSweep(TypedDict, total=False):
+    """What stands in files of sweeps alone, and in no record."""
+
+    report: Page
+
+
+class Train(OfSweep):
     """`train` and `measure`."""
 
     seed: Seed
@@ -156,6 +169,10 @@ class Reproduce(TypedDict):
 
     table: str
     figure: str
+    sweep: str
+    all: bool
+    title: str
+    baseline: str
     train: bool
     reports: str
     launcher: Launcher

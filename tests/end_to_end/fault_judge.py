@@ -11,6 +11,7 @@ import torch
 
 from tests.end_to_end.fault_kinds import KILLED, Place
 from tests.end_to_end.stopped_calls import Call
+from tests.end_to_end.whole_runs import TIMED
 
 KILLS = {KILLED: -9, "SIGTERM sent": -15, "SIGHUP sent": -1, "terminal closed": -1, "symbols.bin damaged": -7}
 """The statuses of a process that a signal ends. A mapped file that is cut ends its reader with SIGBUS."""
@@ -52,8 +53,8 @@ def left(run: Path) -> dict[str, Any]:
             parts[name] = {key: weight.numpy().tobytes() for key, weight in content["state_dict"].items()}
     with contextlib.suppress(OSError, ValueError):
         lines = [line.split(",") for line in (run / "csv/metrics.csv").read_text().splitlines()]
-        timed = lines[0].index("train/tokens_per_second")
-        parts["metrics.csv"] = [line[:timed] + line[timed + 1 :] for line in lines]
+        kept = [place for place, name in enumerate(lines[0]) if name not in TIMED]
+        parts["metrics.csv"] = [[line[place] for place in kept] for line in lines]
     with contextlib.suppress(OSError, ValueError):
         parts["vocabulary.json"] = json.loads((run / "vocabulary.json").read_text())
     return parts

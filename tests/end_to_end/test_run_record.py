@@ -30,8 +30,8 @@ def finished(new_world):
 def test_record_holds_all_that_a_table_needs(finished):
     world, record = finished
     assert " ".join(sorted(record)) == (
-        "config corpus error evaluations finished git hardware id kind operators parameters precision progress schema "
-        "session sources started status task tokens_per_second versions wall_seconds weights"
+        "config corpus error evaluations finished git hardware id kind memory_gb operators parameters precision "
+        "progress schema session sources started status task tokens_per_second versions wall_seconds weights"
     )
     assert json.loads((world.run(record).directory / "result.json").read_text()) == sealed(record)
     assert (record["schema"], record["kind"], record["status"], record["error"]) == (2, "training", "finished", None)
@@ -61,7 +61,7 @@ def test_record_holds_all_that_a_table_needs(finished):
     counts = [{key: entry[key] for key in ("step", "epoch", "tokens")} for entry in record["evaluations"]]
     assert counts == [{"step": k, "epoch": k / 10, "tokens": k * 8 * 16} for k in (4, 8, 12, 16, 20, 24)]
     for entry in record["evaluations"]:
-        assert entry.keys() == {"step", "epoch", "tokens"} | METRICS
+        assert entry.keys() == {"step", "epoch", "tokens", "lambda/1"} | METRICS
         for split in ("val", "test"):
             assert math.isclose(entry[f"{split}/ppl"], math.exp(entry[f"{split}/loss"]), rel_tol=1e-6)
             assert math.isclose(entry[f"{split}/bpc"], math.log2(entry[f"{split}/ppl"]), rel_tol=1e-6)

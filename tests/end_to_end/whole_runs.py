@@ -6,7 +6,7 @@ import json
 import lightning as L
 import torch
 
-TIMED = ("training_seconds", "seconds_before", "train/tokens_per_second")
+TIMED = ("training_seconds", "seconds_before", "train/tokens_per_second", "seconds", "memory_gb")
 PLACES = ("dirpath", "best_model_path", "last_model_path", "kth_best_model_path", "best_k_models")
 KEPT = (
     "state_dict",

@@ -51,7 +51,8 @@ def lambda_(form: str, p: Weights, depth: int) -> Tensor | float:
         q1, k1, q2, k2 = (p[f"combine.weight.{name}"] for name in ("q1", "k1", "q2", "k2"))
         return (q1 * k1).sum().exp() - (q2 * k2).sum().exp() + (initial if form == "exp" else -initial)
     bar = p["combine.weight.bar"]
-    return 1 / (1 + torch.exp(-(bar.sum() if form == "reparam" else bar))) + initial
+    scale = {"reparam": 1.0, "reparam_bounded": len(bar) ** -0.5}.get(form)
+    return 1 / (1 + torch.exp(-(bar if scale is None else scale * bar.sum()))) + initial
 
 
 def combination(

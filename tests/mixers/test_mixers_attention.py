@@ -19,7 +19,7 @@ D_MODEL, HEADDIM, INNER, DEPTH = 10, 8, 24, 4
 HEADS = INNER // HEADDIM
 
 Combine = Callable[..., nn.Module]
-FORMS = ("scalar", "reparam", "channel", "exp", "exp_printed", "fixed")
+FORMS = ("scalar", "reparam", "reparam_bounded", "channel", "exp", "exp_printed", "fixed")
 BOTH = pytest.mark.parametrize("combine", [OneMap, MapDifference])
 
 

@@ -23,6 +23,7 @@ VECTORS = {"q1": [0.5, 1.0], "k1": [0.2, 0.3], "q2": [-1.0, 0.4], "k2": [0.1, 0.
     [
         ("scalar", {"bar": [0.4]}, [1 / (1 + math.exp(-0.4)) + 0.2]),
         ("reparam", {"bar": [0.1, -0.5, 1.0]}, 1 / (1 + math.exp(-0.6)) + 0.2),
+        ("reparam_bounded", {"bar": [0.1, -0.5, 1.0]}, 1 / (1 + math.exp(-0.6 / math.sqrt(3))) + 0.2),
         ("channel", {"bar": [0.1, -0.5, 1.0]}, [1 / (1 + math.exp(-bar)) + 0.2 for bar in (0.1, -0.5, 1.0)]),
         ("exp", VECTORS, math.exp(0.4) - math.exp(0.1) + 0.2),
         ("exp_printed", VECTORS, math.exp(0.4) - math.exp(0.1) - 0.2),
@@ -40,7 +41,9 @@ def test_lambda_is_its_formula_also_under_autocast(
             torch.testing.assert_close(torch.as_tensor(weight()), torch.tensor(expected))
 
 
-@pytest.mark.parametrize(("form", "deviation"), [("scalar", 1.0), ("reparam", 1.0), ("channel", 1.0), ("exp", 0.1)])
+@pytest.mark.parametrize(
+    ("form", "deviation"), [("scalar", 1.0), ("reparam", 1.0), ("reparam_bounded", 1.0), ("channel", 1.0), ("exp", 0.1)]
+)
 def test_lambda_starts_normal(form: str, deviation: float) -> None:
     torch.manual_seed(0)
     size = 1 if form == "scalar" else 2000

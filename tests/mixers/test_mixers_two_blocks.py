@@ -33,7 +33,7 @@ MAMBA1 = partial(Mamba1, D_MODEL, d_state=D_STATE)
 EITHER = pytest.mark.parametrize(
     ("mamba", "branch"), [(MAMBA2, mamba2_branch), (MAMBA1, mamba1_branch)], ids=["mamba2", "mamba1"]
 )
-FORMS = ("scalar", "reparam", "channel", "exp", "exp_printed", "fixed")
+FORMS = ("scalar", "reparam", "reparam_bounded", "channel", "exp", "exp_printed", "fixed")
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
 
 

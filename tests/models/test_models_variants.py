@@ -20,7 +20,7 @@ Build = Callable[..., LanguageModel]
 Resolve = Callable[..., dict[str, Any]]
 
 MODELS = sorted(path.stem for path in Path(configuration.CONF, "model").glob("*.yaml"))
-FORMS = ("scalar", "reparam", "channel", "exp", "fixed")
+FORMS = ("scalar", "reparam", "reparam_bounded", "channel", "exp", "fixed")
 DIFFERENTIAL = ("diff_mamba", "diff_mamba_additive", "diff_mamba_hybrid", "diff_s6", "diff_transformer", "naive_diff")
 OF_MAMBA_1 = ("mamba", "naive_diff", "diff_s6", "diff_mamba", "diff_mamba_additive", "diff_mamba_hybrid")
 SYMBOLS = torch.randint(7, (2, 71), generator=torch.Generator().manual_seed(1))

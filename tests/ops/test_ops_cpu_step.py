@@ -324,7 +324,7 @@ def test_what_the_difference_does_not_take() -> None:
         assert not difference_step_takes(u, weight, gain)
 
 
-@pytest.mark.parametrize("form", ["scalar", "reparam", "channel", "exp", "exp_printed", "fixed"])
+@pytest.mark.parametrize("form", ["scalar", "reparam", "reparam_bounded", "channel", "exp", "exp_printed", "fixed"])
 @pytest.mark.parametrize("scope", ["block", "ssm"])
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_a_decoded_difference_is_that_of_training(form: Any, scope: Any, sign: Any) -> None:

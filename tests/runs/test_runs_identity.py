@@ -99,7 +99,7 @@ MATTERS = [
         "model=transformer model.inner=32",
         "model=mamba model.ssm=mamba1",
     ),
-    *(f"model.lambda_form={form}" for form in ("reparam", "channel", "exp", "exp_printed", "fixed")),
+    *(f"model.lambda_form={form}" for form in ("reparam", "reparam_bounded", "channel", "exp", "exp_printed", "fixed")),
     *("scale.steps=null scale.epochs=1", "data=pysrc8", "data=pydoc_words", "data.symbols=bytes"),
     *("model/embedding=adaptive model.embedding.cutoffs=[9]", "optimizer.betas=[0.9,0.95]"),
     *("+trainer.gradient_clip_algorithm=value", "+trainer.inference_mode=false", "model.ssm=mamba1 model.d_state=8"),
@@ -113,7 +113,7 @@ def test_what_changes_a_result_changes_the_name() -> None:
 
 @pytest.mark.parametrize("model", [model for model in MODELS if "diff" in model])
 def test_lambda_form_names_every_differential_model(model: str) -> None:
-    forms = ("scalar", "reparam", "channel", "exp", "fixed")
+    forms = ("scalar", "reparam", "reparam_bounded", "channel", "exp", "fixed")
     assert len({name(f"model={model}", f"model.lambda_form={form}") for form in forms}) == len(forms)
 
 

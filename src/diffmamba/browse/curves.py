@@ -19,6 +19,7 @@ OPTIONS = ("runs", "metric", "format")
 FORMATS = ("plot", "csv", "json")
 LOGGED = "csv/metrics.csv"
 NOT_CURVES = ("step", "epoch", "tokens")
+LOGGED_ALONE = ("train/", "lambda/", "gradient/", "memory_gb", "seconds")
 MARKERS = "abcdefghijklmnopqrstuvwxyz"
 """One for each run, so that they can be told apart without colours."""
 FINE = "braille"  # the marker of a curve that is alone
@@ -81,7 +82,7 @@ def _logged(run: Run) -> list[dict[str, Any]]:
     try:
         rows = Rows(run.directory / LOGGED).read()
         return [
-            {name: value for name, value in row.items() if name.startswith("train/")} | {"step": row["step"] + 1}
+            {name: value for name, value in row.items() if name.startswith(LOGGED_ALONE)} | {"step": row["step"] + 1}
             for row in rows
         ]
     except (OSError, ValueError, LookupError, TypeError):  # beside the run, which is right without them

@@ -44,9 +44,8 @@ class Names:
 
     def found(self, given: str, further: Iterable[str] = ()) -> str:
         """The whole name that is meant. `further` are other words that might have been. Raises SettingError."""
-        for name in (given, *(f"{given}.{choice}" for choice in CHOICES), *self._ending(given)):
-            if name in self._all or not self._all - OF_A_RUN.keys():  # of no run at all, every name may be right
-                return name
+        if name := self._meant(given):
+            return name
         known = [*further, *OF_A_RUN, *self._groups, *self._endings, *sorted(self._all)]
         raise SettingError(f"no run has {given}{did_you_mean(given, known)}")
 
@@ -54,9 +53,16 @@ class Names:
         """The shortest way to write a whole name: `model` for `model.name`, `dropout` for `model.dropout`."""
         group, _, last = name.rpartition(".")
         for shorter in (group if last in CHOICES and "." not in group else "", last):
-            if shorter and shorter not in CHOICES and name in self._all and self.found(shorter) == name:
+            if shorter and shorter not in CHOICES and name in self._all and self._meant(shorter) == name:
                 return shorter
         return name
+
+    def _meant(self, given: str) -> str | None:
+        """The whole name that is meant, if there is one."""
+        for name in (given, *(f"{given}.{choice}" for choice in CHOICES), *self._ending(given)):
+            if name in self._all or not self._all - OF_A_RUN.keys():  # of no run at all, every name may be right
+                return name
+        return None
 
     def _ending(self, given: str) -> list[str]:
         """The setting whose last name this is, if it is one alone. A scale only sets others, so it does not count."""

@@ -21,7 +21,7 @@ from diffmamba.ops import rms_norm
 from diffmamba.ops.step import difference_step, difference_step_takes
 
 Scope = Literal["block", "ssm"]
-LambdaForm = Literal["scalar", "reparam", "channel", "exp", "exp_printed", "fixed"]
+LambdaForm = Literal["scalar", "reparam", "reparam_bounded", "channel", "exp", "exp_printed", "fixed"]
 
 
 def lambda_init(depth: int) -> float:
@@ -32,16 +32,18 @@ def lambda_init(depth: int) -> float:
 class Lambda(nn.Module):
     """The learned weight λ of the second branch. `forward()` gives one number, or `(channels,)` for the form "channel".
 
-    | form        | λ                                       | parameters                                   |
-    | scalar      | sigmoid(λ̄) + λ_init                     | λ̄ one number, N(0, 1) (eq. 17)               |
-    | reparam     | sigmoid(Σ λ̄) + λ_init                   | λ̄ `(channels,)`, N(0, 1) (table 2, re.)      |
-    | channel     | sigmoid(λ̄) + λ_init, channel by channel | λ̄ `(channels,)`, N(0, 1) (eq. 17, literally) |
-    | exp         | exp(q1 · k1) - exp(q2 · k2) + λ_init    | four vectors `(d_state,)`, N(0, 0.1²)        |
-    | exp_printed | exp(q1 · k1) - exp(q2 · k2) - λ_init    | the same                                     |
-    | fixed       | λ_init                                  | none                                         |
+    | form            | λ                                       | parameters                                   |
+    | scalar          | sigmoid(λ̄) + λ_init                     | λ̄ one number, N(0, 1) (eq. 17)               |
+    | reparam         | sigmoid(Σ λ̄) + λ_init                   | λ̄ `(channels,)`, N(0, 1) (table 2, re.)      |
+    | reparam_bounded | sigmoid(Σ λ̄ / √channels) + λ_init       | the same                                     |
+    | channel         | sigmoid(λ̄) + λ_init, channel by channel | λ̄ `(channels,)`, N(0, 1) (eq. 17, literally) |
+    | exp             | exp(q1 · k1) - exp(q2 · k2) + λ_init    | four vectors `(d_state,)`, N(0, 0.1²)        |
+    | exp_printed     | exp(q1 · k1) - exp(q2 · k2) - λ_init    | the same                                     |
+    | fixed           | λ_init                                  | none                                         |
 
     `exp_printed` is the formula as the paper prints it (eq. 11). The authors' code and Differential Transformer add
-    λ_init, as `exp` does.
+    λ_init, as `exp` does. `reparam_bounded` is a control of ours: the sum of many λ̄ starts where the sigmoid is
+    flat, so that λ hardly learns. Divided by √channels it starts as that of `scalar` does, N(0, 1).
     """
 
     def __init__(self, form: LambdaForm, channels: int, d_state: int, initial: float):
@@ -60,8 +62,17 @@ class Lambda(nn.Module):
             # under autocast, `@` is computed in bfloat16, which changes the third decimal of λ
             learned = torch.exp((self.q1 * self.k1).sum()) - torch.exp((self.q2 * self.k2).sum())
             return learned + self.initial if self.form == "exp" else learned - self.initial
-        bar = self.bar.sum() if self.form == "reparam" else self.bar
-        return torch.sigmoid(bar) + self.initial
+        return torch.sigmoid(self._bar()) + self.initial
+
+    def _bar(self) -> Tensor:
+        """What the sigmoid is taken of."""
+        if self.form == "reparam":
+            return self.bar.sum()
+        return self.bar.sum() * len(self.bar) ** -0.5 if self.form == "reparam_bounded" else self.bar
+
+    def mean(self) -> Tensor:
+        """λ as one number to look at; its mean over the channels for the form "channel"."""
+        return torch.as_tensor(self(), dtype=torch.float32).mean()
 
     def number(self) -> float | None:
         """λ as a number of Python, for decoding, where every call counts; None for the form "channel"."""

@@ -10,14 +10,15 @@ table or figure is one file in `designs/`. What a page says is a `diffmamba.docu
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from diffmamba import atomic
-from diffmamba.document import Document
-from diffmamba.reports import charts, designs, pages, pictures, render
+from diffmamba.document import Chart, Document
+from diffmamba.reports import charts, designs, pages, pictures, render, swept
 from diffmamba.reports.cells import Cell, Results
 from diffmamba.reports.compose import document
 from diffmamba.reports.design import Design, results
@@ -32,22 +33,47 @@ __all__ = [
     "pages",
     "results",
     "show",
+    "swept",
     "write",
     "write_document",
+    "write_page",
+    "write_table",
 ]
 
 
 def write(design: Design, results: Results, directory: Path) -> list[Path]:
     """Writes the files of a table or figure into `directory`, made if need be; returns their paths, the page last."""
     made = document(design, results)
-    if design.kind == "table":
-        rows = [row | {"seeds": " ".join(map(str, row["seeds"]))} for row in made.data["rows"]]
-        table = pd.DataFrame(rows).astype({"params": "Int64"})
-        return write_document(made, directory, "table", {"table.csv": table.to_csv(index=False)})
-    chart = design.charts(results)[0]
-    pictured = {f"{design.name}.{kind}": pictures.drawn(chart, kind) for kind in ("svg", "png", "pdf")}
     points = charts.points(results).to_csv(index=False)
-    return write_document(made, directory, design.name, {**pictured, f"{design.name}.csv": points})
+    if design.kind == "figure":
+        chart = replace(design.charts(results)[0], name=design.name)
+        return write_document(made, directory, design.name, {**pictured([chart]), f"{design.name}.csv": points})
+    further = pictured(_charts(made)) | {"curves.csv": points} if design.kind == "sweep" else {}
+    return write_table(made, directory, further)
+
+
+def write_page(document: Document, directory: Path) -> list[Path]:
+    """Writes a document whose data have `rows`, as `write_table` does, with its pictures beside it."""
+    return write_table(document, directory, pictured(_charts(document)))
+
+
+def write_table(document: Document, directory: Path, further: Mapping[str, str | bytes]) -> list[Path]:
+    """Writes a document whose data have `rows` as table.json, table.csv, table.md and index.html; the paths."""
+    table = pd.DataFrame(document.data["rows"])
+    for name in table.columns:
+        if any(isinstance(found, list) for found in table[name]):
+            table[name] = [" ".join(map(str, found)) if isinstance(found, list) else found for found in table[name]]
+    table = table.astype({"params": "Int64"} if "params" in table else {})
+    return write_document(document, directory, "table", {"table.csv": table.to_csv(index=False), **further})
+
+
+def pictured(found: Iterable[Chart]) -> dict[str, bytes]:
+    """Charts as files of three kinds."""
+    return {f"{chart.name}.{kind}": pictures.drawn(chart, kind) for chart in found for kind in ("svg", "png", "pdf")}
+
+
+def _charts(document: Document) -> Iterator[Chart]:
+    return (block for block in document.blocks if isinstance(block, Chart))
 
 
 def write_document(

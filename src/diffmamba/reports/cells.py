@@ -1,16 +1,18 @@
 """The results of a sweep: a cell for each configuration, with all its seeds, and the statistics of cells.
 
-Cells fall into groups that compare with each other, each with one baseline. `delta` is the difference between the means
-as printed. `spread` is the standard deviation of this difference taken seed by seed; it says how much could be chance.
+Cells fall into groups that compare with each other, each with one baseline. `compared` compares every cell with its
+baseline, paired by seed. What is found holds for all rows of the table together (`diffmamba.reports.statistics`).
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
 from typing import Any
 
 from diffmamba.paper.published import PublishedResult
+from diffmamba.reports import statistics
 from diffmamba.reports.records import Headline, SeedResult
+from diffmamba.reports.statistics import Comparison, Interval
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,15 @@ class Key:
 class Cell:
     """One configuration of the sweep with all its seeds: a row of a table.
 
-    `baseline` is the cell that Δ is taken to, which may be this one; None where there is none.
+    `baseline` is the cell that Δ is taken to, which may be this one; None where there is none. `comparison` is what
+    their seeds say together; None for the baseline, and where there is no Δ.
     """
 
     key: Key
     seeds: tuple[SeedResult, ...]
     metric: Headline
     baseline: "Cell | None" = None
+    comparison: Comparison | None = None
 
     @property
     def values(self) -> dict[int, float]:
@@ -59,29 +63,64 @@ class Cell:
     @property
     def std(self) -> float | None:
         """The sample standard deviation over seeds; None for fewer than two."""
-        return _std(self.values.values())
+        found = list(self.values.values())
+        return stdev(found) if len(found) > 1 else None
+
+    @property
+    def mean_interval(self) -> Interval | None:
+        """Where the true mean lies, for this cell alone; None for fewer than two seeds and for equal ones."""
+        return statistics.mean_interval(list(self.values.values()))
+
+    @property
+    def pairs(self) -> dict[int, tuple[float, float]]:
+        """The value of this cell and that of its baseline, for each seed that counts in both."""
+        baseline = self.baseline.values if self.baseline else {}
+        return {seed: (value, baseline[seed]) for seed, value in self.values.items() if seed in baseline}
 
     @property
     def delta(self) -> float | None:
-        """The mean minus that of the baseline."""
+        """The mean minus that of the baseline, over the seeds of both; over all seeds if they share none."""
         baseline = self.baseline.mean if self.baseline else None
-        return None if self.mean is None or baseline is None else self.mean - baseline
+        if self.mean is None or baseline is None:
+            return None
+        ours, theirs = zip(*self.pairs.values(), strict=True) if self.pairs else ((self.mean,), (baseline,))
+        return fmean(ours) - fmean(theirs)
 
     @property
     def spread(self) -> float | None:
         """s, the standard deviation of Δ taken seed by seed; None for the baseline and for fewer than two pairs."""
-        pairs = {} if self.key.is_baseline or self.baseline is None else self.baseline.values
-        return _std(value - pairs[seed] for seed, value in self.values.items() if seed in pairs)
+        return self.comparison.spread if self.comparison else None
+
+    @property
+    def interval(self) -> Interval | None:
+        """Where the true Δ lies, for all rows together; None where `comparison` says why not."""
+        return self.comparison.interval if self.comparison else None
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """The seeds that would see the published Δ, if it were true and the spread as here."""
+        return self.comparison.seeds_needed(self.key.published.delta) if self.comparison else None
 
     @property
     def sign(self) -> str:
-        """✓ or ✗: whether Δ has the sign of the paper's; ~ if |Δ| does not exceed s or s is unknown; – without a Δ."""
+        """✓ or ✗: whether the interval of Δ has the sign of the paper's; ~ if it holds 0 or is missing; – without Δ."""
         paper = self.key.published.delta
-        if self.delta is None or not paper:
+        return self._verdict("✓", "✗", -1 if paper < 0 else 1) if paper else "–"
+
+    @property
+    def differs(self) -> str:
+        """`better` or `worse` than the baseline if the interval says so, else ~; – without Δ.
+
+        `lower` or `higher` where the record does not say which is better.
+        """
+        words = {"lower": ("better", "worse"), "higher": ("worse", "better")}
+        return self._verdict(*words.get(self.metric.better, ("lower", "higher")), -1)
+
+    def _verdict(self, on_side: str, on_other: str, side: int) -> str:
+        """Which word fits the interval, whose `side` the first one names."""
+        if self.comparison is None:
             return "–"
-        if self.spread is None or abs(self.delta) <= self.spread:
-            return "~"
-        return "✓" if (self.delta < 0) == (paper < 0) else "✗"
+        return {side: on_side, -side: on_other}.get(self.interval.side if self.interval else 0, "~")
 
     @property
     def status(self) -> str:
@@ -106,7 +145,8 @@ class Cell:
         return found + ([f"seed{'s' * (len(pending) > 1)} {', '.join(pending)} not started"] if pending else [])
 
     def fields(self) -> dict[str, Any]:
-        """The row of `table.json`: the key, then what was measured, then what the paper prints."""
+        """The row of `table.json`: the key, what was measured, what the paper prints, what the seeds allow to say."""
+        found, mean, delta = self.comparison, self.mean_interval, self.interval
         return self.key.fields | {
             "status": self.status,
             "seeds": list(self.values),
@@ -116,7 +156,34 @@ class Cell:
             "delta": self.delta,
             f"paper_{self.metric.name}": self.key.published.value,
             "paper_delta": self.key.published.delta,
+            f"{self.metric.name}_low": mean.low if mean else None,
+            f"{self.metric.name}_high": mean.high if mean else None,
+            "s": self.spread,
+            "delta_low": delta.low if delta else None,
+            "delta_high": delta.high if delta else None,
+            "p": found.p if found else None,
+            "p_corrected": found.p_corrected if found else None,
+            "smallest_delta": found.smallest if found else None,
+            "seeds_needed": self.seeds_needed,
+            "sign": self.sign,
         }
+
+
+def compared(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    """These cells, each with the baseline of its group and the comparison with it.
+
+    All cells with a Δ, but not the baselines themselves, are the rows that are compared.
+    """
+    baselines = {cell.key.group: cell for cell in cells if cell.key.is_baseline}
+    return against([replace(cell, baseline=baselines.get(cell.key.group)) for cell in cells])
+
+
+def against(paired: Sequence[Cell]) -> tuple[Cell, ...]:
+    """These cells, which have baselines, with their comparisons."""
+    rows = [cell for cell in paired if cell.delta is not None and not cell.key.is_baseline]
+    values = (tuple(zip(*cell.pairs.values(), strict=True)) or ((), ()) for cell in rows)
+    found = dict(zip(map(id, rows), statistics.compared([(ours, theirs) for ours, theirs in values]), strict=True))
+    return tuple(replace(cell, comparison=found.get(id(cell))) for cell in paired)
 
 
 @dataclass(frozen=True)
@@ -143,9 +210,14 @@ class Results:
         return {name: [cell for cell in self.cells if cell.key.group == name] for name in names}
 
     @property
+    def comparisons(self) -> dict[str, Comparison]:
+        """What each row that is compared with its baseline says, by the label of its cell."""
+        return {cell.key.label: cell.comparison for cell in self.cells if cell.comparison}
+
+    @property
     def runs(self) -> list[SeedResult]:
-        """Every run of the sweep, in its order."""
-        return [run for cell in self.cells for run in cell.seeds]
+        """Every run of the sweep once, in its order. One may stand for several cells."""
+        return list({run.id: run for cell in self.cells for run in cell.seeds}.values())
 
     @property
     def counted(self) -> list[SeedResult]:
@@ -161,8 +233,3 @@ class Results:
     def missing(self) -> list[str]:
         """For each cell with runs that do not count: which runs, and why."""
         return [f"{cell.key.label}: {'; '.join(cell.gaps)}" for cell in self.cells if cell.gaps]
-
-
-def _std(numbers: Iterable[float]) -> float | None:
-    found = list(numbers)
-    return stdev(found) if len(found) > 1 else None

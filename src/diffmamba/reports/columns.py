@@ -4,15 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from diffmamba.reports.cells import Cell
+from diffmamba.reports.statistics import ERROR
 
-MARKS = {"✓": "agrees", "✗": "disagrees", "~": "undecided", "–": "undecided"}
+MARKS = {"✓": "agrees", "✗": "disagrees", "better": "agrees", "worse": "disagrees"}
 
 
 @dataclass(frozen=True)
 class Column:
     """A column of a table: the text of a cell in it, a word (left) or a number (right), and its mark.
 
-    `{metric}` in the header stands for the label of the metric. `short` is the header where there is little room.
+    `{metric}` in the header stands for the label of the metric. `short` is the header where there is little room. A
+    `spare` column is left out where it says nothing (– in each row), and by a narrow terminal, the last one first.
     """
 
     header: str
@@ -20,6 +22,7 @@ class Column:
     word: bool = False
     mark: Callable[[Cell], str] = lambda cell: ""
     short: str = ""
+    spare: bool = False
 
 
 def parameters(count: int | None, times: float = 1) -> str:
@@ -39,14 +42,77 @@ def _result(cell: Cell) -> str:
     return cell.metric.text(cell.mean) + ("" if cell.std is None else f" ± {cell.metric.text(cell.std)}")
 
 
+def _interval(cell: Cell) -> str:
+    """`−0.361, +0.261`."""
+    found, difference = cell.interval, cell.metric.difference
+    return "–" if found is None else f"{difference(found.low)}, {difference(found.high)}"
+
+
+def _p(cell: Cell) -> str:
+    """p, corrected for the rows that are compared, where there are seeds enough that it could be below 0.05."""
+    found = cell.comparison
+    if found is None or found.p_corrected is None or found.lowest_p > ERROR:
+        return "–"
+    return f"{found.p_corrected:.3f}" if found.p_corrected >= 0.001 else "<0.001"
+
+
+def _needed(cell: Cell) -> str:
+    count = cell.seeds_needed
+    return "–" if count is None else f"{count}" if count < 10_000 else parameters(count)
+
+
+def _smallest(cell: Cell) -> str:
+    return cell.metric.text(cell.comparison.smallest if cell.comparison else None)
+
+
+def _percent(of: Callable[[Cell], float | None]) -> Callable[[Cell], str]:
+    """A difference in percent of the baseline's value."""
+
+    def text(cell: Cell) -> str:
+        number, base = of(cell), cell.baseline.mean if cell.baseline else None
+        return "–" if number is None or not base else f"{100 * number / base:+.1f}".replace("-", "−")
+
+    return text
+
+
+def _published_percent(cell: Cell) -> str:
+    value, delta = cell.key.published.value, cell.key.published.delta
+    return "–" if value is None or delta is None else f"{100 * delta / (value - delta):+.1f}".replace("-", "−")
+
+
+def _mark(word: str) -> str:
+    return MARKS.get(word, "undecided")
+
+
 MODEL = Column("model", lambda cell: cell.key.fields["model"], word=True)
 SEEDS = Column("seeds", lambda cell: f"{len(cell.values)}/{len(cell.seeds)}", short="n")
-PARAMETERS = Column("params", lambda cell: parameters(cell.parameters))
-PUBLISHED_PARAMETERS = Column("paper params", lambda cell: parameters(cell.key.published.params_m, 1e6))
+PARAMETERS = Column("params", lambda cell: parameters(cell.parameters), spare=True)
+PUBLISHED_PARAMETERS = Column("paper params", lambda cell: parameters(cell.key.published.params_m, 1e6), spare=True)
 RESULT = Column("{metric} ± std", _result, mark=lambda cell: "gap" if cell.mean is None else "")
 DELTA = Column("Δ", lambda cell: cell.metric.difference(cell.delta))
-SPREAD = Column("s", lambda cell: cell.metric.text(cell.spread))
-PUBLISHED = Column("paper {metric}", lambda cell: cell.metric.text(cell.key.published.value))
+INTERVAL = Column("interval of Δ", _interval, short="interval")
+SPREAD = Column("s", lambda cell: cell.metric.text(cell.spread), spare=True)
+P = Column("p", _p, spare=True)
+PUBLISHED = Column("paper {metric}", lambda cell: cell.metric.text(cell.key.published.value), spare=True)
 PUBLISHED_DELTA = Column("paper Δ", lambda cell: cell.metric.difference(cell.key.published.delta))
-SIGN = Column("sign", lambda cell: cell.sign, mark=lambda cell: MARKS[cell.sign])
-VERDICT = (RESULT, DELTA, SPREAD, PUBLISHED, PUBLISHED_DELTA, SIGN)  # ours beside the paper's: how the tables end
+SIGN = Column("sign", lambda cell: cell.sign, mark=lambda cell: _mark(cell.sign))
+NEEDED = Column("seeds needed", _needed, short="need", spare=True)
+DIFFERS = Column("differs", lambda cell: cell.differs, word=True, mark=lambda cell: _mark(cell.differs))
+SMALLEST = Column("could see", _smallest, spare=True)
+VERDICT = (RESULT, DELTA, INTERVAL, SIGN, SEEDS, PUBLISHED_DELTA, NEEDED, P, PUBLISHED, SPREAD, PARAMETERS)
+"""How a table ends that stands beside the paper's: what matters most comes first, where a phone shows it."""
+OTHER = "the other cell"
+EFFECT = (
+    Column("effect", lambda cell: cell.key.fields["effect"], word=True),
+    DELTA,
+    INTERVAL,
+    DIFFERS,
+    Column("pairs", lambda cell: str(len(cell.pairs))),
+    Column("Δ, %", _percent(lambda cell: cell.delta)),
+    Column("could see, %", _percent(lambda cell: cell.comparison.smallest if cell.comparison else None)),
+    Column("paper Δ, %", _published_percent, spare=True),
+    P,
+)
+"""The table of differences between two cells: the smallest difference that the seeds could see, beside the paper's."""
+OWN_VERDICT = (RESULT, DELTA, INTERVAL, DIFFERS, SEEDS, SMALLEST, P, SPREAD, PARAMETERS)
+"""How a table ends for which the paper has no numbers."""

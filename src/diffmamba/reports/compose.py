@@ -1,33 +1,57 @@
 """The results of a design as a document: a summary, the table, how to read it, pictures, and where it comes from."""
 
+from dataclasses import replace
 from datetime import timedelta
 from itertools import groupby
 from typing import Any
 
 from diffmamba.document import Block, Bullets, Document, Entry, Folded, Grid, GridColumn, Paragraph, RowGroup, Section
 from diffmamba.paper import published
-from diffmamba.reports import provenance
+from diffmamba.reports import charts, columns, provenance, statistics
 from diffmamba.reports.cells import Results
+from diffmamba.reports.columns import Column
 from diffmamba.reports.design import Design
 from diffmamba.reports.records import rank
+from diffmamba.reports.statistics import Comparison
 
 DELTA_RULE = (
-    "Δ: {metric} minus that of {baseline}{better}. s: standard deviation of Δ taken seed by seed. std and s are sample "
-    "standard deviations over seeds."
+    "Δ: {metric} minus that of {baseline}, over the seeds of both{better}. std and s: sample standard deviations over "
+    "seeds, of {metric} and of Δ."
 )
+INTERVAL_RULE = (
+    "Interval of Δ: where the true difference lies. With {confidence:.0%} confidence this holds for {family}. It comes "
+    "from the differences seed by seed, by Student's t, and assumes that they are roughly normal{bootstrap}."
+)
+BOOTSTRAP_RULE = f"; with {statistics.BOOTSTRAP_FROM} seeds or more it is wider where a bootstrap of t says so"
 SIGN_RULE = (
-    "sign: ✓ Δ has the paper's sign, ✗ the opposite; ~ no verdict, because |Δ| does not exceed s or fewer than two "
-    "seeds are shared with the baseline. A ✓ at two or three seeds is a hint, not a test."
+    "sign: ✓ all of the interval has the sign of the paper's Δ, ✗ all of it has the opposite sign; ~ no verdict, "
+    "because the interval holds 0 or is missing."
 )
+DIFFERS_RULE = (
+    "differs: {words} than {baseline} if the interval leaves out 0; ~ no verdict, because it holds 0 or is missing."
+)
+FLIP_RULE = (
+    "An exact test that flips signs makes no such assumption, but with {seeds} its p is never below 2/2^{most} = "
+    "{lowest:.3g}{family}: {so}."
+)
+NEEDED_RULE = (
+    "seeds needed: how many would find a true difference as large as the paper's Δ with a chance of {power:.0%}, if s "
+    "is right. {uncertain}"
+)
+SMALLEST_RULE = (
+    "could see: the smallest true difference that these seeds find with a chance of {power:.0%}, if s is right. "
+    "{uncertain}"
+)
+SPREAD_RULE = "With {seeds} seeds the true spread is likely to lie between {low:.2g} and {high:.2g} times s."
 OTHER_SETTING = (
     "The paper's numbers are of {setting}; this is scale {scale} on {data}. The values differ by construction; "
-    "only signs compare, and they are evidence only where |Δ| exceeds s."
+    "only signs compare, and they are evidence only where the interval of Δ leaves out 0."
 )
 
 
 def document(design: Design, results: Results) -> Document:
     """What the page of a table or figure says."""
-    charts = tuple(design.charts(results)) if results.counted or design.kind == "figure" else ()
+    drawn = tuple(design.charts(results)) if results.counted or design.kind == "figure" else ()
     count = f"{len(results.runs) - len(results.counted)} of {len(results.runs)} runs missing:"
     table = (
         grid(design, results),
@@ -40,7 +64,8 @@ def document(design: Design, results: Results) -> Document:
     blocks = (
         Paragraph(_summary(results)),
         *_warnings("Before you compare:", warnings(design, results)),
-        *(charts + table if design.kind == "figure" else table + charts),
+        *(drawn + table if design.kind == "figure" else table + drawn),
+        *_effects(design, results),
         *[Section("About the paper's numbers", (Bullets(remarks),), terminal=False)] * bool(remarks),
         Section("Where the numbers come from", (source,), terminal=False),
         Folded(f"All {len(results.runs)} runs", (_runs(results),)),
@@ -55,32 +80,85 @@ def data(design: Design, results: Results) -> dict[str, Any]:
         design.kind: design.name,
         "scale": results.scale,
         "settings": list(results.settings),
+        **({"asked": dict(design.asked)} if design.asked else {}),
         "metric": results.metric.key,
         "data": provenance.corpora(results.counted),
         "git": {"revisions": provenance.revisions(results), "dirty": provenance.dirty(results)},
         "notes": [*caveats(design, results), *warnings(design, results), *design.remarks()],
         "missing": results.missing,
+        "rows_compared": len(results.comparisons),
         "rows": [cell.fields() | design.further(cell) for cell in results.cells],
+        **({"effects": [cell.fields() for cell in effects]} if (effects := design.effects(results)) else {}),
     }
+
+
+def _effects(design: Design, results: Results) -> list[Block]:
+    """The section of the differences that are asked for by themselves; none if there are none."""
+    cells = tuple(design.effects(results))
+    if not cells:
+        return []
+    found, shown = replace(results, cells=cells), replace(design, columns=columns.EFFECT, baseline=columns.OTHER)
+    notes = (Paragraph(text, "note") for text in rules(shown, found))
+    drawn = (charts.deltas(found, columns.OTHER, True), charts.over_training(found, columns.OTHER))
+    named = (replace(chart, name=f"{chart.name}_of_effects") for chart in drawn)
+    return [Section("Effects", (grid(shown, found), *notes, *named))]
 
 
 def grid(design: Design, results: Results) -> Grid:
     """The table. Cells of a group stand under its name, those without a group with others of the same first word."""
-    columns, label, groups = design.columns, results.metric.label, []
+    columns, label, groups = _columns(design, results), results.metric.label, []
     for (title, _), cells in groupby(results.cells, lambda c: (c.key.group, c.key.group or columns[0].text(c))):
         rows = (tuple(Entry(column.text(cell), column.mark(cell)) for column in columns) for cell in cells)
         groups.append(RowGroup(tuple(rows), title))
-    described = (GridColumn(column.header.format(metric=label), column.word, column.short) for column in columns)
+    described = (GridColumn(c.header.format(metric=label), c.word, c.short, c.spare) for c in columns)
     return Grid(tuple(described), tuple(groups))
 
 
+def _columns(design: Design, results: Results) -> list[Column]:
+    """The columns of the table, without the spare ones that say nothing."""
+    said = lambda column: any(column.text(cell) != "–" for cell in results.cells)  # noqa: E731
+    return [column for column in design.columns if not column.spare or said(column)]
+
+
 def rules(design: Design, results: Results) -> list[str]:
-    """How to read the table: what Δ and s are, and the sign if the paper has numbers beside ours."""
-    better = results.metric.verdict("negative", "positive")
+    """How to read the table: what Δ is, what its interval promises, and what the signs and the further columns say."""
     if not design.baseline:
-        return []
-    rule = DELTA_RULE.format(metric=results.metric.label, baseline=design.baseline, better=f", {better}" * bool(better))
-    return [rule, *[SIGN_RULE] * any(cell.key.published.delta for cell in results.cells)]
+        return list(design.notes)
+    better = results.metric.verdict("negative", "positive")
+    words = {"metric": results.metric.label, "baseline": design.baseline, "better": f", {better}" * bool(better)}
+    found, shown = [DELTA_RULE.format(**words)], _columns(design, results)
+    compared = [comparison for comparison in results.comparisons.values() if comparison.interval]
+    if compared:
+        found.append(_interval_rule(compared))
+    if columns.SIGN in shown and any(cell.key.published.delta for cell in results.cells):
+        found.append(SIGN_RULE)
+    if columns.DIFFERS in shown:
+        verdicts = "better or worse" if better else "lower or higher"
+        found.append(DIFFERS_RULE.format(words=verdicts, baseline=design.baseline))
+    if compared:
+        found.append(_flip_rule(compared))
+        most = max(comparison.seeds for comparison in compared)
+        low, high = statistics.spread_range(most)
+        uncertain = SPREAD_RULE.format(seeds=most, low=low, high=high)
+        for column, rule in ((columns.NEEDED, NEEDED_RULE), (columns.SMALLEST, SMALLEST_RULE)):
+            found += [rule.format(power=statistics.POWER, uncertain=uncertain)] * (column in shown)
+    return [*found, *design.notes]
+
+
+def _interval_rule(compared: list[Comparison]) -> str:
+    rows, most = compared[0].rows, max(comparison.seeds for comparison in compared)
+    family = f"all {rows} rows that are compared, together" if rows > 1 else "the one row that is compared"
+    bootstrap = BOOTSTRAP_RULE * (most >= statistics.BOOTSTRAP_FROM)
+    return INTERVAL_RULE.format(confidence=1 - statistics.ERROR, family=family, bootstrap=bootstrap)
+
+
+def _flip_rule(compared: list[Comparison]) -> str:
+    rows, most = compared[0].rows, max(comparison.seeds for comparison in compared)
+    least, lowest = min(comparison.seeds for comparison in compared), min(c.lowest_p for c in compared)
+    seeds = f"{most} seeds" if least == most else f"{least} to {most} seeds"
+    family = f", and never below {lowest:.3g} once it is corrected for {rows} rows" if rows > 1 else ""
+    so = "column p has it, corrected by Holm" if lowest <= statistics.ERROR else "so few seeds cannot decide by it"
+    return FLIP_RULE.format(seeds=seeds, most=most, lowest=statistics.lowest_p(most), family=family, so=so)
 
 
 def caveats(design: Design, results: Results) -> list[str]:
@@ -93,14 +171,27 @@ def caveats(design: Design, results: Results) -> list[str]:
 
 
 def warnings(design: Design, results: Results) -> list[str]:
-    """What to know before comparing: groups without a baseline, then what the records say."""
+    """What to know before comparing: groups without a baseline, rows without an interval, what the records say."""
+    return [*_without_baseline(design, results), *_without_interval(results), *provenance.warnings(results)]
+
+
+def _without_baseline(design: Design, results: Results) -> list[str]:
     bare = [group for group, cells in results.groups.items() if not any(cell.key.is_baseline for cell in cells)]
     if not design.baseline or not bare:
-        return provenance.warnings(results)
+        return []
     groups = f" in: {'; '.join(bare)}" if any(bare) else ""
     why = f", because of {' '.join(results.without_baseline)}" if results.without_baseline else ""
-    told = f"No Δ{groups}: the baseline, {design.baseline}, is no run of this {design.kind}{why}."
-    return [told, *provenance.warnings(results)]
+    return [f"No Δ{groups}: the baseline, {design.baseline}, is no run of this {design.kind}{why}."]
+
+
+def _without_interval(results: Results) -> list[str]:
+    reasons: dict[str, list[str]] = {}
+    for label, comparison in results.comparisons.items():
+        if comparison.reason:
+            reasons.setdefault(comparison.reason, []).append(label)
+    every = len(results.comparisons)
+    where = {why: f"all {every} rows" if 1 < every == len(rows) else "; ".join(rows) for why, rows in reasons.items()}
+    return [f"No interval of Δ, so no verdict, because {why}: {rows}." for why, rows in where.items()]
 
 
 def _summary(results: Results) -> str:
@@ -128,7 +219,7 @@ def _runs(results: Results) -> Grid:
     rows = [
         (
             cell.key.label,
-            run.id,
+            Entry(run.id, link=f"../runs/{run.id}.html" if run.record else ""),
             run.reason or run.status,
             str(run.seed),
             results.metric.text(run.value),

@@ -1,12 +1,12 @@
 """What makes one published table or figure different from the next, and how records fill it. See `designs/`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from diffmamba.document import Chart
 from diffmamba.errors import SettingError
-from diffmamba.reports.cells import Cell, Key, Results
+from diffmamba.reports.cells import Cell, Key, Results, compared
 from diffmamba.reports.columns import Column
 from diffmamba.reports.records import Record, cleaned, headline, rank, read
 
@@ -16,7 +16,7 @@ class Design:
     """A table or a figure, filled with the runs of its sweep.
 
     Args:
-        name: that of its file, which begins with `table` or `figure`.
+        name: that of its file, which begins with `table` or `figure`; of the folder of its page.
         sweep: a file of sweeps/.
         key: the key of the cell that a run with this resolved configuration belongs to.
         baseline: in words, the cell that Δ is taken to; "" if there is none.
@@ -27,6 +27,11 @@ class Design:
         setting: that of the paper's numbers, in words, for results of another one.
         remarks: what is to be said about the paper's numbers, whatever the results are.
         further: fields that end each row of `table.json`.
+        kind: `table`, `figure`, or `sweep` for a table that was made for a sweep.
+        notes: what is to be said of the table, whatever the results are.
+        effects: differences between cells that are asked for by themselves, each as a cell with a baseline of its own.
+            They have a section of their own, and their intervals hold for all of them together.
+        asked: what the command line said of the page of a sweep: its baseline, its title.
     """
 
     name: str
@@ -40,11 +45,10 @@ class Design:
     setting: str = ""
     remarks: Callable[[], Sequence[str]] = tuple
     further: Callable[[Cell], dict[str, Any]] = lambda cell: {}
-
-    @property
-    def kind(self) -> str:
-        """`table` or `figure`."""
-        return "figure" if self.name.startswith("figure") else "table"
+    kind: Literal["table", "figure", "sweep"] = "table"
+    notes: tuple[str, ...] = ()
+    effects: Callable[[Results], Sequence[Cell]] = lambda results: ()
+    asked: Mapping[str, str] = field(default_factory=dict)
 
 
 def results(
@@ -77,6 +81,6 @@ def results(
     for key, by_seed in ids.items():
         seeds = (read(by_seed[seed], seed, records.get(by_seed[seed]), metric) for seed in sorted(by_seed, key=rank))
         cells.append(Cell(key, tuple(seeds), metric))
-    baselines = {cell.key.group: cell for cell in cells if cell.key.is_baseline}
-    compared = tuple(replace(cell, baseline=baselines.get(cell.key.group)) for cell in cells)
-    return Results(metric, scale, compared, tuple(settings))
+    groups = list(dict.fromkeys(cell.key.group for cell in cells))
+    cells.sort(key=lambda cell: groups.index(cell.key.group))  # those of a group stand together
+    return Results(metric, scale, compared(cells), tuple(settings))

@@ -16,6 +16,8 @@ from diffmamba.document import Chart, Panel, Series
 
 STYLE = Path(__file__).parent / "templates" / "pictures.mplstyle"
 DATED = {"svg": ["Date"], "png": ["Software"], "pdf": ["CreationDate", "Producer", "Creator"]}  # left out of the files
+LETTERS = 13  # of a legend in an inch
+HANDLE = 8  # letters that the line beside a label takes
 LINES: dict[str, Any] = {"solid": "-", "dashed": (0, (4, 2)), "dotted": ":", "": "none"}
 
 
@@ -34,7 +36,9 @@ def drawn(chart: Chart, kind: str) -> bytes:
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
                 labelled.setdefault(label, handle)
         if labelled:
-            figure.legend(labelled.values(), labelled.keys(), loc="outside lower center", ncols=4)
+            widest = max(map(len, labelled)) + HANDLE
+            columns = max(1, min(4, int(chart.size[0] * LETTERS / widest)))
+            figure.legend(labelled.values(), labelled.keys(), loc="outside lower center", ncols=columns)
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind, metadata=dict.fromkeys(DATED[kind]))
     return buffer.getvalue()
@@ -42,7 +46,7 @@ def drawn(chart: Chart, kind: str) -> bytes:
 
 def draw(axes: Axes, panel: Panel) -> None:
     """The panel on these axes."""
-    axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
+    axes.set(title=_plain(panel.title), xlabel=_plain(panel.x_label), ylabel=_plain(panel.y_label))
     if not panel.series:
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, "no run yet", ha="center", va="center", color="#777777", transform=axes.transAxes)
@@ -62,7 +66,7 @@ def draw(axes: Axes, panel: Panel) -> None:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.xaxis.set_major_locator(MaxNLocator(5))
     if panel.y_names:
-        axes.set_yticks(range(len(panel.y_names)), panel.y_names)
+        axes.set_yticks(range(len(panel.y_names)), map(_plain, panel.y_names))
         axes.set_ylim(len(panel.y_names) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
 
@@ -75,7 +79,7 @@ def _draw_series(axes: Axes, series: Series) -> None:
     axes.plot(
         series.x,
         series.y,
-        label=series.label,
+        label=_plain(series.label),
         color=series.colour,
         linestyle=LINES[series.line],
         linewidth=series.width,
@@ -83,3 +87,8 @@ def _draw_series(axes: Axes, series: Series) -> None:
         markersize=3 if series.line else 6,
         markerfacecolor="white" if series.hollow else series.colour,
     )
+
+
+def _plain(told: str) -> str:
+    """A text that is drawn as it is: matplotlib reads what stands between dollars, and leaves out `_` in legends."""
+    return " " * told.startswith("_") + told.replace("$", r"\$")

@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 
 def work_of(settings: Settings, build: Build = built) -> Work:
     """The work that a resolved configuration describes: a measurement if it names a measure."""
-    return Measurement.of(settings, build) if settings.get("measure") else Training.of(settings, build)
+    told = {name: part for name, part in settings.items() if name != "report"}  # that is of the sweep's page
+    return Measurement.of(told, build) if told.get("measure") else Training.of(told, build)
 
 
 def execute(work: Work, progress_bar: bool = True, wait: bool = True) -> Record:

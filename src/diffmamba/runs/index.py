@@ -29,6 +29,8 @@ Flat = dict[str, Any]
 """Settings by their dotted names."""
 Key = list[int]
 """What tells whether a record is the one that was read: the time of its last change, its size, and its inode."""
+NOT_KEPT = ("step", "epoch", "tokens", "lambda/")
+"""What a list does not show of an evaluation."""
 OF_AN_ERROR = ("type", "kind", "message", "where", "step", "again")
 
 
@@ -154,7 +156,7 @@ def entry_of(record: Record, changed: float = 0.0) -> Entry:
         measure=told.get("name") if measured else None,
         headline=told.get("headline"),
         digits=_digits(told.get("metrics")),
-        values={key: value for key, value in last.items() if key not in ("step", "epoch", "tokens")},
+        values={key: value for key, value in last.items() if not key.startswith(NOT_KEPT)},
         changed=changed,
         parts={str(name): dict(flat(name, value)) for name, value in config.items()},
     )

@@ -1,16 +1,17 @@
 """The plan of a sweep: the works of its grid, as Hydra expands it, each with its identity and after what it needs."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple, TypeVar, cast
 
 from diffmamba.errors import SettingError
 from diffmamba.runs.execution import work_of
+from diffmamba.runs.form import Record
 from diffmamba.runs.grid import Cell, grid_of
 from diffmamba.runs.measurement import Measurement
-from diffmamba.runs.parts import BuiltOnce
+from diffmamba.runs.parts import BuiltOnce, Settings
 from diffmamba.runs.store import Facts, RunStore
 from diffmamba.runs.work import Work
 
@@ -23,7 +24,8 @@ class Planned:
     """One work of a sweep, its identity, and the ids of the works it needs itself.
 
     `asked` is False where it is only needed by another work. `words` are the settings that tell its cell of the grid
-    from the others. No two works of a plan have the same words.
+    from the others. No two works of a plan have the same words. `alike` are the configurations of further cells of the
+    grid that are this same work, since they differ in what it does not read.
     """
 
     id: str
@@ -31,6 +33,7 @@ class Planned:
     asked: bool = True
     needs: tuple[str, ...] = ()
     words: str = ""
+    alike: tuple[Settings, ...] = ()
 
     @property
     def config(self) -> dict[str, Any]:
@@ -38,16 +41,20 @@ class Planned:
         return dict(self.work.settings)
 
 
-def expand(sweep: str, overrides: Sequence[str] = (), prepare: bool = True) -> list[Planned]:
+def expand(
+    sweep: str, overrides: Sequence[str] = (), prepare: bool = True, records: Mapping[str, Record] | None = None
+) -> list[Planned]:
     """Every distinct work of `sweeps=sweep` with further overrides, in grid order, after the works it needs.
 
     A work that stands for two rows of a published table is there twice. With `prepare` the data are prepared where
     that has not been done; without, the run store alone is asked which data are meant, for a table of what there is.
-    Words for Hydra's launcher are left to the launcher.
+    `records` are what it would be asked for, where somebody has them already. Words for Hydra's launcher are left to
+    the launcher.
 
     Raises SettingError with a line for each thing that is wrong in a cell.
     """
-    build, once, named = BuiltOnce(), CheckedOnce(here=False), _identity if prepare else _identity_in_store()
+    build, once = BuiltOnce(), CheckedOnce(here=False)
+    named = _identity if prepare else identity_in_store(records)
     with grid_of([f"sweeps={sweep}", *overrides], "train") as grid:
         found = of_each(
             grid.cells,
@@ -59,6 +66,12 @@ def expand(sweep: str, overrides: Sequence[str] = (), prepare: bool = True) -> l
     for cell, work in zip(grid.cells, found, strict=True):
         plan.add(work, cell.words)
     return list(plan.planned.values())
+
+
+def cells_of(planned: Sequence[Planned]) -> list[tuple[str, dict[str, Any]]]:
+    """The id and the resolved configuration of every cell of a sweep: a work that several are stands there for each."""
+    asked = [item for item in planned if item.asked]
+    return [(item.id, dict(config)) for item in asked for config in (item.config, *item.alike)]
 
 
 class _Named(NamedTuple):
@@ -98,8 +111,11 @@ class _Plan:
         count, needs = 1, tuple(needed.id for needed in work.needs)
         while self._words.setdefault(told := f"{words} ({count})" if count > 1 else words, work.id) != work.id:
             count += 1
+        key = (work.id, row or "needed")
+        if (there := self.planned.get(key)) and row is not None:
+            self.planned[key] = replace(there, alike=(*there.alike, work.work.settings))
         planned = Planned(work.id, work.work, asked=row is not None, needs=needs, words=told)
-        self.planned.setdefault((work.id, row or "needed"), planned)
+        self.planned.setdefault(key, planned)
 
 
 class CheckedOnce:
@@ -197,13 +213,13 @@ def _identity(work: Work) -> str:
     return work.identity()
 
 
-def _identity_in_store() -> Callable[[Work], str]:
+def identity_in_store(records: Mapping[str, Record] | None = None) -> Callable[[Work], str]:
     """The identity of works by what the run store knows of their data. It is asked once for each data."""
 
     @cache
     def known(data: str) -> Facts | None:
         runs, settings, trained = json.loads(data)
-        return RunStore(runs).facts(settings, trained)
+        return RunStore(runs).facts(settings, trained, records)
 
     def facts_of(work: Work) -> Facts:
         if "corpus" not in work.module.keywords:  # nothing to prepare

@@ -15,6 +15,7 @@ from diffmamba.data import Data
 from diffmamba.runs.checkpoints import EVALUATION_DUE
 from diffmamba.runs.loggers import Logs
 from diffmamba.runs.store import Record, Run
+from diffmamba.runs.watched import Watched, memory_gb
 
 HEARTBEAT_SECONDS = 1.0
 
@@ -29,7 +30,8 @@ class RunRecorder(L.Callback):
     """Writes `result.json` at the start and after every evaluation, and `progress.json` about once a second.
 
     Evaluations, training time and symbols seen are part of the checkpoint, so a resumed run's record is that of an
-    uninterrupted one. Logs the loss, the learning rate and the speed of training every `log_every_n_steps`.
+    uninterrupted one. Logs the loss, the learning rate, the speed of training, λ, gradient norms and memory every
+    `log_every_n_steps`. An evaluation has λ too.
     """
 
     def __init__(self, run: Run, record: Record, logs: Logs, steps: int):
@@ -42,6 +44,10 @@ class RunRecorder(L.Callback):
         """The step at which a callback of the user's ended the training, and its name."""
         self.loss: float | None = None  # as last logged
         self.learning_rate = 0.0  # of the last step
+        self._watched: Watched | None = None
+        self._gradients: dict[str, float] = {}  # of the step to be logged
+        self._lambdas: dict[str, float] = {}  # at the last evaluation
+        self._most_gb: float | None = None
         self._evaluation_due = False  # at the step of the checkpoint to go on from
         self._evaluated: list[int] = []  # batches of each loader in the last evaluation
         self.tokens = 0
@@ -64,6 +70,7 @@ class RunRecorder(L.Callback):
             "evaluations": self.evaluations,
             "wall_seconds": self.wall_seconds(),
             "tokens_per_second": self.tokens_per_second(),
+            "memory_gb": self._memory(trainer),
         }
         self.record |= changes
         if trainer.is_global_zero:
@@ -84,18 +91,24 @@ class RunRecorder(L.Callback):
     def on_load_checkpoint(self, trainer: Any, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         self._evaluation_due = bool(checkpoint.get(EVALUATION_DUE))
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         if trainer.is_global_zero and trainer.global_step:
             log.info("goes on from the last checkpoint, step %d", trainer.global_step)
         trainer.should_stop |= self.stopped is not None  # before the checkpoint was written
         trainer.should_stop |= trainer.global_step == self.steps
+        self._watched = Watched(pl_module.network)
+        if (device := trainer.strategy.root_device).type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
         self.logs.go_on(trainer.global_step, self._evaluation_due)
+        self.logs.reached = self._reached
         self.update(trainer)
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         self.learning_rate = optimizer.param_groups[0]["lr"]  # the schedule moves on before the batch ends
+        if self._watched and self._is_logged(trainer, trainer.global_step + 1):
+            self._gradients = self._watched.gradients()
 
     def on_train_batch_start(self, *_: Any) -> None:
         self._since_batch = time.monotonic()
@@ -108,15 +121,28 @@ class RunRecorder(L.Callback):
         now = time.monotonic()
         self.training_seconds += now - self._since_batch
         self.tokens += batch[1].numel() * trainer.world_size
-        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it elsewhere
         ends_step = (index + 1) % trainer.accumulate_grad_batches == 0
-        if ends_step and every > 0 and trainer.global_step % every == 0:
+        if ends_step and self._is_logged(trainer, trainer.global_step):
             self._log(trainer, pl_module)
         if trainer.is_global_zero and now - self._last_beat > HEARTBEAT_SECONDS:
             self._last_beat = now
             with suppress(OSError):  # for who looks on; the next may be written
                 progress = {"step": trainer.global_step, "steps": self.steps}
                 write_json(self.run.directory / "progress.json", progress)
+
+    def _is_logged(self, trainer: L.Trainer, step: int) -> bool:
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it elsewhere
+        return every > 0 and step % every == 0
+
+    def _reached(self) -> dict[str, float]:
+        """How far the training is."""
+        return {"tokens": self.tokens, "seconds": self.training_seconds}
+
+    def _memory(self, trainer: L.Trainer) -> float | None:
+        """The most memory that was seen so far, in GB."""
+        now = memory_gb(trainer.strategy.root_device)
+        self._most_gb = now if self._most_gb is None or now is None else max(now, self._most_gb)
+        return self._most_gb
 
     def _log(self, trainer: L.Trainer, task: Any) -> None:
         self.loss = float(task.step_loss())
@@ -125,11 +151,15 @@ class RunRecorder(L.Callback):
             "train/learning_rate": self.learning_rate,
             "train/tokens_per_second": self.tokens_per_second(),
             "epoch": trainer.current_epoch,
+            "memory_gb": self._memory(trainer),
+            **(self._watched.lambdas() if self._watched else {}),
+            **self._gradients,
         }
         self.logs.log_metrics(measured, step=trainer.global_step - 1)  # counted from 0, as evaluations by Lightning
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._evaluated = [0] * len(trainer.num_val_batches)
+        self._lambdas = self._watched.lambdas() if self._watched else {}  # here, where every rank looks
 
     def on_validation_batch_end(
         self,
@@ -158,6 +188,7 @@ class RunRecorder(L.Callback):
                 "epoch": epoch / int(trainer.num_training_batches),
                 "tokens": self.tokens,
                 **measured,
+                **self._lambdas,
             }
         )
         self.update(trainer)

@@ -32,8 +32,8 @@ def find(kind: str, name: str) -> Design:
     except Exception as error:  # a user's own file may raise anything
         said = str(error).partition("\n")[0]
         raise SettingError(f"{kind}={name}: its file fails with {type(error).__name__}: {said}") from error
-    if not isinstance(design, Design) or design.name != name:
-        raise SettingError(f"{kind}={name}: DESIGN in its file must be a Design with name={name!r}")
+    if not isinstance(design, Design) or (design.kind, design.name) != (kind, name):
+        raise SettingError(f"{kind}={name}: DESIGN in its file must be a Design with name={name!r} and kind={kind!r}")
     return design
 
 

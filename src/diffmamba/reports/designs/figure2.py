@@ -7,6 +7,7 @@ from diffmamba.reports.designs import table1
 DESIGN = replace(
     table1.DESIGN,
     name="figure2",
+    kind="figure",
     title="Figure 2: test PPL of Mamba and Diff-Mamba while training",
     charts=lambda results: [table1.panels(results)],
 )

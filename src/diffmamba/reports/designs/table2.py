@@ -60,10 +60,12 @@ DESIGN = Design(
         columns.MODEL,
         Column("outer norm", lambda cell: "yes" if cell.key.fields["outer_norm"] else "no", word=True),
         Column("λ", lambda cell: cell.key.fields["lambda_form"] or "–", word=True),
-        columns.SEEDS,
-        columns.PARAMETERS,
         *columns.VERDICT,
     ),
-    charts=lambda results: [curves(results), charts.deltas(results, BASELINE)],
+    charts=lambda results: [
+        curves(results),
+        charts.deltas(results, BASELINE),
+        charts.over_training(results, BASELINE),
+    ],
     setting="models with 127M parameters after 10 epochs on Text8",
 )
