@@ -67,7 +67,8 @@ def application(root: str, function: Callable[[dict[str, Any]], int | Ended]) ->
     except SettingError as error:
         tell(f"error: {error}")
         return 2
-    multirun = any(word in MULTIRUN or word.startswith("sweeps=") for word in given) and ONE not in given
+    of_sweep = any(word.startswith("sweeps=") for word in given) and ONE not in given
+    multirun = of_sweep or any(word in MULTIRUN for word in given)
     texts = () if multirun else texts_of(root)
     words = [sys.argv[0], *(_quoted(word, texts) for word in given)]
     statuses: list[int] = []

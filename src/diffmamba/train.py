@@ -29,6 +29,8 @@ def run(settings: dict[str, Any]) -> command_line.Ended:
     single, searched = HydraConfig.get().mode == RunMode.RUN, is_search(HydraConfig.get())
     if not single and settings["name"] is None:
         settings["name"] = command_line.name_in_grid() or None
+    if wandb_agent.is_one() and settings["name"] is None:
+        settings["name"] = wandb_agent.name()
     try:
         command_line.refuse_ignored(settings, HydraConfig.get().overrides.task)
         work = work_of(settings)

@@ -10,7 +10,7 @@ from diffmamba import atomic, command_line
 from diffmamba.errors import SettingError
 from diffmamba.terminal import say, terminal
 
-HEADER = """# A sweep of W&B, made by `make wandb-sweep` from the file of sweeps/ with this name: `wandb sweep` takes it.
+HEADER = """# A sweep of W&B, for `wandb sweep`. `make wandb-sweep` made it of the file of sweeps/ with this name.
 # Its store and its Python are those of the machine that wrote it.
 """
 

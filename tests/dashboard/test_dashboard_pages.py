@@ -247,3 +247,9 @@ def test_offline_a_folder_holds_a_link_to_every_session_of_a_group(desk):
     sessions["t10"].rmdir()
     desk.make("what=table2")
     assert [path.resolve() for path in folder.iterdir()] == [sessions["t00"].resolve()]
+
+
+def test_what_the_library_refuses_is_one_line(desk, tmp_path):
+    own(tmp_path, "title: Fun 🎉\nsections: []\n", "workspace")
+    assert "the page workspace: W&B does not take 'Fun 🎉'" in desk.make("what=workspace").refusal()
+    assert not desk.reports.exists()

@@ -143,3 +143,20 @@ def test_a_grid_returns_the_headline_of_each_cell_as_a_number(world, command, mo
     record = next(iter(records.values()))
     assert objective(record | {"status": "failed"}) == math.inf
     assert objective(record | {"evaluations": []}) is None
+
+
+def test_one_run_of_a_sweep_has_what_its_file_says(world, command):
+    one = ["sweeps=table2", "hydra.mode=RUN", "model=mamba", "model.outer_norm=true", "seed=42"]
+    assert command("train", [*world.words(), *one]).status == 0
+    (record,) = world.store.records().values()
+    config = record["config"]
+    assert (config["group"], config["model"]["name"], config["model"]["outer_norm"], config["seed"]) == (
+        *("table2", "mamba"),
+        *(True, 42),
+    )
+
+
+def test_one_run_of_a_sweep_takes_one_value_of_each_setting(world, command):
+    line = command("train", [*world.words(), "sweeps=table2", "hydra.mode=RUN", "seed=0,1"]).refusal()
+    assert "seed=0,1 has several values" in line
+    assert not world.store.directory.exists()

@@ -35,6 +35,8 @@ def test_an_agent_trains_what_the_store_lacks_and_shows_what_it_has(world, monke
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("WANDB_SWEEP_ID", "sweep0")
         monkeypatch.setenv("WANDB_RUN_ID", "again")
+        (world.folder / "given.yaml").write_text("wandb_version: 1\noptimizer.weight_decay: {value: 0.1}\n")
+        monkeypatch.setenv("WANDB_SWEEP_PARAM_PATH", str(world.folder / "given.yaml"))
         wandb.teardown()  # it keeps the settings of the tests before
         again = outcome_of("train", "sweeps=table2", "hydra.mode=RUN", "model.lambda_form=reparam", *words)
         wandb.teardown()
@@ -44,6 +46,7 @@ def test_an_agent_trains_what_the_store_lacks_and_shows_what_it_has(world, monke
     trained, shown = server.kept.runs.values()
     assert (trained.id, trained.sweep, shown.id) == ("sweep0-run0", "sweep0", "again")
     assert trained.config["cell"] == trained.display_name == "model.lambda_form=scalar"
+    assert shown.display_name == "optimizer.weight_decay=0.1"
     for run in (trained, shown):
         assert run.config["run"] == run_id
         assert run.config["model"]["name"] == "mamba"  # our settings, which the sweep's own parameter does not hide

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from rich.console import Console
 
 from diffmamba import atomic, command_line
@@ -23,7 +24,7 @@ def run(settings: dict[str, Any]) -> int:
     if importlib.util.find_spec("wandb_workspaces") is None:
         raise SettingError("dashboards need the library wandb-workspaces: pip install -e '.[dashboard]'")
     with command_line.importing():  # here: --help needs none of it
-        from diffmamba.dashboard import choice, offline, pages, sending, variants
+        from diffmamba.dashboard import choice, offline, sending, variants
         from diffmamba.runs import index
         from diffmamba.runs.store import RunStore
 
@@ -33,23 +34,20 @@ def run(settings: dict[str, Any]) -> int:
     wanted = choice.names(groups) if settings["what"] == "all" else [settings["what"]]
     told = {name: choice.find(name, groups) for name in wanted}
     shown = [variants.shown(name, one, entries, settings["scale"]["name"]) for name, one in told.items()]
-    sender, trouble = None, ""
     without = settings["dry"] or offline.is_offline()
-    if not without:
+    sender, trouble = None, ""
+    try:
+        sender = None if without else sending.Sender(settings["entity"], settings["project"])
+    except sending.SendingError as error:
+        trouble = str(error)
+    made = [(page, _made(page, sender, settings)) for page in shown]
+    for page, one in made:
+        _write(reports, page, one, console)
         try:
-            sender = sending.Sender(settings["entity"], settings["project"])
+            if sender and not trouble:
+                say(console, f"{page.name}: {sender.send(one)}")
         except sending.SendingError as error:
-            trouble = str(error)
-    entity = sender.entity if sender else settings["entity"] or ""
-    for page in shown:
-        make = pages.report if page.description.group else pages.workspace
-        made = sender.made(page) if sender else make(page, entity, settings["project"])
-        _write(reports, offline.name_of(page.name), page.scale, pages.sent(made), console)
-        if sender and not trouble:
-            try:
-                say(console, f"{page.name}: {sender.send(page)}")
-            except sending.SendingError as error:
-                trouble = f"{page.name}: {error}"
+            trouble = f"{page.name}: {error}"
     if trouble:
         tell(f"error: W&B: {trouble}; what was to be sent is in {reports / 'dashboard'}")
     if without or trouble:
@@ -57,12 +55,29 @@ def run(settings: dict[str, Any]) -> int:
     return int(bool(trouble))
 
 
-def _write(reports: Path, name: str, scale: str, data: dict[str, Any], console: Console) -> None:
+def _made(page: Any, sender: Any, settings: dict[str, Any]) -> Any:
+    """The object of a page, which knows the one that there is on W&B if there is somebody to send it."""
+    from diffmamba.dashboard import pages
+
+    try:
+        if sender:
+            return sender.made(page)
+        make = pages.report if page.description.group else pages.workspace
+        return make(page, settings["entity"] or "", settings["project"])
+    except ValidationError as error:  # of the library, such as for an emoji in the name of a workspace
+        wrong = error.errors()[0]
+        raise SettingError(f"the page {page.name}: W&B does not take {wrong['input']!r}: {wrong['msg']}") from error
+
+
+def _write(reports: Path, page: Any, made: Any, console: Console) -> None:
     """Writes what saving a page sends."""
-    path = reports / "dashboard" / f"{'-'.join(filter(None, [name, scale]))}.json"
+    from diffmamba.dashboard import offline, pages
+
+    name = "-".join(filter(None, [offline.name_of(page.name), page.scale]))
+    path = reports / "dashboard" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_json(path, data)
-    say(console, f"{name}: written to {path}")
+    atomic.write_json(path, pages.sent(made))
+    say(console, f"{page.name}: written to {path}")
 
 
 def _look_now(shown: Any, store: Any, reports: Path, console: Console) -> None:

@@ -50,10 +50,9 @@ class Sender:
         except Exception as error:  # each part of the client raises errors of its own
             raise SendingError(_one_line(error)) from error
 
-    def send(self, page: Shown) -> str:
+    def send(self, made: ws.Workspace | wr.Report) -> str:
         """Creates or updates a page. Returns its address."""
         try:
-            made = self.made(page)
             made.save()
             return str(made.url)
         except Exception as error:

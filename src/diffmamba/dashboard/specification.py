@@ -24,14 +24,16 @@ from diffmamba.configuration import composed, composing
 from diffmamba.errors import SettingError
 from diffmamba.runs.execution import work_of
 from diffmamba.runs.grid import grid_of
+from diffmamba.runs.measurement import Measurement
 from diffmamba.runs.plan import expand
 from diffmamba.runs.search import DIRECTIONS, check_search, is_search
+from diffmamba.runs.wandb_agent import CELL
 from diffmamba.runs.work import Training, Work
+from diffmamba.tasks import Task
 
 TRAIN = ("${interpreter}", "-m", "${program}")
 PROGRAM = "diffmamba.train"
-CELL = "cell"
-OF_CELL = f'eval "set -- \\"\\$@\\" ${CELL}" && exec "$@" name="${CELL}"'
+OF_CELL = f'eval "exec \\"\\$@\\" ${CELL}"'
 """For the shell: the words of the command, then those of the cell, which W&B hands over as one text."""
 METHODS = {"TPESampler": "bayes", "RandomSampler": "random"}
 """W&B's method for the samplers of Optuna; all others that propose by results are like `bayes`."""
@@ -93,7 +95,13 @@ def _whole(
 
 
 def _train(work: Work, words: Sequence[str]) -> list[str]:
-    """The command for one work: the entry point of every training, with the store that this sweep has now."""
+    """The command for one work: the entry point of every training, with the store that this sweep has now.
+
+    Raises SettingError where its runs would log nothing to W&B.
+    """
+    loggers = (work.settings.get("logger") or {}).values()
+    if not any(str(node["_target_"]).endswith("WandbLogger") for node in loggers):
+        raise SettingError("logger: these runs would log nothing to W&B, and its sweep stay empty; use logger=default")
     store = f"runs={Path(work.settings['runs']).absolute()}"
     words = [word for word in words if not word.startswith("runs=")]
     return [_interpreter(), *TRAIN[1:], "hydra.mode=RUN", *words, store]
@@ -112,10 +120,15 @@ def _fixed(words: Sequence[str]) -> list[str]:
 
 def _metric(work: Work) -> Specification:
     """What is to be made better: the headline on the val split, as `summary.objective` has it."""
-    told: Any = work.task_type.described() if isinstance(work, Training) else vars(work)["measure"].described()
+    told: Any = work.measure.described() if isinstance(work, Measurement) else _task(work).described()
     headline = told["headline"]
-    name = headline.replace("test/", "val/") if isinstance(work, Training) else headline
+    name = headline if isinstance(work, Measurement) else headline.replace("test/", "val/")
     return {"name": name, "goal": DIRECTIONS[told["metrics"][headline.rpartition("/")[2]]["better"]]}
+
+
+def _task(work: Work) -> type[Task]:
+    assert isinstance(work, Training)
+    return work.task_type
 
 
 def _range(override: Override) -> Specification:

@@ -8,7 +8,10 @@ done again: its rows and figures are sent to the agent's run, which would stay e
 import logging
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from diffmamba.runs import processes
 from diffmamba.runs.loggers import ROWS
@@ -18,7 +21,10 @@ from diffmamba.runs.store import Record, Run, RunStore
 from diffmamba.runs.wandb_run import WandbRun
 from diffmamba.runs.work import Work
 
-SWEEP, RUN = "WANDB_SWEEP_ID", "WANDB_RUN_ID"
+SWEEP, RUN, PARAMETERS = "WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"
+"""What an agent tells by variables: its sweep, its run, and a file with the values that the run was given."""
+CELL = "cell"
+"""The parameter whose value is all the words of a cell of a grid."""
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +32,16 @@ log = logging.getLogger(__name__)
 def is_one() -> bool:
     """Whether an agent has started this process."""
     return bool(os.environ.get(SWEEP) and os.environ.get(RUN))
+
+
+def name() -> str | None:
+    """A name for the agent's run: the values that it was given. None where the agent does not say them."""
+    try:
+        told = yaml.safe_load(Path(os.environ[PARAMETERS]).read_text(encoding="utf-8"))
+        given = {str(key): one["value"] for key, one in told.items() if isinstance(one, Mapping)}
+    except (OSError, LookupError, ValueError, AttributeError, yaml.YAMLError):
+        return None
+    return ", ".join(str(value) if key == CELL else f"{key}={value}" for key, value in given.items()) or None
 
 
 def done(work: Work) -> Record:

@@ -21,8 +21,9 @@ def labelled(settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """What W&B shows of a run in its lists."""
     names = [settings[group]["name"] for group in ("model", "data", "scale")]
     measured = [settings["measure"]["_target_"].rpartition(".")[2]] if kind == "measurement" else []
+    own = str(settings.get("name") or "").strip()
     return {
-        "name": settings.get("name") or "-".join(map(str, [*measured, *names, f"seed{settings['seed']}"])),
+        "name": own or "-".join(map(str, [*measured, *names, f"seed{settings['seed']}"])),
         "group": settings.get("group"),
         "job_type": kind,
         "tags": [*measured, *names],
