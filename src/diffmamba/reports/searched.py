@@ -104,7 +104,7 @@ def search_of(
 def document(search: Search) -> Document:
     """What the page of a search says."""
     ranked, results = search.ranked, search.results
-    best = f" The best is trial {ranked[0].number}: {ranked[0].words}." * bool(ranked)
+    best = f" The best is trial {ranked[0].number}: {ranked[0].words}." if ranked else ""
     of = f", of {search.planned} planned" if search.planned else ""
     counts = f"{len(ranked)} of {len(search.trials)} trials count{of}." if search.trials else "There is no trial yet."
     others = [
