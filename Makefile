@@ -89,8 +89,8 @@ reproduce-all: $(READY)  ## Train and show every table and figure there is
 audit: $(READY)  ## Without training: counts, steps, rates, costs of tables 1 and 2 beside the published ones, and contradictions
 	$(BIN)/python -m diffmamba.audit $(ARGS)
 
-report: $(READY)  ## Show a table, or with FIGURE= a figure, with SWEEP= a sweep, again from the runs there are, without training
-	$(BIN)/python -m diffmamba.report $(if $(filter FIGURE,$(GIVEN)),figure=$(FIGURE),$(if $(filter SWEEP,$(GIVEN)),sweep=$(SWEEP),table=$(TABLE))) scale=$(SCALE) $(ARGS)
+report: $(READY)  ## Write one site of all runs, without training; with TABLE=, FIGURE= or SWEEP= that table, figure or sweep alone
+	$(BIN)/python -m diffmamba.report $(if $(filter TABLE,$(GIVEN)),table=$(TABLE)) $(if $(filter FIGURE,$(GIVEN)),figure=$(FIGURE)) $(if $(filter SWEEP,$(GIVEN)),sweep=$(SWEEP)) $(if $(filter TABLE FIGURE SWEEP SCALE,$(GIVEN)),scale=$(SCALE)) $(ARGS)
 
 sweep: $(READY)  ## Train every run of a grid of sweeps/
 	$(BIN)/python -m diffmamba.sweep sweep=$(SWEEP) scale=$(SCALE) launcher=$(LAUNCHER) $(ARGS)

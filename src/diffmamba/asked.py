@@ -1,7 +1,7 @@
 """What `reproduce` and `report` are asked for: the works of a sweep, and a table or figure of each part of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from diffmamba.errors import SettingError
@@ -50,7 +50,8 @@ def of_sweep(told: Described, words: Sequence[str], settings: Mapping[str, Any],
     parts = swept.kinds(cells_of(planned))
     found: list[Part] = []
     for kind, cells in parts.items():
-        found.append((swept.design_of(told.name, cells, baseline, title, told.varied, kind), cells))
+        design = swept.design_of(told.name, cells, baseline, title, told.varied, kind)
+        found.append((replace(design, asked={name: settings[name] for name in OF_A_SWEEP if settings[name]}), cells))
     return Asked(told.name, planned, found)
 
 

@@ -4,7 +4,8 @@ Designs (tables and figures) and the audit yield a `Document`. `diffmamba.report
 terminal, Markdown, JSON and HTML. So whoever says something does not know how it is drawn, and the renderer does not
 know what is said.
 
-A document is a title and a sequence of blocks: `Section`, `Paragraph`, `Bullets`, `Grid`, `Chart`, `Folded`.
+A document is a title and a sequence of blocks: `Section`, `Paragraph`, `Bullets`, `Grid`, `Chart`, `Charts`, `Code`,
+`Folded`.
 
 The `tone` of a text is "" (plain), "note" (small print), "warning" (be careful) or "strong" (to be seen first). The
 `mark` of a text in a grid says what it means beside itself: "gap", "agrees", "disagrees", "undecided" or "".
@@ -46,10 +47,11 @@ class GridColumn:
 
 @dataclass(frozen=True)
 class Entry:
-    """One text of a grid and its mark."""
+    """One text of a grid and its mark. `link` is the page that it leads to, from the page that it is on."""
 
     text: str
     mark: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,14 @@ class Grid:
     def of(
         cls,
         headers: Sequence[str],
-        rows: Sequence[Sequence[str]],
+        rows: Sequence[Sequence[str | Entry]],
         words: int = 1,
         title: str = "",
         caption: str = "",
     ) -> "Grid":
-        """A grid of plain texts in one group. The first `words` columns are words, the others numbers."""
+        """A grid of texts in one group. The first `words` columns are words, the others numbers."""
         columns = tuple(GridColumn(header, word=index < words) for index, header in enumerate(headers))
-        entries = tuple(tuple(Entry(text) for text in row) for row in rows)
+        entries = tuple(tuple(text if isinstance(text, Entry) else Entry(text) for text in row) for row in rows)
         return cls(columns, (RowGroup(entries),), title, caption)
 
 
@@ -145,6 +147,21 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Charts:
+    """Small pictures that stand beside each other where there is room. The terminal and Markdown leave them out."""
+
+    charts: tuple[Chart, ...]
+
+
+@dataclass(frozen=True)
+class Code:
+    """Lines as a machine writes or reads them. `title` says what they are. The terminal leaves them out."""
+
+    text: str
+    title: str
+
+
+@dataclass(frozen=True)
 class Folded:
     """Blocks that a reader opens if wanted, such as the list of all runs. The terminal leaves them out."""
 
@@ -161,7 +178,7 @@ class Section:
     terminal: bool = True
 
 
-Block = Paragraph | Bullets | Grid | Chart | Folded | Section
+Block = Paragraph | Bullets | Grid | Chart | Charts | Code | Folded | Section
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,24 @@
-"""`python -m diffmamba.report table=table2 scale=smoke`: a published table or figure from the runs there are."""
+"""`python -m diffmamba.report`: one site of all runs; with table=, figure= or sweep= that alone.
 
+python -m diffmamba.report                              # reports/index.html and what it leads to
+python -m diffmamba.report table=table2 scale=smoke     # a published table from the runs there are
+"""
+
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
 from diffmamba import command_line
+from diffmamba.errors import SettingError
+from diffmamba.exit_status import tell
 from diffmamba.reproduce import run
+from diffmamba.terminal import say, terminal
+
+ONE = ("table", "figure", "sweep", "all", "baseline", "title")
+"""The settings that ask for single pages."""
 
 
 def main() -> None:
@@ -13,7 +27,32 @@ def main() -> None:
 
 
 def _shown(settings: dict[str, Any], words: list[str]) -> int:
-    return run(settings | {"train": False}, words)
+    if any(settings.get(name) for name in ONE):
+        return run(settings | {"train": False}, words)
+    return _site(Path(settings["reports"]), words)
+
+
+def _site(directory: Path, words: list[str]) -> int:
+    """Builds the site. 0 if it is written, else 1."""
+    runs = os.environ.get("DIFFMAMBA_RUNS", "runs")
+    for word in words:
+        name, _, value = word.partition("=")
+        if name != "runs":
+            raise SettingError(
+                f"{word}: the site shows all that there is; with table=, figure= or sweep= it is of that"
+            )
+        runs = str(OverridesParser.create().parse_override(word).value() or value)
+    from diffmamba.reports.site import build  # here: --help needs none of it
+
+    try:
+        built = build(runs, directory)
+    except OSError as error:
+        reason = error.strerror or error
+        tell(f"error: the site cannot be written to {directory}: {reason}; use reports=DIR for another place")
+        return 1
+    removed = f", {built.removed} removed" * bool(built.removed)
+    say(terminal(), f"{built.drawn} of {built.pages} pages drawn{removed}; open {directory / 'index.html'}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """In what a run's settings differ from those that its model, data and scale have by themselves."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 from diffmamba.browse.columns import TREES, UNTOLD
@@ -15,6 +18,10 @@ ROUNDS = (
     lambda name: True,
 )
 """Which settings are tried first: what they set further need not be told."""
+ANOTHER = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
+"""The value of a setting that is that of another one."""
+ABSENT = object()
+"""Stands for what a setting is by itself where there is none of its name."""
 
 
 def choices(settings: Mapping[str, Any]) -> list[str]:
@@ -24,30 +31,70 @@ def choices(settings: Mapping[str, Any]) -> list[str]:
 
 def differing(settings: Mapping[str, Any]) -> dict[str, Any] | None:
     """The settings to give beside `choices`. None where these compose to nothing any more."""
-    words = choices(settings)
-    found: dict[str, Any] = {}
+    return {name: value for name, (value, _) in found.items()} if (found := beside(settings)) is not None else None
+
+
+def beside(settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]] | None:
+    """As `differing`, each with what it is by itself; "???" where it must be given."""
     try:
-        lacking = [name for name, value in _composed(words, resolve=False).items() if value == "???"]
-        found |= {name: settings[name] for name in lacking if name in settings}
-        words += [f"{name}={_word(value)}" for name, value in found.items()]
+        config, raw = _composed(tuple(choices(settings)))
+    except SettingError:  # a choice of another version; what it is by itself cannot be known
+        return None
+    found = {name: (settings[name], "???") for name, value in raw.items() if value == "???" and name in settings}
+    try:
+        _set(config, {name: value for name, (value, _) in found.items()})
         for asked in ROUNDS:
-            plain = _composed(words)
-            new = {name: value for name, value in settings.items() if asked(name) and _differs(name, value, plain)}
+            names = [name for name in settings if asked(name) and name not in found and _counts(name)]
+            pairs = {name: (settings[name], _now(name, config, raw, found)) for name in names}
+            new = {n: pair for n, pair in pairs.items() if pair[1] is not ABSENT and text(pair[0]) != text(pair[1])}
+            _set(config, {name: value for name, (value, _) in new.items()})
             found |= new
-            words += [f"{name}={_word(value)}" for name, value in new.items()]
-    except SettingError:  # a setting or a choice of another version; what it is by itself cannot be known
-        return found or None
+    finally:
+        _set(config, {name: raw[name] for name in found})  # it is kept for the next run
     return found
 
 
-def _differs(name: str, value: Any, plain: Mapping[str, Any]) -> bool:
-    if name.partition(".")[0] in UNTOLD or name.startswith(TREES) or name.rpartition(".")[2] in (*CHOICES, "_partial_"):
-        return False
-    return name in plain and text(value) != text(plain[name])
+def _counts(name: str) -> bool:
+    plain = not name.startswith(TREES) and name.rpartition(".")[2] not in (*CHOICES, "_partial_")
+    return plain and name.partition(".")[0] not in UNTOLD
 
 
-def _composed(words: Sequence[str], resolve: bool = True) -> dict[str, Any]:
-    """The settings that some words compose to. One that must be given is `???` unless they are resolved."""
+def _now(name: str, config: Any, raw: Mapping[str, Any], found: Mapping[str, tuple[Any, Any]]) -> Any:
+    """What a setting is beside the others that differ: those in `found`, which `config` has already."""
+    while name not in found:
+        value = raw.get(name, ABSENT)
+        if not isinstance(value, str) or "${" not in value:
+            return _resolved(name, config) if value is ABSENT or "${" in str(value) else value
+        if (other := ANOTHER.fullmatch(value)) is None or other[1] not in raw:
+            return _resolved(name, config)
+        name = other[1]
+    return found[name][0]
+
+
+def _resolved(name: str, config: Any) -> Any:
+    from omegaconf import Container, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        found = OmegaConf.select(config, name, default=ABSENT)
+        return OmegaConf.to_container(found, resolve=True) if isinstance(found, Container) else found
+    except (OmegaConfBaseException, SettingError):  # follows from others that are of another version
+        return ABSENT
+
+
+def _set(config: Any, values: Mapping[str, Any]) -> None:
+    """Gives settings their values. What lies inside something that follows from others keeps what follows."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    for name, value in values.items():
+        with suppress(OmegaConfBaseException):
+            OmegaConf.update(config, name, value)
+
+
+@lru_cache(maxsize=64)
+def _composed(words: tuple[str, ...]) -> tuple[Any, dict[str, Any]]:
+    """The configuration of some words, and all its settings by their dotted names, not resolved."""
     from hydra import compose  # here: a fifth of a second
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -56,15 +103,9 @@ def _composed(words: Sequence[str], resolve: bool = True) -> dict[str, Any]:
 
     with composing("train", words):
         try:
-            config = OmegaConf.to_container(compose("train", overrides=list(words)), resolve=resolve)
+            config = compose("train", overrides=list(words))
+            raw = OmegaConf.to_container(config)
         except OmegaConfBaseException as error:
             raise SettingError(str(error)) from error
-    assert isinstance(config, dict)
-    return {name: value for key, part in config.items() for name, value in flat(str(key), part)}
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, str):
-        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"'{quoted}'"
-    return "null" if value is None else text(value)
+    assert isinstance(raw, dict)
+    return config, {name: value for key, part in raw.items() for name, value in flat(str(key), part)}

@@ -53,18 +53,19 @@ def _show(screen: Screen, shown: Run, record: Record, found: Found) -> None:
     measured = f"{entry.measure}" if entry.measure else ""
     name = entry.setting("name") or title(record["config"], measured)
     screen.pairs({"name": str(name), "settings": _chosen(entry)})
-    screen.pairs({**_trouble(record, entry), **_going_on(shown, entry)})
+    screen.pairs({**trouble(record, entry), **going_on(shown, entry)})
     _show_results(screen, record, entry)
     if record["kind"] == "measurement":
         _show_rows(screen, shown)
     screen.heading("made")
-    screen.pairs(_circumstances(record, entry))
+    screen.pairs(circumstances(record, entry))
     screen.pairs(_relations(record, entry, found, shown))
-    _show_settings(screen, entry)
+    screen.heading("all settings")
+    screen.pairs(by_group(entry))
     _show_files(screen, shown)
 
 
-def _trouble(record: Record, entry: Entry) -> dict[str, str]:
+def trouble(record: Record, entry: Entry) -> dict[str, str]:
     """The error, with the place where it happened and the end of its traceback."""
     error = record.get("error")
     if entry.status != "failed" or not error:
@@ -78,7 +79,7 @@ def _trouble(record: Record, entry: Entry) -> dict[str, str]:
     return {"error": told} | ({"traceback": "\n".join(last)} if last else {})
 
 
-def _going_on(shown: Run, entry: Entry) -> dict[str, str]:
+def going_on(shown: Run, entry: Entry) -> dict[str, str]:
     """How to go on with a run that has not ended well."""
     where = "from its last checkpoint" if shown.last_checkpoint.exists() else "from the beginning"
     if entry.status == "failed":
@@ -95,15 +96,14 @@ def _chosen(entry: Entry) -> str:
     return " ".join([*plain.choices(settings), *([f"seed={text(seed)}"] if seed is not None else []), *words])
 
 
-def _show_settings(screen: Screen, entry: Entry) -> None:
-    """All settings, by group. What groups are made into is left out."""
+def by_group(entry: Entry) -> dict[str, str]:
+    """All settings in words, by group. What groups are made into is left out."""
     groups: dict[str, list[str]] = {}
     for name, value in entry.settings.items():
         if not name.startswith(TREES) and name.partition(".")[0] not in UNTOLD and not name.endswith("_partial_"):
             group, _, rest = name.partition(".")
             groups.setdefault(group if rest else "others", []).append(f"{rest or name}={text(value, nothing='null')}")
-    screen.heading("all settings")
-    screen.pairs({group: " ".join(told) for group, told in sorted(groups.items())})
+    return {group: " ".join(told) for group, told in sorted(groups.items())}
 
 
 def _show_results(screen: Screen, record: Record, entry: Entry) -> None:
@@ -147,7 +147,7 @@ def _show_rows(screen: Screen, shown: Run) -> None:
         screen.line(f"{MOST_ROWS} of {len(rows):,} rows; all: {path}", "note")
 
 
-def _circumstances(record: Record, entry: Entry) -> dict[str, str]:
+def circumstances(record: Record, entry: Entry) -> dict[str, str]:
     """When, on which machine, by which code."""
     git, hardware = record.get("git") or {}, record.get("hardware") or {}
     ended = f" to {moment(entry.finished)}" if entry.finished else ""
@@ -156,18 +156,18 @@ def _circumstances(record: Record, entry: Entry) -> dict[str, str]:
     told = {
         "time": f"{moment(entry.started)}{ended}, {duration(entry.seconds or 0.0)}{speed}",
         "parameters": f"{entry.parameters:,}" if entry.parameters is not None else "",
-        "data": _words(record.get("corpus")),
-        "hardware": _words(hardware),
-        "operators": _words(record.get("operators")),
+        "data": in_one_line(record.get("corpus")),
+        "hardware": in_one_line(hardware),
+        "operators": in_one_line(record.get("operators")),
         "precision": str(record.get("precision") or ""),
-        "versions": _words(record.get("versions")),
+        "versions": in_one_line(record.get("versions")),
         "revision": revision,
         "sources": _sources(record),
     }
     return {name: said for name, said in told.items() if said}
 
 
-def _words(part: Any) -> str:
+def in_one_line(part: Any) -> str:
     """A part of a record in one line."""
     told = (inner for name, value in part.items() for inner in flat(name, value)) if isinstance(part, Mapping) else ()
     return ", ".join(f"{name} {text(value)}" for name, value in told)
@@ -188,7 +188,7 @@ def _relations(record: Record, entry: Entry, found: Found, shown: Run) -> dict[s
     before = sorted(path.name for path in shown.directory.parent.glob(f"{shown.id}{BEFORE}*"))
     damaged = sorted(path.name for path in shown.directory.glob("*.damaged-*"))
     told = {
-        "weights": _words(weights) if weights else "",
+        "weights": in_one_line(weights) if weights else "",
         "needed by": ", ".join(f"{name} ({found.entries[name].kind})" for name in others),
         "before": ", ".join(before),
         "set aside": ", ".join(damaged),

@@ -78,6 +78,7 @@ def data(design: Design, results: Results) -> dict[str, Any]:
         design.kind: design.name,
         "scale": results.scale,
         "settings": list(results.settings),
+        **({"asked": dict(design.asked)} if design.asked else {}),
         "metric": results.metric.key,
         "data": provenance.corpora(results.counted),
         "git": {"revisions": provenance.revisions(results), "dirty": provenance.dirty(results)},
@@ -203,7 +204,7 @@ def _runs(results: Results) -> Grid:
     rows = [
         (
             cell.key.label,
-            run.id,
+            Entry(run.id, link=f"../runs/{run.id}.html" if run.record else ""),
             run.reason or run.status,
             str(run.seed),
             results.metric.text(run.value),

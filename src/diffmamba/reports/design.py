@@ -1,7 +1,7 @@
 """What makes one published table or figure different from the next, and how records fill it. See `designs/`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from diffmamba.document import Chart
@@ -29,6 +29,7 @@ class Design:
         further: fields that end each row of `table.json`.
         kind: `table`, `figure`, or `sweep` for a table that was made for a sweep.
         notes: what is to be said of the table, whatever the results are.
+        asked: what the command line said of the page of a sweep: its baseline, its title.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Design:
     further: Callable[[Cell], dict[str, Any]] = lambda cell: {}
     kind: Literal["table", "figure", "sweep"] = "table"
     notes: tuple[str, ...] = ()
+    asked: Mapping[str, str] = field(default_factory=dict)
 
 
 def results(

@@ -1,7 +1,8 @@
 """Draws any `diffmamba.document.Document`: as one HTML page, as Markdown, and in the terminal.
 
 The page needs nothing but itself: style and pictures are part of it, so it can be mailed, attached to an issue or
-opened without a network. Whatever a document says is escaped: an error message of a run may hold anything.
+opened without a network. In its site (see `site`) a script puts charts in the place of the pictures. Whatever a
+document says is escaped: an error message of a run may hold anything.
 """
 
 import base64
@@ -10,13 +11,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from diffmamba.document import Block, Bullets, Document, Grid, GridColumn, Paragraph, RowGroup, Section
-from diffmamba.reports import pictures
+from diffmamba.document import Block, Bullets, Document, Entry, Grid, GridColumn, Paragraph, RowGroup, Section
+from diffmamba.reports import interactive, pictures
 
 ROOMY = 100  # columns of a terminal from which a second blank separates the columns of a table, if there is room
 LONG = 30  # characters from which a text in a table may take several lines
@@ -40,9 +42,25 @@ def shared_word(group: RowGroup) -> str:
     return group.rows[0][0].text if len(words) == 1 and len(group.rows) > 1 else ""
 
 
+def folds(grid: Grid) -> bool:
+    """Whether a narrow screen has the words of a row in one column: so where columns can be spared."""
+    return any(column.spare for column in grid.columns) and grid.columns[0].word
+
+
+def words(grid: Grid, row: tuple[Entry, ...]) -> list[str]:
+    """What the words of a row say beside the first, as a narrow screen has them below the first."""
+    named = list(zip(grid.columns, row, strict=True))[1:]
+    return [f"{column.header}: {entry.text}" for column, entry in named if column.word]
+
+
 def _escaped(text: str) -> str:
     """Text that Markdown takes as it is: what runs report may hold pipes, tags and emphasis."""
     return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", text).replace("\n", " ")
+
+
+def _in_script(json: str) -> str:
+    """JSON that no browser takes for the end of the script that it stands in."""
+    return json.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 TEMPLATES = Environment(
@@ -52,9 +70,10 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-TEMPLATES.filters |= {"escaped": _escaped, "shared": shared_word}
+TEMPLATES.filters |= {"escaped": _escaped, "shared": shared_word, "folds": folds, "words": words}
 TEMPLATES.filters["kind"] = lambda block: type(block).__name__.lower()
 TEMPLATES.filters["base64"] = lambda chart: base64.b64encode(pictures.drawn(chart, "svg")).decode("ascii")
+TEMPLATES.filters["interactive"] = lambda chart: Markup(_in_script(interactive.as_json(chart)))
 TEMPLATES.globals["LONG"] = LONG
 
 

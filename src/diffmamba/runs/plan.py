@@ -1,13 +1,14 @@
 """The plan of a sweep: the works of its grid, as Hydra expands it, each with its identity and after what it needs."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple, TypeVar, cast
 
 from diffmamba.errors import SettingError
 from diffmamba.runs.execution import work_of
+from diffmamba.runs.form import Record
 from diffmamba.runs.grid import Cell, grid_of
 from diffmamba.runs.measurement import Measurement
 from diffmamba.runs.parts import BuiltOnce, Settings
@@ -40,16 +41,20 @@ class Planned:
         return dict(self.work.settings)
 
 
-def expand(sweep: str, overrides: Sequence[str] = (), prepare: bool = True) -> list[Planned]:
+def expand(
+    sweep: str, overrides: Sequence[str] = (), prepare: bool = True, records: Mapping[str, Record] | None = None
+) -> list[Planned]:
     """Every distinct work of `sweeps=sweep` with further overrides, in grid order, after the works it needs.
 
     A work that stands for two rows of a published table is there twice. With `prepare` the data are prepared where
     that has not been done; without, the run store alone is asked which data are meant, for a table of what there is.
-    Words for Hydra's launcher are left to the launcher.
+    `records` are what it would be asked for, where somebody has them already. Words for Hydra's launcher are left to
+    the launcher.
 
     Raises SettingError with a line for each thing that is wrong in a cell.
     """
-    build, once, named = BuiltOnce(), CheckedOnce(here=False), _identity if prepare else identity_in_store()
+    build, once = BuiltOnce(), CheckedOnce(here=False)
+    named = _identity if prepare else identity_in_store(records)
     with grid_of([f"sweeps={sweep}", *overrides], "train") as grid:
         found = of_each(
             grid.cells,
@@ -208,13 +213,13 @@ def _identity(work: Work) -> str:
     return work.identity()
 
 
-def identity_in_store() -> Callable[[Work], str]:
+def identity_in_store(records: Mapping[str, Record] | None = None) -> Callable[[Work], str]:
     """The identity of works by what the run store knows of their data. It is asked once for each data."""
 
     @cache
     def known(data: str) -> Facts | None:
         runs, settings, trained = json.loads(data)
-        return RunStore(runs).facts(settings, trained)
+        return RunStore(runs).facts(settings, trained, records)
 
     def facts_of(work: Work) -> Facts:
         if "corpus" not in work.module.keywords:  # nothing to prepare

@@ -201,11 +201,17 @@ class RunStore:
         found = f"{fitting[0]}{before}{number}" if fitting else given
         return found if found in ids or (before and self.run(found).result.exists()) else None
 
-    def facts(self, data: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> Facts | None:
+    def facts(
+        self,
+        data: Mapping[str, Any],
+        known: Mapping[str, Any] | None = None,
+        records: Mapping[str, Record] | None = None,
+    ) -> Facts | None:
         """What the latest run with the same `data` found in it: the `corpus` of its record. None if there is none.
 
         `known` are the data that the weights of a measurement were trained on, where these are others: a measurement
-        of weights that know the same symbols comes first.
+        of weights that know the same symbols comes first. `records` are those of the store, or of some of its runs
+        that have read all the data there are; without, all records are read.
         """
 
         def alike(record: Record) -> bool:
@@ -216,7 +222,7 @@ class RunStore:
         wanted = _which(data)
         same = [
             record
-            for record in self.records().values()
+            for record in (self.records() if records is None else records).values()
             if "corpus" in record
             and _which(record["config"].get("measured") or record["config"]["data"]) == wanted
             and (record["corpus"].get("own_vocabulary", True) or alike(record))

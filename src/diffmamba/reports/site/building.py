@@ -1,0 +1,254 @@
+"""Builds the site: finds what has changed since the last build, and draws the pages of that."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from diffmamba import atomic
+from diffmamba.errors import SettingError
+from diffmamba.reports import render
+from diffmamba.reports.site import curves, manifest, run_page
+from diffmamba.reports.site.overview import Overview, strangers
+from diffmamba.reports.site.plans import Plans
+from diffmamba.reports.site.run_page import Related
+from diffmamba.reports.site.subject_pages import Part, parts
+from diffmamba.reports.site.subjects import Subject, candidates
+from diffmamba.runs.index import Found, look
+from diffmamba.runs.store import BEFORE, RunStore
+
+FEW = 60  # pages of runs that this process draws alone
+AT_ONCE = 40  # pages that a process is given
+TEMPLATES = Path(render.__file__).parent / "templates"
+SCRIPTS = ("charts.js", "links.js", "list.js")
+STYLES = ("page.css", "site.css")
+LIBRARY = ("bokeh.min.js", "bokeh-api.min.js")
+ASSETS, RUNS, INDEX, LIST = "assets", "runs", "index.html", "runs.js"
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build did: how many pages there are, and how many of them it has drawn or removed."""
+
+    pages: int
+    drawn: int
+    removed: int
+
+
+def build(runs: str, directory: Path) -> Built:
+    """Brings the site in `directory` up to date with the run store `runs`.
+
+    Raises SettingError where there is no store, and OSError where the site cannot be written.
+    """
+    store = RunStore(runs)
+    if not store.directory.is_dir():
+        raise SettingError(f"there is no run store at {store.directory}; runs=DIR names another one")
+    if (directory / RUNS).resolve() == store.directory.resolve():
+        raise SettingError(
+            f"reports={directory} would put pages into the run store {store.directory}; name another place"
+        )
+    with manifest.alone(directory):
+        return _Build(store, runs, directory).run()
+
+
+@dataclass
+class _Build:
+    """One build. `keys` tell of each run whether its files are those that its page was drawn from."""
+
+    store: RunStore
+    runs: str
+    directory: Path
+    found: Found = field(init=False)
+    pages: dict[str, str] = field(default_factory=dict)
+    wrong: list[tuple[Subject, str]] = field(default_factory=list)
+    drawn: int = 0
+
+    def run(self) -> Built:
+        self.before, self.stamp = manifest.read(self.directory), manifest.stamp()
+        keys = _keys(self.store.directory)  # first: a record that changes from now on is drawn again by the next build
+        self.found = look(self.store)
+        subjects = self._planned()
+        self._write_assets()
+        drawn = self._draw_subjects(subjects, keys)
+        self._draw_runs(keys, _related(self.found, drawn, keys))
+        self._draw_overview(subjects, drawn)
+        removed = self._remove()
+        manifest.write(self.directory, self.pages)
+        return Built(len(self.pages), self.drawn, removed)
+
+    def _planned(self) -> list[Subject]:
+        """All subjects with their plans."""
+        wanted = candidates(self.found.entries.values(), self.directory)
+        plans = Plans(self.directory, self.stamp, self.store, self.found.entries)
+        made = plans.of(one.asked for one in wanted if one.sweep)
+        return [replace(one, plan=made[one.asked]) if one.sweep else one for one in wanted]
+
+    def _is_current(self, page: str, *inputs: Any) -> bool:
+        """Whether a page is there and was drawn from these inputs. Keeps them for the next build."""
+        self.pages[page] = manifest.digest(self.stamp, str(self.store.directory.resolve()), *inputs)
+        current = self.before.get(page) == self.pages[page] and (self.directory / page).exists()
+        self.drawn += not current
+        return current
+
+    def _draw_subjects(self, subjects: Sequence[Subject], keys: Mapping[str, Any]) -> list[Part]:
+        """Draws the pages of tables, figures and sweeps that have changed. Returns all that there are."""
+        entries, drawn = self.found.entries, []
+        for part in (part for subject in subjects for part in parts(subject)):
+            if not any(one in entries for one in part.ids):
+                continue
+            states = [[one, keys.get(one), entries[one].status if one in entries else ""] for one in part.ids]
+            page = f"{part.folder}/{INDEX}"
+            try:
+                if not self._is_current(page, part.subject.label, dict(part.subject.asked_for), states):
+                    part.write(self.store, entries, self.directory)
+                drawn.append(part)
+            except SettingError as error:
+                del self.pages[page]
+                self.wrong.append((part.subject, str(error)))
+        return drawn
+
+    def _draw_runs(self, keys: Mapping[str, Any], related: Mapping[str, Related]) -> None:
+        """Draws the pages of runs that have changed."""
+        entries, damaged = self.found
+        changed = []
+        for name in sorted({*entries, *damaged}):
+            entry = entries.get(name)
+            now = [entry.status, entry.step if entry.status == "running" else None] if entry else damaged[name]
+            about = related.get(name, Related())
+            if not self._is_current(f"{RUNS}/{name}.html", keys.get(name), now, _plain(about)):
+                changed.append(name)
+        (self.directory / RUNS).mkdir(exist_ok=True)
+        task = _Task(self.store.directory, self.directory / RUNS, self.found, related)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if len(changed) <= FEW or cores == 1:
+            task.draw(changed)
+            return
+        with ProcessPoolExecutor(cores, get_context("fork"), _begin, (task,)) as processes:
+            starts = range(0, len(changed), AT_ONCE)
+            list(processes.map(_draw, [changed[start : start + AT_ONCE] for start in starts]))
+
+    def _draw_overview(self, subjects: Sequence[Subject], drawn: Sequence[Part]) -> None:
+        belongs: dict[str, list[str]] = {}
+        for subject in subjects:
+            for one in subject.ids:
+                belongs.setdefault(one, []).append(subject.label)
+        folders = {path.parent.name for path in self.directory.glob(f"*/{INDEX}")}
+        others = sorted(folders - {*(part.folder for part in drawn), ASSETS, RUNS})
+        strange = strangers(self.store.directory)
+        page = Overview(self.runs, self.found, subjects, drawn, self.wrong, others, strange, belongs)
+        for name, content in ((LIST, page.data()), (INDEX, page.page())):
+            if not self._is_current(name, content):
+                atomic.write(self.directory / name, content)
+
+    def _write_assets(self) -> None:
+        """The scripts and the style. They are part of the version that every page depends on."""
+        folder = self.directory / ASSETS
+        folder.mkdir(exist_ok=True)
+        bokeh = find_spec("bokeh")
+        assert bokeh is not None
+        assert bokeh.origin is not None
+        library = Path(bokeh.origin).parent / "server" / "static" / "js"
+        files = {name: [TEMPLATES / name] for name in SCRIPTS} | {name: [library / name] for name in LIBRARY}
+        for name, sources in (files | {"style.css": [TEMPLATES / style for style in STYLES]}).items():
+            if not self._is_current(f"{ASSETS}/{name}"):
+                atomic.write(folder / name, b"".join(source.read_bytes() for source in sources))
+
+    def _remove(self) -> int:
+        """Removes the pages of runs that are gone, and what a killed build has left."""
+        gone = [page for page in self.before if page not in self.pages and page.startswith(f"{RUNS}/")]
+        for page in gone:
+            (self.directory / page).unlink(missing_ok=True)
+        for folder in (RUNS, ASSETS, manifest.FOLDER):
+            atomic.remove_leftovers(self.directory / folder)
+        return len(gone)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What the processes that draw the pages of runs have in common."""
+
+    store: Path
+    folder: Path
+    found: Found
+    related: Mapping[str, Related]
+
+    def draw(self, names: Iterable[str]) -> None:
+        """Draws the pages of these runs."""
+        for name in names:
+            run, entry = RunStore(self.store).run(name), self.found.entries.get(name)
+            try:
+                record = run.load() if entry else None
+            except SettingError as error:  # damaged since it was listed
+                entry, reason = None, str(error)
+            else:
+                reason = self.found.damaged.get(name, f"{run.result} is gone")
+            if record is not None and entry is not None:
+                document = run_page.document(run, record, entry, self.related.get(name, Related()))
+            else:
+                document = run_page.damaged(run, reason)
+            page = render.TEMPLATES.get_template("run.html").render(document=document, drawn=True)
+            atomic.write(self.folder / f"{name}.html", page)
+
+
+_task: _Task | None = None
+"""In a process that draws: what it is to draw from."""
+
+
+def _begin(task: _Task) -> None:
+    global _task
+    _task = task
+
+
+def _draw(names: Sequence[str]) -> None:
+    assert _task is not None
+    _task.draw(names)
+
+
+def _keys(store: Path) -> dict[str, Any]:
+    """Of each run, what tells whether its files have changed: time, size and inode of its record and of its rows."""
+    found = {}
+    with os.scandir(store) as names:
+        for one in names:
+            if one.name.startswith(".") or BEFORE in one.name:
+                continue
+            files = [os.path.join(one.path, name) for name in ("result.json", curves.LOGGED, curves.MEASURED)]
+            states = [_state(file) for file in files]
+            if states[0]:
+                found[one.name] = states
+    return found
+
+
+def _state(file: str) -> list[int]:
+    with suppress(OSError):
+        told = os.stat(file)
+        return [told.st_mtime_ns, told.st_size, told.st_ino]
+    return []
+
+
+def _related(found: Found, drawn: Sequence[Part], keys: Mapping[str, Any]) -> dict[str, Related]:
+    """What each run has to do with others."""
+    pages: dict[str, list[tuple[str, str]]] = {}
+    for part in drawn:
+        for one in part.ids:
+            said = f"{part.subject.label}: {part.kind}" if part.kind else part.subject.label
+            pages.setdefault(one, []).append((said, f"../{quote(part.folder)}/{INDEX}"))
+    needed_by: dict[str, list[str]] = {}
+    for name, entry in found.entries.items():
+        if entry.weights:
+            needed_by.setdefault(entry.weights, []).append(name)
+    related = {}
+    for name, entry in found.entries.items():
+        source = entry.weights
+        weights = (source, f"{quote(source)}.html") if source is not None and source in keys else None
+        related[name] = Related(tuple(pages.get(name, ())), tuple(sorted(needed_by.get(name, ()))), weights)
+    return related
+
+
+def _plain(about: Related) -> list[Any]:
+    return [about.pages, about.needed_by, about.weights, about.before]
