@@ -1,5 +1,6 @@
 """Intervals in tables and pictures are those of the statistics, and what a table says of them fits its seeds."""
 
+from dataclasses import replace
 from statistics import mean
 
 import numpy as np
@@ -39,6 +40,19 @@ def test_the_rules_say_what_the_interval_assumes_and_for_how_many_rows_it_holds(
     assert "holds for the one row that is compared" in rules(table2(VARIANTS[:2]))
     assert "Interval" not in rules(table2(seeds=(0,)))
     assert "between 0.52 and 6.3 times s" in rules(table2(seeds=(0, 1, 2)))
+
+
+def test_the_rules_speak_of_the_columns_that_there_are():
+    sweep = table2(seeds=range(3))
+    sweep.design, paper = replace(sweep.design, columns=(columns.MODEL, *columns.OWN_VERDICT)), table2(seeds=range(3))
+    for words, there in (
+        ("sign: ✓", paper),
+        ("seeds needed:", paper),
+        ("differs: better", sweep),
+        ("could see:", sweep),
+    ):
+        assert (words in rules(paper), words in rules(sweep)) == (there is paper, there is sweep)
+    assert columns.DIFFERS.mark(sweep.results().cells[9]) == "agrees"
 
 
 def test_one_seed_only_is_said_once_and_gives_no_verdict():
