@@ -126,10 +126,26 @@ def test_panels_of_differences_share_axes_within_a_group_and_hold_0():
     panels = [panel for row in charts.over_training(results, "mamba").panels for panel in row]
     assert len(panels) == 6
     for panel in panels:
-        (zero, band, line) = panel.series
+        zero, line = panel.series
         assert zero.y == (0.0, 0.0)
         assert panel.y_range[0] < min(0, line.y[-1]) <= max(0, line.y[-1]) < panel.y_range[1]
-        assert np.array(band.high) - np.array(band.low) == pytest.approx(2 * (np.array(band.high) - line.y))
+        assert np.array(line.high) - np.array(line.low) == pytest.approx(2 * (np.array(line.high) - line.y))
+
+
+def test_a_band_of_differences_is_drawn_only_where_there_is_an_interval():
+    sweep = table2(VARIANTS[:2])
+    for seed in (0, 42):  # the difference at step 100 is the same for both seeds
+        sweep.records[f"01-{seed}"]["evaluations"][1]["test/ppl"] = (
+            sweep.records[f"00-{seed}"]["evaluations"][1]["test/ppl"] - 0.5
+        )
+    ((panel,),) = charts.over_training(sweep.results(), "mamba").panels
+    _, band, line = panel.series
+    assert (len(line.x), line.low, line.y[1]) == (3, (), pytest.approx(-0.5))
+    assert (band.x, band.line) == ((line.x[0], line.x[2]), "")
+    assert np.isfinite([band.low, band.high]).all()
+    sweep.lose("01-42")
+    ((panel,),) = charts.over_training(sweep.results(), "mamba").panels
+    assert [series.low for series in panel.series] == [(), (), ()]
 
 
 def test_dots_carry_the_interval_and_stay_in_sight_however_wide_it_is():
