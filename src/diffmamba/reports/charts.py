@@ -143,7 +143,7 @@ def _axis(frames: Iterable[pd.DataFrame]) -> tuple[str, str]:
     return ("epoch", "training epochs") if by_epoch else ("symbols", "symbols seen")
 
 
-def _around(numbers: Iterable[float], reach: float = 1.0) -> tuple[float, float]:
+def _around(numbers: Iterable[float], reach: float) -> tuple[float, float]:
     """From below to above these numbers and 0, with room for intervals: `reach` times their range on either side."""
     found = [0.0, *numbers]
     room = reach * (max(found) - min(found)) or 0.01
