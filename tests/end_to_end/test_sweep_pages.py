@@ -148,7 +148,9 @@ def test_what_a_file_says_of_its_page_is_checked(world, call, line, told):
 
 def test_reproduce_all_makes_every_page_and_goes_on_after_a_failure(new_world, command, worker_here, monkeypatch):
     """Its plans are cut down to a few cells, but for a design of the user's own whose sweep is not there."""
+    built: list[tuple[Path, list[str]]] = []
     monkeypatch.setattr("diffmamba.reports.pictures.drawn", lambda chart, kind: kind.encode())
+    monkeypatch.setattr("diffmamba.reproduce_all.site", lambda *given: built.append(given) or 0)  # has its own tests
     world = new_world("all")
     own = world.folder / "conf" / "designs"
     own.mkdir(parents=True)
@@ -168,5 +170,6 @@ def test_reproduce_all_makes_every_page_and_goes_on_after_a_failure(new_world, c
     assert [line for line in told if line.endswith(": complete")] == [f"{name}: complete" for name in every[1:]]
     pages = {path.name.partition("-")[0] for path in (world.folder / "reports").iterdir() if path.is_dir()}
     assert pages >= {"table1", "table2", "figure2"}
+    assert built == [(world.folder / "reports", [f"runs={world.store.directory}"])]
     assert "runs to do" in outcome.out.partition("table table1")[2].partition("figure figure2")[0]
     assert "runs to do" not in outcome.out.partition("figure figure2")[2]  # they are those of table 1
