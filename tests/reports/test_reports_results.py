@@ -11,8 +11,8 @@ from by_hand import SEEDS, failed, setting, table1, table2, variant
 from diffmamba import reports
 from diffmamba.errors import SettingError
 from diffmamba.paper import published
-from diffmamba.reports import designs
-from diffmamba.reports.cells import Cell, Key
+from diffmamba.reports import designs, statistics
+from diffmamba.reports.cells import Cell, Key, compared
 from diffmamba.reports.records import Headline, SeedResult
 
 
@@ -104,22 +104,46 @@ def test_without_the_baseline_there_is_no_delta_and_without_records_all_cells_ar
     [
         (-0.1, 0.05, -0.084, "✓"),
         (0.1, 0.05, -0.084, "✗"),
-        (-0.04, 0.05, -0.084, "~"),
-        (0.04, 0.05, -0.084, "~"),
+        (0.1, 0.05, 0.084, "✓"),
+        (-0.07, 0.05, -0.084, "~"),  # beyond s, but four seeds need 1.6 of it
+        (0.07, 0.05, -0.084, "~"),
         (-0.1, None, -0.084, "~"),
+        (-0.1, 0.0, -0.084, "~"),
         (-0.1, 0.05, None, "–"),
         (0.0, None, 0.0, "–"),
         (None, None, -0.084, "–"),
     ],
 )
-def test_a_sign_counts_only_beyond_the_spread(delta, spread, paper, expected):
-    ours = () if delta is None else (delta,) if spread is None else (delta - spread / 2**0.5, delta + spread / 2**0.5)
-    key = Key({"model": "any"}, "any", is_baseline=False, published=published.PublishedResult(delta=paper))
-    cell = None
-    for values in ((0.0, 0.0), ours):
+def test_a_sign_counts_only_where_the_interval_leaves_out_0(delta, spread, paper, expected):
+    spread_out = () if spread is None else (spread * x * 0.75**0.5 for x in (-1, 1, 1, -1))
+    ours = () if delta is None else (delta,) if spread is None else tuple(delta + shift for shift in spread_out)
+    paired = []
+    for values, is_baseline in ((0.0,) * 4, True), (ours, False):
         seeds = tuple(SeedResult(str(seed), seed, "finished", value=value) for seed, value in enumerate(values))
-        cell = Cell(key, seeds, Headline("test/ppl", "PPL"), baseline=cell)
+        key = Key({"model": "any"}, "any", is_baseline, published=published.PublishedResult(delta=paper))
+        paired.append(Cell(key, seeds, Headline("test/ppl", "PPL")))
+    cell = compared(paired)[1]
     assert (cell.delta, cell.spread, cell.sign) == (pytest.approx(delta), pytest.approx(spread), expected)
+
+
+def test_delta_is_taken_over_the_seeds_of_both_so_that_a_lost_run_does_not_shift_it(sweep):
+    sweep.records["00-42"]["evaluations"][-1]["test/ppl"] += 5.0
+    sweep.lose("03-42")
+    cell = sweep.results().cells[3]
+    assert cell.delta == sweep.records["03-0"]["evaluations"][-1]["test/ppl"] - sweep.final(0)[0]
+    assert (cell.sign, cell.interval, cell.comparison.reason) == ("~", None, "one seed is shared with the baseline")
+    told = "No interval of Δ, so no verdict, because one seed is shared with the baseline: diff_s6, outer norm, scalar."
+    assert told in sweep.document().data["notes"]
+    assert told in sweep.printed(400)
+
+
+def test_the_rows_of_a_table_are_compared_together(sweep):
+    results = sweep.results()
+    pairs = [(sweep.final(place), sweep.final(0)) for place in range(1, 10)]
+    assert list(results.comparisons.values()) == statistics.compared(pairs)
+    assert {comparison.rows for comparison in results.comparisons.values()} == {9}
+    assert results.cells[0].comparison is None
+    assert sweep.document().data["rows_compared"] == 9
 
 
 def test_published_numbers():

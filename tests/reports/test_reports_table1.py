@@ -37,11 +37,16 @@ def test_rows_have_the_order_of_the_sweep_and_name_what_was_trained(sweep):
 
 
 def test_a_row_without_its_mamba_has_no_delta_and_the_others_keep_theirs(sweep):
-    before = [cell.fields() for cell in sweep.results().cells]
+    before = sweep.results()
     sweep.lose("04-0", "04-42")
     after = sweep.results()
     assert after.cells[5].delta is None
-    assert [c.fields() for i, c in enumerate(after.cells) if i not in (4, 5)] == [*before[:4], *before[6:]]
+    assert (len(before.comparisons), len(after.comparisons)) == (6, 5)
+    for place in {*range(12)} - {4, 5}:
+        was, now = before.cells[place], after.cells[place]
+        assert (was.mean, was.delta, was.spread) == (now.mean, now.delta, now.spread)
+        if now.interval:  # of five rows together it is narrower than of six
+            assert was.interval.low < now.interval.low < now.delta < now.interval.high < was.interval.high
     assert after.missing == ["text8, 6 layers (here pydoc8, 1 layer), mamba: seeds 0, 42 not started"]
 
 
@@ -66,10 +71,12 @@ def test_corpora_and_seeds_are_compared_within_a_row_only(sweep):
     assert warnings(sweep.results()) == []
     sweep.records["05-0"]["corpus"] = {"name": "pydoc8", "fingerprint": "another"}
     sweep.lose("01-42")
-    corpora, seeds = warnings(sweep.results())
+    sweep.lose("06-0", "07-42")
+    corpora, seeds, others = warnings(sweep.results())
     assert corpora.startswith("text8, 6 layers (here pydoc8, 1 layer): runs were made on different corpora")
-    told = "Δ compares different seeds in: wikitext103, 6 layers (here pydoc_words, 1 layer), "
-    assert seeds == f"{told}diff_mamba."
+    told = "in: wikitext103, 6 layers (here pydoc_words, 1 layer), diff_mamba."
+    assert seeds == f"Δ leaves out the seeds that only one of both has {told}"
+    assert others == "Δ compares different seeds in: text8, 12 layers (here pydoc8, 2 layers), diff_mamba."
 
 
 def test_remarks_are_computed_from_the_published_numbers():
