@@ -208,10 +208,8 @@ def test_what_is_wrong_in_a_file_is_one_line(desk, tmp_path, text, says):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (
-            "what=tabel2",
-            "what=tabel2 is no page; use all, or one of figure2, search, table1, table2, table2_controls, workspace",
-        ),
+        ("what=tabel2", "what=tabel2 is no page; use all, or one of figure2, "),
+        ("what=tabel2", "did you mean table2?"),
         ("what=sweep", "what=sweep is no page"),
         ("scale=smok", "scale=smok is not known; did you mean smoke?"),
         ("dryness=true", "there is no setting dryness"),
@@ -253,3 +251,12 @@ def test_what_the_library_refuses_is_one_line(desk, tmp_path):
     own(tmp_path, "title: Fun 🎉\nsections: []\n", "workspace")
     assert "the page workspace: W&B does not take 'Fun 🎉'" in desk.make("what=workspace").refusal()
     assert not desk.reports.exists()
+
+
+def test_a_sweep_has_the_title_and_the_group_that_its_file_says(desk, tmp_path):
+    (tmp_path / "conf" / "sweeps").mkdir(parents=True)
+    (tmp_path / "conf" / "sweeps" / "rates.yaml").write_text("group: of_rates\nreport: {title: Learning rates}\n")
+    assert desk.make("what=rates").status == 0
+    told = desk.written("rates-smoke")
+    assert told["displayName"] == "Learning rates, scale smoke"
+    assert asked(run_sets(told["spec"])[0])["group"] == "of_rates"
