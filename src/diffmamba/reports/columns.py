@@ -58,7 +58,7 @@ def _p(cell: Cell) -> str:
 
 def _needed(cell: Cell) -> str:
     count = cell.seeds_needed
-    return "–" if count is None else f"{count}" if count < 10_000 else parameters(count)
+    return "–" if count is None else ">99999" if count > 99_999 else f"{count}"
 
 
 def _smallest(cell: Cell) -> str:

@@ -115,7 +115,7 @@ def rules(design: Design, results: Results) -> list[str]:
     compared = [comparison for comparison in results.comparisons.values() if comparison.interval]
     if compared:
         found.append(_interval_rule(compared))
-    if any(cell.key.published.delta for cell in results.cells):
+    if columns.SIGN in shown and any(cell.key.published.delta for cell in results.cells):
         found.append(SIGN_RULE)
     if columns.DIFFERS in shown:
         verdicts = "better or worse" if better else "lower or higher"
