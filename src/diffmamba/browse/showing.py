@@ -130,8 +130,8 @@ def _show_results(screen: Screen, record: Record, entry: Entry) -> None:
 
 
 def figure(entry: Entry, name: str, value: Any) -> str:
-    """A figure with the digits of its metric; an epoch with three."""
-    return text(value, 3 if name == "epoch" else entry.digits.get(name.rpartition("/")[2]))
+    """A figure with the digits of its metric; an epoch and λ with three."""
+    return text(value, 3 if name.startswith(("epoch", "lambda/")) else entry.digits.get(name.rpartition("/")[2]))
 
 
 def _show_rows(screen: Screen, shown: Run) -> None:
