@@ -12,7 +12,9 @@ import torch
 from benchmarks.bench import Bench, read
 from benchmarks.record import Section
 
-SECTIONS = ("operators", "mixers", "differential", "training", "loop", "sweeps", "length", "decoding", "published")
+SECTIONS = (
+    *("operators", "mixers", "differential", "training", "loop", "sweeps", "site", "length", "decoding", "published"),
+)
 
 
 def run(name: str, bench: Bench, limit: int | None = None) -> Section:

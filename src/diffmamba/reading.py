@@ -79,7 +79,7 @@ def check_files(
                 continue
             parts = names[-1].split(".")
             starts = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
-            wrong = next(start for start in starts if start not in known())
+            wrong = next(start for start in starts if start not in known() and not _in_schema(start, schema))
             hint = did_you_mean(wrong, sorted(known()))
             raise SettingError(f"{file}.yaml: nothing reads {wrong}{hint}")
 

@@ -29,10 +29,10 @@ def main() -> None:
 def _shown(settings: dict[str, Any], words: list[str]) -> int:
     if any(settings.get(name) for name in ONE):
         return run(settings | {"train": False}, words)
-    return _site(Path(settings["reports"]), words)
+    return site(Path(settings["reports"]), words)
 
 
-def _site(directory: Path, words: list[str]) -> int:
+def site(directory: Path, words: list[str]) -> int:
     """Builds the site. 0 if it is written, else 1."""
     runs = os.environ.get("DIFFMAMBA_RUNS", "runs")
     for word in words:

@@ -1,16 +1,18 @@
 """`python -m diffmamba.reproduce all=true scale=smoke`: every table and figure there is, one after the other.
 
 They share their runs through the store, so none is trained twice. One that fails does not keep the others from being
-made. At the end stands what is complete, and what is missing and why.
+made. Then the site is built. At the end stands what is complete, and what is missing and why.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from diffmamba import reports
 from diffmamba.asked import of_name, scale_of
 from diffmamba.errors import SettingError
 from diffmamba.exit_status import tell
+from diffmamba.report import site
 from diffmamba.reports import designs
 from diffmamba.runs.sweeping import store_of
 from diffmamba.terminal import say, terminal
@@ -25,9 +27,10 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
     for kind, name in asked:
         say(console, f"{kind} {name}")
         told[name] = _one(kind, name, settings, words)
+    status = site(Path(settings["reports"]), [word for word in words if word.startswith("runs=")])
     for name, missing in told.items():
         say(console, f"{name}: {missing or 'complete'}")
-    return int(any(told.values()))
+    return max(status, int(any(told.values())))
 
 
 def _one(kind: str, name: str, settings: dict[str, Any], words: Sequence[str]) -> str:

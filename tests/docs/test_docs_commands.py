@@ -83,13 +83,18 @@ def test_file_of_a_page_is_used(block: pages.Block) -> None:
     assert re.search(rf"[=.\"]{Path(block.file).stem}\b", others)
 
 
+def is_site(name: str, words: list[str]) -> bool:
+    """Whether a command builds the site of all runs, which takes no settings of trainings."""
+    return name == "report" and not any(word.startswith(("table=", "figure=", "sweep=")) for word in words)
+
+
 def run(name: str, words: list[str]) -> None:
     """Runs a command as its page gives it, at tiny sizes."""
     given = {word.partition("=")[0] for word in words}
     further = [word for word in ENDING.get(name, ()) if word.partition("=")[0] not in given]
     if name == "measure" and "weights=run" in words:  # the network is that of the run
         further = [word for word in further if not word.startswith(("model.", "scale."))]
-    if any(word.startswith("--") for word in words):  # asks for help, or for the configuration
+    if any(word.startswith("--") for word in words) or is_site(name, words):  # asks for help, or for the configuration
         further = []
     elif (name == "measure" and "measure" not in given) or "measure=perplexity" in words:
         further.append("measure.limit=4")
@@ -104,7 +109,7 @@ def run(name: str, words: list[str]) -> None:
 def compose(name: str, words: list[str]) -> None:
     """Composes what a command would work on; a wrong setting raises."""
     assert name in COMMANDS, name
-    if name == "runs":  # has no settings to compose
+    if name == "runs" or is_site(name, words):  # has no settings to compose
         return
     if name in (*OF_A_SWEEP, "audit"):
         settings, rest = command_line.own_settings(name, words)

@@ -24,6 +24,7 @@ def make(*words: str) -> tuple[int, str]:
         ("reproduce-table data=pysrc8 TABLE=table2", "there is no data="),
         ("sweep TABLE=table1", "make sweep does not take TABLE=; it takes SWEEP SCALE LAUNCHER ARGS"),
         ("reproduce-figure TABLE=table1", "make reproduce-figure does not take TABLE="),
+        ("reproduce-all TABLE=table1", "make reproduce-all does not take TABLE=; it takes SCALE LAUNCHER ARGS"),
         ("test SCALE=small", "make test does not take SCALE="),
         ("reproduce-table table1", "there is no target table1; see make help"),
     ],

@@ -285,13 +285,13 @@ def test_a_plan_knows_in_whose_words_a_corpus_was_measured(world, words_run, tmp
     measured = world.measure("weights=trained", *own, *other)
     assert measured["corpus"]["own_vocabulary"] is False
     work = world.work("weights=trained", *own, *other, root="measure")
-    assert plan._identity_in_store()(work) == measured["id"]
+    assert plan.identity_in_store()(work) == measured["id"]
     itself = world.work(*own, f"data.path={tmp_path / 'other.txt'}")
-    unseen = plan._identity_in_store()(itself)
+    unseen = plan.identity_in_store()(itself)
     trained = world.train(*own, f"data.path={tmp_path / 'other.txt'}")
     assert unseen != trained["id"]  # the facts of the measurement are not those of this text in its own words
-    assert plan._identity_in_store()(itself) == trained["id"]
-    assert plan._identity_in_store()(work) == measured["id"]
+    assert plan.identity_in_store()(itself) == trained["id"]
+    assert plan.identity_in_store()(work) == measured["id"]
 
 
 def test_a_byte_that_the_run_does_not_know_is_named_before_anything_is_written(world, command, tmp_path):

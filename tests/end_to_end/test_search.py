@@ -1,5 +1,6 @@
 """A search through Hydra's plug-in for Optuna: resumable by the run store alone, and checked before it begins."""
 
+import json
 import math
 from typing import Any
 
@@ -43,6 +44,28 @@ def test_the_best_trial_is_that_of_the_val_split(undisturbed):
         "scale.learning_rate": optimizer["learning_rate"],
         "optimizer.weight_decay": optimizer["weight_decay"],
     }
+
+
+def test_report_shows_the_trials_of_a_search_and_no_other_run_of_its_group(undisturbed, command):
+    words = undisturbed.words(*QUICK)
+    for other in ("scale.steps=6", "optimizer.learning_rate=1e-2"):  # not what the search composes to
+        undisturbed.train(*QUICK, "group=search", other)
+    reports = f"reports={undisturbed.folder / 'reports'}"
+    outcome = command("report", ["sweep=search", *words, reports, "hydra.sweeper.n_trials=2"])
+    assert (outcome.status, outcome.err) == (0, "")
+    (page,) = (undisturbed.folder / "reports").iterdir()
+    content = json.loads((page / "table.json").read_text())
+    assert content["rows"][0]["val/ppl"] == best(undisturbed)["best_value"]
+    found = {name: content["rows"][0][name] for name in best(undisturbed)["best_params"]}
+    assert found == best(undisturbed)["best_params"]
+    assert len(content["rows"]) == 2
+    assert command("report", ["sweep=search", *words, reports, "hydra.sweeper.n_trials=3"]).status == 1
+    assert command("report", ["sweep=search", *words, reports, "seed=5"]).status == 1
+    for name, words, told in (
+        ("reproduce", (), "sweep=search is a search: diffmamba train sweeps=search does its trials"),
+        ("report", ("baseline=model=mamba",), "baseline= is for a grid"),
+    ):
+        assert told in command(name, ["sweep=search", *undisturbed.words(*QUICK), *words]).refusal()
 
 
 def test_the_same_command_goes_on_with_a_search(undisturbed, world, command, monkeypatch):

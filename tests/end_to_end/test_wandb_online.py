@@ -8,9 +8,10 @@ import pytest
 import wandb
 from click.testing import CliRunner
 from wandb.cli.cli import cli
-from wandb_records import rows_of
 
 from diffmamba.runs import wandb_run
+from diffmamba.runs.loggers import ROWS
+from diffmamba.runs.rows import Rows
 from tests.wandb_server import KEY, WandbServer
 
 LOGGED = ("logger=default", "trainer.log_every_n_steps=1")
@@ -39,6 +40,10 @@ def sent(server):
     assert [row["_step"] for row in run.history] == list(range(len(run.history)))
     rows = [{name: value for name, value in row.items() if name not in TIMED} for row in run.history]
     return [{"step": row.pop("trainer/global_step"), **row} for row in rows]
+
+
+def rows_of(run):
+    return Rows(run.directory / ROWS).read()
 
 
 def in_store(world, record):
@@ -75,7 +80,7 @@ def test_wandb_has_the_run_its_rows_and_its_checkpoints(world, server, caplog):
     assert run.summary["best/val/loss"] == best["val/loss"]
     axes = {entry["1"] for entry in run.metrics if "1" in entry}
     assert {"tokens", "seconds", "trainer/global_step"} <= axes
-    for artifact, name, entry in zip(server.kept.artifacts, ("last", "best"), (last, best), strict=True):
+    for artifact, name, entry in zip(server.kept.artifacts, ("best", "last"), (best, last), strict=True):
         assert artifact.committed
         assert {name} <= set(artifact.aliases) <= {name, "latest"}
         assert artifact.metadata["step"] == entry["step"]

@@ -1,5 +1,6 @@
 """Intervals in tables and pictures are those of the statistics, and what a table says of them fits its seeds."""
 
+from dataclasses import replace
 from statistics import mean
 
 import numpy as np
@@ -39,6 +40,19 @@ def test_the_rules_say_what_the_interval_assumes_and_for_how_many_rows_it_holds(
     assert "holds for the one row that is compared" in rules(table2(VARIANTS[:2]))
     assert "Interval" not in rules(table2(seeds=(0,)))
     assert "between 0.52 and 6.3 times s" in rules(table2(seeds=(0, 1, 2)))
+
+
+def test_the_rules_speak_of_the_columns_that_there_are():
+    sweep = table2(seeds=range(3))
+    sweep.design, paper = replace(sweep.design, columns=(columns.MODEL, *columns.OWN_VERDICT)), table2(seeds=range(3))
+    for words, there in (
+        ("sign: ✓", paper),
+        ("seeds needed:", paper),
+        ("differs: better", sweep),
+        ("could see:", sweep),
+    ):
+        assert (words in rules(paper), words in rules(sweep)) == (there is paper, there is sweep)
+    assert columns.DIFFERS.mark(sweep.results().cells[9]) == "agrees"
 
 
 def test_one_seed_only_is_said_once_and_gives_no_verdict():
@@ -112,10 +126,26 @@ def test_panels_of_differences_share_axes_within_a_group_and_hold_0():
     panels = [panel for row in charts.over_training(results, "mamba").panels for panel in row]
     assert len(panels) == 6
     for panel in panels:
-        (zero, band, line) = panel.series
+        zero, line = panel.series
         assert zero.y == (0.0, 0.0)
         assert panel.y_range[0] < min(0, line.y[-1]) <= max(0, line.y[-1]) < panel.y_range[1]
-        assert np.array(band.high) - np.array(band.low) == pytest.approx(2 * (np.array(band.high) - line.y))
+        assert np.array(line.high) - np.array(line.low) == pytest.approx(2 * (np.array(line.high) - line.y))
+
+
+def test_a_band_of_differences_is_drawn_only_where_there_is_an_interval():
+    sweep = table2(VARIANTS[:2])
+    for seed in (0, 42):  # the difference at step 100 is the same for both seeds
+        sweep.records[f"01-{seed}"]["evaluations"][1]["test/ppl"] = (
+            sweep.records[f"00-{seed}"]["evaluations"][1]["test/ppl"] - 0.5
+        )
+    ((panel,),) = charts.over_training(sweep.results(), "mamba").panels
+    _, band, line = panel.series
+    assert (len(line.x), line.low, line.y[1]) == (3, (), pytest.approx(-0.5))
+    assert (band.x, band.line) == ((line.x[0], line.x[2]), "")
+    assert np.isfinite([band.low, band.high]).all()
+    sweep.lose("01-42")
+    ((panel,),) = charts.over_training(sweep.results(), "mamba").panels
+    assert [series.low for series in panel.series] == [(), (), ()]
 
 
 def test_dots_carry_the_interval_and_stay_in_sight_however_wide_it_is():

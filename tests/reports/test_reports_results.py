@@ -176,15 +176,15 @@ def test_two_runs_for_one_cell_and_seed_are_refused_and_so_is_a_run_of_no_cell()
 
 
 def test_designs_are_found_by_their_file_and_an_unknown_one_names_those_that_exist():
-    assert (designs.names("table"), designs.names("figure")) == (["table1", "table2"], ["figure2"])
+    assert (designs.names("table"), designs.names("figure")) == (["table1", "table2", "table2_controls"], ["figure2"])
     for kind in ("table", "figure"):
         for name in designs.names(kind):
             design = designs.find(kind, name)
             assert (design.kind, design.name) == (kind, name)
     assert designs.find("figure", "figure2").sweep == designs.find("table", "table1").sweep == "table1"
     for kind, name, advice in (
-        ("table", "tabel2", r"did you mean table=table2\? There are table1, table2"),
-        ("table", "other", "There are table1, table2"),
+        ("table", "tabel2", r"did you mean table=table2\? There are table1, table2, table2_controls"),
+        ("table", "other", "There are table1, table2, table2_controls"),
         ("figure", "fig2", r"did you mean figure=figure2\? There is figure2"),
         ("figure", "table1", "it is a table: use table=table1"),
     ):
@@ -204,7 +204,7 @@ def test_a_file_in_the_users_configuration_directory_is_a_new_design(tmp_path, m
     text = "from dataclasses import replace\nfrom diffmamba.reports.designs import table2\n"
     (own / f"{name}.py").write_text(f"{text}DESIGN = replace(table2.DESIGN, name='{name}')\n")
     (own / "table2.py").write_text("raise RuntimeError")  # does not replace ours
-    assert designs.names("table") == ["table1", "table2", name]
+    assert designs.names("table") == ["table1", "table2", "table2_controls", name]
     assert designs.find("table", name).name == name
     assert designs.find("table", "table2").title.startswith("Table 2")
 

@@ -113,6 +113,7 @@ def test_p_is_corrected_by_holm_and_a_row_without_p_counts():
         ([1.1] * 8 + [2.0], [1.0] * 9, "the difference is the same for nearly all seeds"),
         ([1.0, np.nan, 3.0], [2.0, 2.0, 2.0], "a value is not a finite number"),
         ([1.0, 2.0, 3.0], [2.0, 2.0, -np.inf], "a value is not a finite number"),
+        ([1e200, 2e200, 9e200], [1.0, 2.0, 3.0], "a value is too large"),
     ],
 )
 def test_where_there_is_no_interval_it_is_said_why_and_nothing_else_is_claimed(ours, baseline, reason):
@@ -130,8 +131,8 @@ def test_where_there_is_no_interval_it_is_said_why_and_nothing_else_is_claimed(o
     assert other.p_corrected == min(1.0, 2 * other.p)
 
 
-@pytest.mark.parametrize("values", [[], [1.0], [2.0, 2.0], [1.0, np.nan], [1.0, np.inf]])
-def test_a_mean_of_one_value_of_equal_ones_or_of_no_numbers_has_no_interval(values):
+@pytest.mark.parametrize("values", [[], [1.0], [2.0, 2.0], [1.0, np.nan], [1.0, np.inf], [1e200, -1e200]])
+def test_a_mean_of_one_value_of_equal_ones_or_of_no_usable_numbers_has_no_interval(values):
     assert statistics.mean_interval(values) is None
 
 
@@ -212,6 +213,7 @@ def test_the_smallest_difference_that_seeds_see_is_the_one_that_needs_so_many(se
 def test_a_difference_far_below_the_spread_needs_as_many_seeds_as_the_normal_distribution_says():
     ratio = scipy.stats.norm.ppf(1 - ERROR / 2) + scipy.stats.norm.ppf(POWER)
     assert statistics.seeds_needed(1e-4, 1.0) == pytest.approx((ratio / 1e-4) ** 2, rel=1e-6)
+    assert statistics.seeds_needed(1e-200, 1e100) == 10**12
 
 
 def test_the_true_spread_lies_in_its_range_as_often_as_promised():

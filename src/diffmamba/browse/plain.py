@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from diffmamba.browse.columns import TREES, UNTOLD
@@ -20,6 +20,8 @@ ROUNDS = (
 """Which settings are tried first: what they set further need not be told."""
 ANOTHER = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
 """The value of a setting that is that of another one."""
+NAMES = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*")
+"""What may be the name of a setting."""
 ABSENT = object()
 """Stands for what a setting is by itself where there is none of its name."""
 
@@ -66,9 +68,27 @@ def _now(name: str, config: Any, raw: Mapping[str, Any], found: Mapping[str, tup
         if not isinstance(value, str) or "${" not in value:
             return _resolved(name, config) if value is ABSENT or "${" in str(value) else value
         if (other := ANOTHER.fullmatch(value)) is None or other[1] not in raw:
-            return _resolved(name, config)
+            return _kept(name, config, raw, found)
         name = other[1]
     return found[name][0]
+
+
+def _kept(name: str, config: Any, raw: Mapping[str, Any], found: Mapping[str, tuple[Any, Any]]) -> Any:
+    """What a setting that follows from others is, resolved once for equal values of these: it takes a millisecond."""
+    read: set[str] = set()
+    pending = [name]
+    while pending:
+        words = set(NAMES.findall(str(raw[pending.pop()]))) & raw.keys() - read
+        read |= words
+        pending += words
+    key = (id(config), name, *((one, text(found[one][0])) for one in sorted(read) if one in found))
+    if key not in _values:
+        _values[key] = _resolved(name, config)
+    return _values[key]
+
+
+_values: dict[tuple[Any, ...], Any] = {}
+"""What such settings are. A configuration that is asked for is kept by `_composed`."""
 
 
 def _resolved(name: str, config: Any) -> Any:
@@ -92,7 +112,7 @@ def _set(config: Any, values: Mapping[str, Any]) -> None:
             OmegaConf.update(config, name, value)
 
 
-@lru_cache(maxsize=64)
+@cache
 def _composed(words: tuple[str, ...]) -> tuple[Any, dict[str, Any]]:
     """The configuration of some words, and all its settings by their dotted names, not resolved."""
     from hydra import compose  # here: a fifth of a second

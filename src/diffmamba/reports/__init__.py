@@ -47,7 +47,7 @@ def write(design: Design, results: Results, directory: Path) -> list[Path]:
     points = charts.points(results).to_csv(index=False)
     if design.kind == "figure":
         chart = replace(design.charts(results)[0], name=design.name)
-        return write_document(made, directory, design.name, {**pictured([chart]), f"{design.name}.csv": points})
+        return write_document(made, directory, design.name, {**pictured([chart], "pdf"), f"{design.name}.csv": points})
     further = pictured(_charts(made)) | {"curves.csv": points} if design.kind == "sweep" else {}
     return write_table(made, directory, further)
 
@@ -67,9 +67,10 @@ def write_table(document: Document, directory: Path, further: Mapping[str, str |
     return write_document(document, directory, "table", {"table.csv": table.to_csv(index=False), **further})
 
 
-def pictured(found: Iterable[Chart]) -> dict[str, bytes]:
-    """Charts as files of three kinds."""
-    return {f"{chart.name}.{kind}": pictures.drawn(chart, kind) for chart in found for kind in ("svg", "png", "pdf")}
+def pictured(found: Iterable[Chart], *further: str) -> dict[str, bytes]:
+    """Charts as files: svg, png and further kinds."""
+    kinds = ("svg", "png", *further)
+    return {f"{chart.name}.{kind}": pictures.drawn(chart, kind) for chart in found for kind in kinds}
 
 
 def _charts(document: Document) -> Iterator[Chart]:

@@ -131,16 +131,19 @@ def _difference_panels(results: Results, drawn: Sequence[tuple[Cell, pd.DataFram
     settled = [points[points[axis] >= (1 - late / 2) * end] for _, points in drawn]  # differences begin large
     y_range = _around((number for points in settled for number in points["mean"]), reach=1.5)
     for cell, points in drawn:
-        hue, band = colours[cell.key.fields["model"]], points.dropna()
-        x, low, high = (tuple(band[column].astype(float)) for column in (axis, "low", "high"))
-        series = (
-            Series("", ((1 - late) * end, end), (0.0, 0.0), GREY, width=0.8),  # a line at no difference
-            Series("", x, tuple(band["mean"]), hue, line="", low=low, high=high),
-            Series("", tuple(points[axis].astype(float)), tuple(points["mean"]), hue, marker="o"),
-        )
+        hue = colours[cell.key.fields["model"]]
+        x, y, low, high = (tuple(points[column].astype(float)) for column in (axis, "mean", "low", "high"))
+        line = Series("", x, y, hue, marker="o")
+        series = [Series("", ((1 - late) * end, end), (0.0, 0.0), GREY, width=0.8)]  # a line at no difference
+        if points["low"].notna().all():
+            series.append(replace(line, low=low, high=high))
+        else:  # only where there is an interval
+            some = [at for at, number in enumerate(low) if not math.isnan(number)]
+            x, y, low, high = (tuple(column[at] for at in some) for column in (x, y, low, high))
+            series += [Series("", x, y, hue, line="", low=low, high=high), line]
         title = cell.key.label.replace(" (", "\n(")
         x_range = ((1 - late) * end, 1.03 * end)
-        panel = Panel(title, series, words, f"Δ {results.metric.label}", x_range, y_range)
+        panel = Panel(title, tuple(series), words, f"Δ {results.metric.label}", x_range, y_range)
         yield replace(panel, x_engineering=axis == "symbols")
 
 
@@ -150,7 +153,7 @@ def _axis(frames: Iterable[pd.DataFrame]) -> tuple[str, str]:
     return ("epoch", "training epochs") if by_epoch else ("symbols", "symbols seen")
 
 
-def _around(numbers: Iterable[float], reach: float = 1.0) -> tuple[float, float]:
+def _around(numbers: Iterable[float], reach: float) -> tuple[float, float]:
     """From below to above these numbers and 0, with room for intervals: `reach` times their range on either side."""
     found = [0.0, *numbers]
     room = reach * (max(found) - min(found)) or 0.01

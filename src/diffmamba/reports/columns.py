@@ -58,7 +58,7 @@ def _p(cell: Cell) -> str:
 
 def _needed(cell: Cell) -> str:
     count = cell.seeds_needed
-    return "–" if count is None else f"{count}" if count < 10_000 else parameters(count)
+    return "–" if count is None else ">99999" if count > 99_999 else f"{count}"
 
 
 def _smallest(cell: Cell) -> str:
@@ -97,7 +97,7 @@ PUBLISHED = Column("paper {metric}", lambda cell: cell.metric.text(cell.key.publ
 PUBLISHED_DELTA = Column("paper Δ", lambda cell: cell.metric.difference(cell.key.published.delta))
 SIGN = Column("sign", lambda cell: cell.sign, mark=lambda cell: _mark(cell.sign))
 NEEDED = Column("seeds needed", _needed, short="need", spare=True)
-DIFFERS = Column("differs", lambda cell: cell.differs, word=True, mark=lambda cell: _mark(cell.differs))
+DIFFERS = Column("differs", lambda cell: cell.differs, mark=lambda cell: _mark(cell.differs))
 SMALLEST = Column("could see", _smallest, spare=True)
 VERDICT = (RESULT, DELTA, INTERVAL, SIGN, SEEDS, PUBLISHED_DELTA, NEEDED, P, PUBLISHED, SPREAD, PARAMETERS)
 """How a table ends that stands beside the paper's: what matters most comes first, where a phone shows it."""

@@ -30,7 +30,7 @@ class Reader:
     """Reads resolved configurations as lists of runs do. Configurations share parts, and each is read once."""
 
     def __init__(self) -> None:
-        self._parts: dict[int, tuple[Any, Flat]] = {}
+        self._parts: dict[tuple[str, int], tuple[Any, Flat]] = {}
 
     def entry(self, config: Config) -> Entry:
         """A configuration with its settings by their dotted names."""
@@ -46,9 +46,10 @@ class Reader:
     def _flat(self, name: str, part: Any) -> Flat:
         if not isinstance(part, Mapping | list):
             return {name: part}
-        if id(part) not in self._parts:
-            self._parts[id(part)] = (part, dict(flat(name, part)))  # with the part, so that no other one gets its id
-        return self._parts[id(part)][1]
+        key = (name, id(part))
+        if key not in self._parts:
+            self._parts[key] = (part, dict(flat(name, part)))  # with the part, so that no other one gets its id
+        return self._parts[key][1]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from diffmamba.browse.fields import text
-from diffmamba.document import Block, Bullets, Chart, Document, Folded, Grid, Panel, Paragraph, Section, Series
+from diffmamba.document import Block, Bullets, Chart, Document, Entry, Folded, Grid, Panel, Paragraph, Section, Series
 from diffmamba.reports import charts, provenance
 from diffmamba.reports.cells import Cell, Key, Results
 from diffmamba.reports.records import Headline, Record, SeedResult, cleaned, headline, read
@@ -104,7 +104,7 @@ def search_of(
 def document(search: Search) -> Document:
     """What the page of a search says."""
     ranked, results = search.ranked, search.results
-    best = f" The best is trial {ranked[0].number}: {ranked[0].words}." * bool(ranked)
+    best = f" The best is trial {ranked[0].number}: {ranked[0].words}." if ranked else ""
     of = f", of {search.planned} planned" if search.planned else ""
     counts = f"{len(ranked)} of {len(search.trials)} trials count{of}." if search.trials else "There is no trial yet."
     others = [
@@ -156,13 +156,13 @@ def data(search: Search) -> dict[str, Any]:
 def _table(search: Search, trials: Sequence[Trial]) -> Grid:
     names = list(search.trials[0].settings)
     tested = [search.tested.label] if search.tested else []
-    rows = [
+    rows: list[Sequence[str | Entry]] = [
         (
             str(trial.number),
             *(_value(trial.settings[name]) for name in names),
             search.metric.text(trial.result.value),
             *([search.metric.text(trial.test)] if tested else []),
-            trial.result.id,
+            Entry(trial.result.id, link=f"../runs/{trial.result.id}.html"),
         )
         for trial in trials
     ]

@@ -80,7 +80,7 @@ def design_of(
         key=_key(factors, chosen, shown),
         baseline=words + of_same,
         columns=(
-            *(_column(factor) for factor in factors),
+            *(_column(factor) for factor in factors if not chosen or factor.name in chosen),  # the rest is in titles
             *(columns.OWN_VERDICT if chosen else (columns.RESULT, columns.SEEDS, columns.PARAMETERS)),
         ),
         charts=lambda results: swept_charts.all_of(results, factors, words, tuple(chosen)),

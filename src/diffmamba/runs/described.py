@@ -10,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from diffmamba.configuration import composing
+from diffmamba.errors import SettingError
 from diffmamba.runs.search import is_search
 
 
@@ -40,6 +41,13 @@ class Described:
 
 def describe(sweep: str, words: Sequence[str]) -> Described:
     """The sweep of this name with these words. Raises SettingError in one line where it cannot be composed."""
+    try:
+        return _described(sweep, words)
+    except SettingError as error:
+        raise SettingError(str(error).replace(f"sweeps={sweep} is", f"sweep={sweep} is")) from None
+
+
+def _described(sweep: str, words: Sequence[str]) -> Described:
     parser = OverridesParser.create()
     with composing("train", [f"sweeps={sweep}", *words]):
         parsed = parser.parse_overrides(list(words))

@@ -151,10 +151,10 @@ class WandbRun(Logger):
         return None
 
     def _log_checkpoints(self, record: Record) -> None:
-        """Uploads `last.ckpt` and `best.ckpt`, as versions of one artifact with these names as aliases."""
+        """Uploads `best.ckpt` and `last.ckpt`, as versions of one artifact with these names as aliases."""
         import wandb
 
-        for name in ("last", "best"):
+        for name in ("best", "last"):
             file = self._run.checkpoint(name)
             if file.exists():
                 told = {"run": self._run.id, "checkpoint": name} | evaluation_of(record, name)

@@ -85,6 +85,8 @@ class _Build:
     def _planned(self) -> list[Subject]:
         """All subjects with their plans."""
         wanted = candidates(self.found.entries.values(), self.directory)
+        if not self.found.entries:  # then no plan tells anything
+            return wanted
         plans = Plans(self.directory, self.stamp, self.store, self.found.entries)
         made = plans.of(one.asked for one in wanted if one.sweep)
         return [replace(one, plan=made[one.asked]) if one.sweep else one for one in wanted]

@@ -28,6 +28,7 @@ LOGGED_ALONE = {
 """What has a chart of its own: its title, and the label of its axis."""
 BLOCKS = {"lambda": ("λ by block", "λ"), "gradient": ("norm of the gradients", "norm")}
 """What is logged for each block, as `NAME/N`."""
+BAND = "Where there are many rows, a point is the mean of some, and the band reaches from the lowest to the highest."
 FIXED = ("measure", "value")
 Points = list[tuple[float, float]]
 """Pairs of x and y, in the order of x."""
@@ -157,9 +158,7 @@ def _chart(name: str, title: str, label: str, lines: list[Series], x_label: str 
     if not lines:
         return None
     panel = Panel(title, tuple(lines), x_label=x_label, y_label=label)
-    thinned = any(line.low for line in lines)
-    caption = "A point is the mean of several rows; the band reaches from the lowest to the highest of them." * thinned
-    return Chart(name, "", ((panel,),), f"{title[:1].upper()}{title[1:]} over {x_label}.", caption, SIZE)
+    return Chart(name, "", ((panel,),), f"{title[:1].upper()}{title[1:]} over {x_label}.", size=SIZE)
 
 
 def _line(label: str, points: Points, hue: str, most: int, marker: str = "") -> Series:

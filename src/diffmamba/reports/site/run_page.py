@@ -89,7 +89,7 @@ def _trained(run: Run, record: Record, entry: index.Entry) -> list[Block]:
     drawn: list[Block]
     try:
         charts = curves.of_training(run.directory, record)
-        drawn = [Section("Curves", (Charts(tuple(charts)),))] if charts else []
+        drawn = [Section("Curves", (Charts(tuple(charts)), Paragraph(curves.BAND, "note")))] if charts else []
     except (OSError, ValueError) as error:
         drawn = [Paragraph(f"{curves.LOGGED} cannot be read, so there are no curves: {error}", "warning")]
     if not evaluations:
