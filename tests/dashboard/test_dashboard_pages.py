@@ -124,7 +124,7 @@ def test_a_group_without_a_file_is_split_by_what_differs_among_its_runs(desk):
 
 
 @pytest.mark.parametrize(
-    "group", ['it\'s "a" = b < c', "a/b\\c", "../../up", "λ <b>&", "a within_last 5 days", "x" * 120]
+    "group", ['it\'s "a" = b < c', "a/b\\c", "../../up", "λ <b>&", "λ" * 120, "a within_last 5 days", "x" * 120]
 )
 def test_a_group_may_have_any_name(desk, group):
     desk.fill(group)
@@ -135,6 +135,14 @@ def test_a_group_may_have_any_name(desk, group):
     told = desk.written(file.stem)
     assert asked(run_sets(told["spec"])[0])["group"] == group
     assert told["displayName"].startswith(group[:100])
+
+
+def test_groups_whose_names_look_alike_on_a_disk_have_files_of_their_own(desk):
+    for number, group in enumerate(("a/b", "a_b", "a?b")):
+        desk.shelf.put(f"t{number}", settings={"group": group})
+    assert desk.make().status == 0
+    told = [desk.written(file.stem) for file in (desk.reports / "dashboard").glob("a_b*")]
+    assert sorted(one["displayName"][:3] for one in told) == ["a/b", "a?b", "a_b"]
 
 
 EVERY_KIND = """

@@ -88,6 +88,14 @@ def test_without_a_network_the_data_are_written(desk, server):
     assert desk.written("workspace")["displayName"] == "diffmamba"
 
 
+@pytest.mark.parametrize(("words", "whose"), [([], "team"), (["entity=other"], "other")])
+def test_a_page_goes_to_the_account_that_is_named(desk, server, monkeypatch, words, whose):
+    monkeypatch.setenv("WANDB_ENTITY", "team")
+    assert desk.make("what=workspace", *words).status == 0
+    assert [view["entityName"] for view in server.kept.views.values()] == [whose]
+    assert desk.written("workspace")["entityName"] == whose
+
+
 def test_dry_sends_nothing(desk, server):
     assert desk.make("what=workspace", "dry=true").status == 0
     assert (server.kept.operations, server.kept.views) == ([], {})

@@ -88,7 +88,8 @@ def _look_now(shown: Any, store: Any, reports: Path, console: Console) -> None:
     made = [folder for group, runs in folders.items() if (folder := offline.link(reports, group, runs, store))]
     for folder in made:
         say(console, f"to see its runs now: wandb leet {folder}")
-        say(console, f"to send them later, after wandb login: wandb sync {folder}/offline-run-*")
+        if any(folder.glob("offline-run-*")):
+            say(console, f"to send them later, after wandb login: wandb sync {folder}/offline-run-*")
     if not made:
         say(console, "no run of these pages has a session of W&B, so there is nothing to look at yet")
 

@@ -4,6 +4,7 @@ Each run keeps its W&B sessions in its own directory, `runs/ID/wandb/offline-run
 sessions of one folder. So a folder for each group holds links to those of its runs.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,8 @@ from diffmamba.runs.store import RunStore
 
 SESSIONS = "*run-*"
 """The sessions of a run: `offline-run-DATE-ID`, and `run-DATE-ID` of those that were online."""
+
+LONGEST = 60  # characters of a group in the name of a file; they may have four bytes each
 
 
 def is_offline() -> bool:
@@ -50,5 +53,6 @@ def sessions(store: RunStore, run: str) -> list[Path]:
 
 
 def name_of(group: str) -> str:
-    """The group as the name of a folder, on every file system."""
-    return re.sub(r"[^\w.,=+-]", "_", group).strip(".") or "_"
+    """The group as the name of a file, on every file system. Where that changes it, a hash tells it from others."""
+    safe = re.sub(r"[^\w,=+-]", "_", group)[:LONGEST]
+    return safe if safe == group else f"{safe}-{hashlib.sha256(group.encode()).hexdigest()[:8]}"

@@ -42,7 +42,8 @@ class Sender:
                 )
             )
             self._api = wandb.Api(timeout=REQUEST_SECONDS)
-            self.entity, self.project = str(entity or self._api.default_entity), project
+            of_variable = self._api.settings["entity"]
+            self.entity, self.project = str(entity or of_variable or self._api.default_entity), project
             if project not in {one.name for one in self._api.projects(self.entity)}:
                 self._api.create_project(project, self.entity)
             self._reports = {str(one.description): one.id for one in self._api.reports(f"{self.entity}/{project}")}
