@@ -64,7 +64,8 @@ def test_reproduction_trains_every_run_of_the_grid_once_and_says_where_it_is(rep
     assert page.name.startswith("table2-smoke-data.path=")  # these are not the paper's settings
     assert f"{CELLS * len(SEEDS)}/{CELLS * len(SEEDS)} " in outcome.out
     files = {path.name for path in page.iterdir()}
-    assert files == {"table.json", "table.csv", "table.md", "index.html"}
+    pictures = {f"{name}.{kind}" for name in ("curves", "deltas", "over_training") for kind in ("svg", "png")}
+    assert files == {"table.json", "table.csv", "table.md", "index.html", "curves.csv", *pictures}
     records = world.store.records()
     assert len(records) == CELLS * len(SEEDS)
     assert {(r["status"], r["config"]["group"]) for r in records.values()} == {("finished", "table2")}

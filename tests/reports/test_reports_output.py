@@ -92,7 +92,9 @@ def test_settings_that_make_another_table_are_in_its_title_and_its_json():
 @pytest.mark.parametrize("sweep", [table1, table2], indirect=True)
 def test_json_and_csv_have_exactly_the_promised_fields(sweep, folder):
     name, keys = sweep.design.name, ROW_KEYS[sweep.design.name]
-    assert sorted(path.name for path in folder.iterdir()) == ["index.html", "table.csv", "table.json", "table.md"]
+    files = {path.name for path in folder.iterdir() if path.suffix not in (".svg", ".png")}
+    assert files == {"index.html", "table.csv", "table.json", "table.md", "curves.csv"}
+    assert {path.stem for path in folder.glob("*.svg")} == {path.stem for path in folder.glob("*.png")} != set()
     text = (folder / "table.json").read_text()
     content = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} in table.json"))
     assert list(content) == [

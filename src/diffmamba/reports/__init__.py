@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from diffmamba import atomic
-from diffmamba.document import Chart, Document
+from diffmamba.document import Block, Chart, Document, Section
 from diffmamba.reports import charts, designs, pages, pictures, render, swept
 from diffmamba.reports.cells import Cell, Results
 from diffmamba.reports.compose import document
@@ -48,13 +48,12 @@ def write(design: Design, results: Results, directory: Path) -> list[Path]:
     if design.kind == "figure":
         chart = replace(design.charts(results)[0], name=design.name)
         return write_document(made, directory, design.name, {**pictured([chart], "pdf"), f"{design.name}.csv": points})
-    further = pictured(_charts(made)) | {"curves.csv": points} if design.kind == "sweep" else {}
-    return write_table(made, directory, further)
+    return write_table(made, directory, pictured(_charts(made.blocks)) | {"curves.csv": points})
 
 
 def write_page(document: Document, directory: Path) -> list[Path]:
     """Writes a document whose data have `rows`, as `write_table` does, with its pictures beside it."""
-    return write_table(document, directory, pictured(_charts(document)))
+    return write_table(document, directory, pictured(_charts(document.blocks)))
 
 
 def write_table(document: Document, directory: Path, further: Mapping[str, str | bytes]) -> list[Path]:
@@ -73,8 +72,13 @@ def pictured(found: Iterable[Chart], *further: str) -> dict[str, bytes]:
     return {f"{chart.name}.{kind}": pictures.drawn(chart, kind) for chart in found for kind in kinds}
 
 
-def _charts(document: Document) -> Iterator[Chart]:
-    return (block for block in document.blocks if isinstance(block, Chart))
+def _charts(blocks: Iterable[Block]) -> Iterator[Chart]:
+    """The charts among these blocks and in their sections."""
+    for block in blocks:
+        if isinstance(block, Section):
+            yield from _charts(block.blocks)
+        elif isinstance(block, Chart):
+            yield block
 
 
 def write_document(
