@@ -75,7 +75,8 @@ def _now(name: str, config: Any, raw: Mapping[str, Any], found: Mapping[str, tup
 
 def _kept(name: str, config: Any, raw: Mapping[str, Any], found: Mapping[str, tuple[Any, Any]]) -> Any:
     """What a setting that follows from others is, resolved once for equal values of these: it takes a millisecond."""
-    read, pending = set(), [name]
+    read: set[str] = set()
+    pending = [name]
     while pending:
         words = set(NAMES.findall(str(raw[pending.pop()]))) & raw.keys() - read
         read |= words
