@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -71,6 +71,7 @@ TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 TEMPLATES.filters |= {"escaped": _escaped, "shared": shared_word, "folds": folds, "words": words}
+TEMPLATES.filters["breakable"] = lambda name: Markup(re.sub(r"(?<=[._])", "<wbr>", escape(name)))
 TEMPLATES.filters["kind"] = lambda block: type(block).__name__.lower()
 TEMPLATES.filters["base64"] = lambda chart: base64.b64encode(pictures.drawn(chart, "svg")).decode("ascii")
 TEMPLATES.filters["interactive"] = lambda chart: Markup(_in_script(interactive.as_json(chart)))
