@@ -31,6 +31,7 @@ ENDING = {
     "evaluate": ("device=cpu", "limit=4"),
     "generate": ("length=8",),
     **dict.fromkeys(OF_A_SWEEP, TINY),
+    "wandb_sweep": tuple(word for word in TINY if not word.startswith("logger=")),  # it is of W&B
 }
 BLOCKS = pages.all_blocks("sh")
 
