@@ -6,11 +6,11 @@ A training and a measurement go the same way. What they compute is in `training`
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from typing import Any
 
 from diffmamba.errors import SettingError
-from diffmamba.runs import processes, stopping, vocabulary
+from diffmamba.runs import processes, run_log, stopping, vocabulary
 from diffmamba.runs.admission import admit, has_ended, kept_sources, up_to_date
 from diffmamba.runs.failures import NeedsError, begun, failure
 from diffmamba.runs.form import SCHEMA
@@ -87,7 +87,8 @@ def _done(work: Work, progress_bar: bool, wait: bool) -> Record:
 def _compute(work: Work, run: Run, progress_bar: bool) -> None:
     if isinstance(work, Measurement):
         if processes.rank() == 0:  # the others of a job wait for its record
-            measure(work, run, progress_bar)
+            with run_log.kept(run.directory):
+                measure(work, run, progress_bar)
         return
     assert isinstance(work, Training)
     count = work.execution.devices.here()
@@ -108,7 +109,8 @@ def train_recorded(work: Training, run: Run, progress_bar: bool) -> None:
                 record_interrupted(run)
 
     try:
-        train(work, run, progress_bar, ended)
+        with run_log.kept(run.directory) if processes.rank() == 0 else nullcontext():
+            train(work, run, progress_bar, ended)
     except (KeyboardInterrupt, SystemExit) as error:  # Lightning turns Ctrl-C into SystemExit
         ended(error)
         raise KeyboardInterrupt from None
