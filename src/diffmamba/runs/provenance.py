@@ -12,7 +12,8 @@ import torch
 
 from diffmamba.configuration import CHECKOUT
 
-SOURCES = ("src", "conf", "experiments", "sweeps")  # what a result may depend on; new files count
+SOURCES = "src"  # a result may depend on new files of it too
+SETTINGS = ("conf", "experiments", "sweeps")  # what a new file of these sets is in the record
 PACKAGES = (
     "diffmamba",
     "torch",
@@ -39,7 +40,8 @@ def git_state(directory: Path | None = CHECKOUT) -> dict[str, Any]:
             return None
         return answer.stdout.strip() if answer.returncode == 0 else None
 
-    changes = git("status", "--porcelain", "--", *SOURCES)
+    of_settings = git("status", "--porcelain", "--untracked-files=no", "--", *SETTINGS)
+    changes = git("status", "--porcelain", "--", SOURCES) or of_settings
     return {"revision": git("rev-parse", "HEAD"), "dirty": bool(changes)}
 
 
