@@ -123,7 +123,7 @@ def test_the_record_says_what_was_measured_and_the_table_shows_it(runs, evaluate
     rows = read_rows(kept)
     assert list(rows.columns) == ["measure", "value", "position"]
     assert len(rows) == len(found["values"]) + 2 * 12
-    assert sorted(path.name for path in kept.directory.iterdir()) == ["result.json", "rows.csv"]
+    assert sorted(path.name for path in kept.directory.iterdir()) == ["result.json", "rows.csv", "run.log"]
     for text in (record["id"], "story", f"{found['values']['ppl']:.3f}", f"{found['values']['bits']:.4f}", "9 to 12"):
         assert text in found["said"]
 

@@ -46,28 +46,6 @@ def test_the_best_trial_is_that_of_the_val_split(undisturbed):
     }
 
 
-def test_report_shows_the_trials_of_a_search_and_no_other_run_of_its_group(undisturbed, command):
-    words = undisturbed.words(*QUICK)
-    for other in ("scale.steps=6", "optimizer.learning_rate=1e-2"):  # not what the search composes to
-        undisturbed.train(*QUICK, "group=search", other)
-    reports = f"reports={undisturbed.folder / 'reports'}"
-    outcome = command("report", ["sweep=search", *words, reports, "hydra.sweeper.n_trials=2"])
-    assert (outcome.status, outcome.err) == (0, "")
-    (page,) = (undisturbed.folder / "reports").iterdir()
-    content = json.loads((page / "table.json").read_text())
-    assert content["rows"][0]["val/ppl"] == best(undisturbed)["best_value"]
-    found = {name: content["rows"][0][name] for name in best(undisturbed)["best_params"]}
-    assert found == best(undisturbed)["best_params"]
-    assert len(content["rows"]) == 2
-    assert command("report", ["sweep=search", *words, reports, "hydra.sweeper.n_trials=3"]).status == 1
-    assert command("report", ["sweep=search", *words, reports, "seed=5"]).status == 1
-    for name, words, told in (
-        ("reproduce", (), "sweep=search is a search: diffmamba train sweeps=search does its trials"),
-        ("report", ("baseline=model=mamba",), "baseline= is for a grid"),
-    ):
-        assert told in command(name, ["sweep=search", *undisturbed.words(*QUICK), *words]).refusal()
-
-
 def test_the_same_command_goes_on_with_a_search(undisturbed, world, command, monkeypatch):
     """And trains nothing again: the sampler proposes the same, since it is given the same results."""
     training_step, steps = LanguageModelling.training_step, []
@@ -148,3 +126,26 @@ def test_a_search_without_a_range_is_refused(world, command):
 def test_a_search_has_no_plan(world, command):
     line = command("sweep", ["sweep=search", *world.words(*QUICK)]).refusal()
     assert line == "error: sweep=search is a search, whose cells are not known beforehand: use diffmamba train\n"
+
+
+def test_report_shows_the_trials_of_a_search_and_no_other_run_of_its_group(undisturbed, command):
+    """The last test here: it adds runs to the store."""
+    words = undisturbed.words(*QUICK)
+    for other in ("scale.steps=6", "optimizer.learning_rate=1e-2"):  # not what the search composes to
+        undisturbed.train(*QUICK, "group=search", other)
+    reports = f"reports={undisturbed.folder / 'reports'}"
+    outcome = command("report", ["sweep=search", *words, reports, "hydra.sweeper.n_trials=2"])
+    assert (outcome.status, outcome.err) == (0, "")
+    (page,) = (undisturbed.folder / "reports").iterdir()
+    content = json.loads((page / "table.json").read_text())
+    assert content["rows"][0]["val/ppl"] == best(undisturbed)["best_value"]
+    found = {name: content["rows"][0][name] for name in best(undisturbed)["best_params"]}
+    assert found == best(undisturbed)["best_params"]
+    assert len(content["rows"]) == 2
+    assert command("report", ["sweep=search", *words, reports, "hydra.sweeper.n_trials=3"]).status == 1
+    assert command("report", ["sweep=search", *words, reports, "seed=5"]).status == 1
+    for name, words, told in (
+        ("reproduce", (), "sweep=search is a search: diffmamba train sweeps=search does its trials"),
+        ("report", ("baseline=model=mamba",), "baseline= is for a grid"),
+    ):
+        assert told in command(name, ["sweep=search", *undisturbed.words(*QUICK), *words]).refusal()
