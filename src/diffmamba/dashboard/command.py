@@ -24,16 +24,13 @@ def run(settings: dict[str, Any]) -> int:
     if importlib.util.find_spec("wandb_workspaces") is None:
         raise SettingError("dashboards need the library wandb-workspaces: pip install -e '.[dashboard]'")
     with command_line.importing():  # here: --help needs none of it
-        from diffmamba.dashboard import choice, offline, sending, variants
-        from diffmamba.runs import index
+        from diffmamba.dashboard import offline, sending
         from diffmamba.runs.store import RunStore
 
     store, console, reports = RunStore(settings["runs"]), terminal(), Path(settings["reports"])
-    entries = list(index.entries(store).values()) if store.directory.is_dir() else []
-    groups = variants.groups(entries)
-    wanted = choice.names(groups) if settings["what"] == "all" else [settings["what"]]
-    told = {name: choice.find(name, groups) for name in wanted}
-    shown = [variants.shown(name, one, entries, settings["scale"]["name"]) for name, one in told.items()]
+    shown = _shown(store, reports, settings["what"], settings["scale"]["name"])
+    for page in shown:
+        _say_shared(page, console)
     without = settings["dry"] or offline.is_offline()
     sender, trouble = None, ""
     try:
@@ -53,6 +50,39 @@ def run(settings: dict[str, Any]) -> int:
     if without or trouble:
         _look_now(shown, store, reports, console)
     return int(bool(trouble))
+
+
+def _shown(store: Any, reports: Path, what: str, scale: str) -> list[Any]:
+    """The pages that are asked for, with their runs."""
+    from diffmamba.dashboard import choice, members, variants
+    from diffmamba.runs import index
+
+    store.require_directory()
+    entries = index.entries(store)
+    groups = variants.groups(entries.values())
+    if what == "all":
+        plans = members.planned(choice.sweeps(), scale, entries, store, reports)
+        told = {name: choice.find(name, groups) for name in choice.names(groups, plans)}
+        sweeps = choice.sweeps_of(told)
+    else:
+        told = {what: choice.find(what, groups)}
+        sweeps = choice.sweeps_of(told)
+        asked = {sweep: told[name].group for name, sweep in sweeps.items()}
+        plans = members.planned(asked, scale, entries, store, reports)
+    return [
+        variants.shown(name, one, entries.values(), scale, plans.get(sweeps.get(name, ""), ()))
+        for name, one in told.items()
+    ]
+
+
+def _say_shared(page: Any, console: Console) -> None:
+    """Says which runs of a sweep another one has trained."""
+    from diffmamba.dashboard import members
+
+    others = members.elsewhere(page.entries, page.description.group) if page.runs else {}
+    for group, count in others.items():
+        are, them = ("is", "it") if count == 1 else ("are", "them")
+        say(console, f"{page.name}: of its runs, {count} {are} in {group}, which trained {them} first")
 
 
 def _made(page: Any, sender: Any, settings: dict[str, Any]) -> Any:
