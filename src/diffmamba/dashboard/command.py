@@ -23,7 +23,14 @@ def run(settings: dict[str, Any]) -> int:
     """0 if all pages are as the descriptions say, or if only their data were to be written; else 1."""
     if importlib.util.find_spec("wandb_workspaces") is None:
         raise SettingError("dashboards need the library wandb-workspaces: pip install -e '.[dashboard]'")
-    with command_line.importing():  # here: --help needs none of it
+    from diffmamba.reports.pages import writing  # here: --help needs none of it
+
+    with writing(Path(settings["reports"])):
+        return _run(settings)
+
+
+def _run(settings: dict[str, Any]) -> int:
+    with command_line.importing():
         from diffmamba.dashboard import offline, sending
         from diffmamba.runs.store import RunStore
 
@@ -116,12 +123,17 @@ def _look_now(shown: Any, store: Any, reports: Path, console: Console) -> None:
 
     folders = {page.description.group: page.entries for page in shown if page.description.group and page.entries}
     made = [folder for group, runs in folders.items() if (folder := offline.link(reports, group, runs, store))]
+    apart = [entry for page in shown if not page.description.group for entry in page.entries]
+    without = [path for one in apart if one.setting("group") is None for path in offline.sessions(store, one.id)]
     for folder in made:
         say(console, f"to see its runs now: wandb leet {folder}")
         if any(folder.glob("offline-run-*")):
             say(console, f"to send them later, after wandb login: wandb sync {folder}/offline-run-*")
-    if not made:
-        say(console, "no run of these pages has a session of W&B, so there is nothing to look at yet")
+    if without:
+        what = f"of runs without a group are {len(without)} sessions, each in the folder of its run"
+        say(console, f"{what}: wandb leet {without[-1].parent}")
+    if not made and not without:
+        say(console, "no run of these pages has a session of W&B and a group, so there is nothing to look at yet")
 
 
 if __name__ == "__main__":
