@@ -263,9 +263,8 @@ def test_offline_runs_without_a_group_are_said_to_have_no_folder(desk):
     desk.shelf.put("alone")
     session = desk.shelf.directory / "alone" / "wandb" / "offline-run-20261127_000000-alone"
     session.mkdir(parents=True)
-    assert f"each in the folder of its run: wandb leet {session.parent}" in " ".join(
-        desk.make("what=workspace").out.split()
-    )
+    said = " ".join(desk.make("what=workspace").out.split())
+    assert f"each in the folder of its run: wandb leet {session.parent}" in said
     assert not (desk.reports / "wandb").exists()
 
 
