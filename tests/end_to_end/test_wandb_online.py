@@ -155,15 +155,6 @@ def test_wandb_that_fails_costs_a_line_and_the_run_is_kept(world, server, monkey
     assert sent(server) == in_store(world, record)
 
 
-def test_checkpoints_that_wandb_does_not_take_cost_a_line(world, server, caplog):
-    server.misbehave("CreateArtifact", status=400)
-    record = world.train(*LOGGED, "logger.wandb.log_model=true")
-    assert record["status"] == "finished"
-    (told,) = warnings(caplog)
-    assert told.startswith("W&B did not take the checkpoints: ")
-    assert sent(server) == in_store(world, record)
-
-
 def test_wandb_that_is_disabled_is_not_there_and_nothing_is_said(world, monkeypatch, caplog):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     record = world.train(*LOGGED)
@@ -188,12 +179,19 @@ def test_a_run_without_wandb_goes_on(world, monkeypatch, caplog, trouble):
     assert len(rows_of(world.run(record))) == 12 + 3
 
 
-def test_a_run_after_one_whose_logger_failed_is_a_run_of_its_own(world, server, monkeypatch):
+def test_a_run_after_one_whose_logger_failed_is_its_own_and_checkpoints_not_taken_cost_a_line(
+    world, server, monkeypatch, caplog
+):
     real = wandb_run.WandbRun.log_metrics
     monkeypatch.setattr(wandb_run.WandbRun, "log_metrics", lambda *_: 1 / 0)
     world.train(*LOGGED)
     monkeypatch.setattr(wandb_run.WandbRun, "log_metrics", real)
-    record = world.train(*LOGGED, "seed=1")
+    caplog.clear()
+    server.misbehave("CreateArtifact", status=400)
+    record = world.train(*LOGGED, "seed=1", "logger.wandb.log_model=true")
+    assert record["status"] == "finished"
+    (told,) = warnings(caplog)
+    assert told.startswith("W&B did not take the checkpoints: ")
     assert len(server.kept.runs) == 2
     run = server.kept.runs["diffmamba", wandb_run.wandb_id(world.run(record))]
     assert (run.config["seed"], len(run.history)) == (1, 12 + 3)
