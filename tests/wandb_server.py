@@ -16,6 +16,7 @@ with what it was sent, as JSON.
 
 import base64
 import json
+import os
 import re
 import socket
 import sys
@@ -27,6 +28,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from platformdirs import user_cache_path
 
 from tests.wandb_kept import Kept, RunSent
 from tests.wandb_operations import OPERATIONS
@@ -89,6 +92,8 @@ class WandbServer:
         """Variables for a client that shall talk to this server, and keep its own files below a folder."""
         places = {f"WANDB_{name}": str(folder) for name in ("CONFIG_DIR", "CACHE_DIR", "DATA_DIR")}
         told = {"WANDB_BASE_URL": self.address, "WANDB_API_KEY": KEY, "WANDB_MODE": "online"}
+        if "DIFFMAMBA_CACHE" not in os.environ:  # where compiled operators are kept, else below the other HOME
+            told["DIFFMAMBA_CACHE"] = str(user_cache_path("diffmamba") / "cpu")
         return places | told | {"HOME": str(folder), "NETRC": str(folder / "netrc"), "WANDB_ERROR_REPORTING": "false"}
 
     def fault(self, *names: str) -> Fault | None:

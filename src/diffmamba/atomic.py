@@ -56,6 +56,27 @@ def create(path: Path, content: bytes) -> int:
     return descriptor
 
 
+def create_whole(path: Path, content: bytes) -> None:
+    """Makes a file that is not there yet, which nobody sees before it has this content. One process alone can do so.
+
+    Where the file system has no hard links, two processes may do so in the same instant, and the last one counts.
+    Raises FileExistsError where it is there.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    try:
+        os.close(create(temporary, content))
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError:
+            if path.exists():
+                raise FileExistsError(path) from None
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write(path: Path, content: bytes | str, before: Check = lambda: None) -> None:
     """Replaces a file by this content; text is written as UTF-8."""
     with replacing(path, before) as file:

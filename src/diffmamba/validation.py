@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 from annotated_types import Ge, Gt, Le, Len, Lt
 from omegaconf import DictConfig, ListConfig, Node
 
-from diffmamba.errors import SettingError
+from diffmamba.errors import SettingError, one_line
 from diffmamba.spelling import did_you_mean
 
 if TYPE_CHECKING:
@@ -246,8 +246,7 @@ def target(name: str, setting: str) -> Callable[..., Any]:
     except SettingError:
         raise
     except (ImportError, ValueError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise SettingError(f"{setting}={name} cannot be imported: {reason}") from error
+        raise SettingError(f"{setting}={name} cannot be imported: {one_line(error)}") from error
     if not callable(found):
         raise SettingError(f"{setting}={name} is no class or function")
     return found

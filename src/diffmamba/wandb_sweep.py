@@ -24,7 +24,7 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
     """0; the file is written."""
     with command_line.importing():  # here: --help needs none of it
         from diffmamba.dashboard.specification import specification
-        from diffmamba.reports.pages import directory, telling
+        from diffmamba.reports.pages import directory, telling, writing
 
     name, console = settings["sweep"], terminal()
     if not name:
@@ -36,8 +36,9 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
     told |= {key: settings[key] for key in ("project", "entity") if settings[key]}
     place = directory(Path(settings["reports"]) / "sweeps", name, telling(words))
     path = place.with_name(f"{place.name}.yaml")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write(path, HEADER + yaml.safe_dump(told, sort_keys=False, allow_unicode=True, width=10_000))
+    with writing(Path(settings["reports"])):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write(path, HEADER + yaml.safe_dump(told, sort_keys=False, allow_unicode=True, width=10_000))
     cells = told["parameters"].get("cell", {}).get("values")
     what = f"{len(cells)} runs" if cells else f"a search for {', '.join(told['parameters'])}"
     say(console, f"written to {path}: {what}")

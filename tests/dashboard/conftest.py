@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from diffmamba.dashboard import members
 from tests.dashboard.desks import Desk
 
 
@@ -17,6 +18,14 @@ def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(autouse=True)
+def _plans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sweep shares runs with another one. To find out takes seconds."""
+    monkeypatch.setattr(members, "planned", lambda *_: {})
+
+
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
+    made = Desk(tmp_path)
+    made.shelf.directory.mkdir()
+    return made

@@ -221,9 +221,13 @@ def test_what_is_wrong_in_a_file_is_one_line(desk, tmp_path, text, says):
         ("what=sweep", "what=sweep is no page"),
         ("scale=smok", "scale=smok is not known; did you mean smoke?"),
         ("dryness=true", "there is no setting dryness"),
+        ("what=table1,table2", "what=table1,table2: one page at a time, such as what=table1; or all"),
+        ("reports=a.txt", "reports=a.txt: Not a directory; use reports=DIR for another place"),
+        ("runs=nowhere", "there is no run store at nowhere; runs=DIR names another one"),
     ],
 )
 def test_what_is_wrong_on_the_command_line_is_one_line(desk, words, says):
+    Path("a.txt").touch()
     assert says in desk.make(words).refusal()
     assert not desk.reports.exists()
 
@@ -253,6 +257,15 @@ def test_offline_a_folder_holds_a_link_to_every_session_of_a_group(desk):
     sessions["t10"].rmdir()
     desk.make("what=table2")
     assert [path.resolve() for path in folder.iterdir()] == [sessions["t00"].resolve()]
+
+
+def test_offline_runs_without_a_group_are_said_to_have_no_folder(desk):
+    desk.shelf.put("alone")
+    session = desk.shelf.directory / "alone" / "wandb" / "offline-run-20261127_000000-alone"
+    session.mkdir(parents=True)
+    said = " ".join(desk.make("what=workspace").out.split())
+    assert f"each in the folder of its run: wandb leet {session.parent}" in said
+    assert not (desk.reports / "wandb").exists()
 
 
 def test_what_the_library_refuses_is_one_line(desk, tmp_path):

@@ -98,7 +98,7 @@ def test_a_search_has_its_ranges(tmp_path):
     ("words", "says"),
     [
         ([], "which grid or search? sweep=NAME"),
-        (["sweep=table2", "seed=0", "model.outer_norm=true", "model=mamba", "logger=csv"], "use logger=default"),
+        (["sweep=search", "logger=csv"], "use logger=default"),
         (["sweep=tabel2"], "sweep=tabel2 is not known; did you mean table2?"),
         (["sweep=search", "model=choice(mamba,diff_mamba)"], "model: W&B cannot search for model"),
     ],

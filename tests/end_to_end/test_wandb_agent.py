@@ -1,18 +1,17 @@
-"""`wandb sweep` and `wandb agent`, unmodified: their runs are works of our store, and W&B shows each of them."""
+"""W&B's own `wandb sweep` and `wandb agent`: their runs are works of our store, and W&B shows each of them."""
 
 import os
-import subprocess
 import sys
-from pathlib import Path
 
 import wandb
+from click.testing import CliRunner
+from wandb.cli.cli import cli
 
 from tests import wandb_sweeps
 from tests.outcome import outcome_of
 from tests.wandb_server import WandbServer
 
 assert wandb_sweeps  # what the server answers
-WANDB = str(Path(sys.executable).with_name("wandb"))
 
 
 def test_an_agent_trains_what_the_store_lacks_and_shows_what_it_has(world, monkeypatch):
@@ -22,17 +21,17 @@ def test_an_agent_trains_what_the_store_lacks_and_shows_what_it_has(world, monke
     specified = outcome_of("wandb_sweep", "sweep=table2", *words)
     assert specified.status == 0, specified.err
     with WandbServer() as server:
-        told = server.environment(world.folder) | {"HOME": str(Path.home())}  # where compiled operators are kept
-        environment = os.environ | told | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        for name, value in server.environment(world.folder).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         (file,) = (world.folder / "reports" / "sweeps").iterdir()
-        for command in ([WANDB, "sweep", str(file)], [WANDB, "agent", "tester/diffmamba/sweep0"]):
-            ended = subprocess.run(command, cwd=world.folder, env=environment, capture_output=True, text=True)
-            assert ended.returncode == 0, ended.stderr
+        for words_of_wandb in (["sweep", str(file)], ["agent", "tester/diffmamba/sweep0"]):
+            wandb.teardown()  # it keeps the settings of the tests before
+            ended = CliRunner().invoke(cli, words_of_wandb, catch_exceptions=False)
+            assert ended.exit_code == 0, ended.output
         ((run_id, record),) = world.store.records().items()
 
         # another agent, which is given the same cell: as `wandb agent` starts it, but in this process
-        for name, value in told.items():
-            monkeypatch.setenv(name, value)
         monkeypatch.setenv("WANDB_SWEEP_ID", "sweep0")
         monkeypatch.setenv("WANDB_RUN_ID", "again")
         (world.folder / "given.yaml").write_text("wandb_version: 1\noptimizer.weight_decay: {value: 0.1}\n")

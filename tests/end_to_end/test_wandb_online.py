@@ -92,14 +92,20 @@ def test_wandb_has_the_run_its_rows_and_its_checkpoints(world, server, caplog):
 def test_sessions_offline_are_one_run_after_sync(world, server, monkeypatch):
     """One was uploaded before the run went on, one was not, and the last one ended the run."""
     monkeypatch.setenv("WANDB_MODE", "offline")
-    world.interrupted(3, *LOGGED)
-    world.interrupted(6, *LOGGED)
+    words = [*LOGGED, "logger.wandb.log_model=true", "runs=runs"]
+    world.interrupted(3, *words)
+    world.interrupted(6, *words)
     sync(world)
     in_between = len(sent(server))
     assert in_between == 6 + 1
-    world.interrupted(9, *LOGGED)
-    record = world.train(*LOGGED)
+    world.interrupted(9, *words)
+    record = world.train(*words)
+    (world.folder / "elsewhere").mkdir()
+    monkeypatch.chdir(world.folder / "elsewhere")
     sync(world)
+    record["config"]["runs"] = str(world.store.directory)
+    last = world.run(record).checkpoint("last").read_bytes()
+    assert server.kept.storage[server.kept.artifacts[-1].files["last.ckpt"]] == last
     assert sent(server) == in_store(world, record)
     assert len(sent(server)) > in_between
     (run,) = server.kept.runs.values()
@@ -149,13 +155,11 @@ def test_wandb_that_fails_costs_a_line_and_the_run_is_kept(world, server, monkey
     assert sent(server) == in_store(world, record)
 
 
-def test_checkpoints_that_wandb_does_not_take_cost_a_line(world, server, caplog):
-    server.misbehave("CreateArtifact", status=400)
-    record = world.train(*LOGGED, "logger.wandb.log_model=true")
-    assert record["status"] == "finished"
-    (told,) = warnings(caplog)
-    assert told.startswith("W&B did not take the checkpoints: ")
-    assert sent(server) == in_store(world, record)
+def test_wandb_that_is_disabled_is_not_there_and_nothing_is_said(world, monkeypatch, caplog):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    record = world.train(*LOGGED)
+    assert (record["status"], warnings(caplog)) == ("finished", [])
+    assert not (world.run(record).directory / "wandb").exists()
 
 
 @pytest.mark.parametrize("trouble", ["a file in its place", "a full disk", "no wandb"])
@@ -175,12 +179,19 @@ def test_a_run_without_wandb_goes_on(world, monkeypatch, caplog, trouble):
     assert len(rows_of(world.run(record))) == 12 + 3
 
 
-def test_a_run_after_one_whose_logger_failed_is_a_run_of_its_own(world, server, monkeypatch):
+def test_a_run_after_one_whose_logger_failed_is_its_own_and_checkpoints_not_taken_cost_a_line(
+    world, server, monkeypatch, caplog
+):
     real = wandb_run.WandbRun.log_metrics
     monkeypatch.setattr(wandb_run.WandbRun, "log_metrics", lambda *_: 1 / 0)
     world.train(*LOGGED)
     monkeypatch.setattr(wandb_run.WandbRun, "log_metrics", real)
-    record = world.train(*LOGGED, "seed=1")
+    caplog.clear()
+    server.misbehave("CreateArtifact", status=400)
+    record = world.train(*LOGGED, "seed=1", "logger.wandb.log_model=true")
+    assert record["status"] == "finished"
+    (told,) = warnings(caplog)
+    assert told.startswith("W&B did not take the checkpoints: ")
     assert len(server.kept.runs) == 2
     run = server.kept.runs["diffmamba", wandb_run.wandb_id(world.run(record))]
     assert (run.config["seed"], len(run.history)) == (1, 12 + 3)

@@ -2,9 +2,11 @@
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 
+from diffmamba import atomic
 from diffmamba.runs import RunStore, store_token
 from diffmamba.runs.wandb_run import wandb_id
 
@@ -36,11 +38,14 @@ def test_all_who_ask_at_once_get_one_token(tmp_path):
     assert store_token.TOKEN.fullmatch(tokens.pop())
 
 
-def test_a_token_whose_writer_was_killed_is_made_anew(tmp_path, monkeypatch):
-    monkeypatch.setattr(store_token, "WAIT_SECONDS", 0.01)
+def test_a_damaged_token_is_made_anew_and_all_who_saw_it_get_the_same(tmp_path, monkeypatch):
     (tmp_path / store_token.FILE).touch()
-    token = store_token.store_token(tmp_path)
-    assert store_token.TOKEN.fullmatch(token)
+    write, together = atomic.write, Barrier(2)
+    monkeypatch.setattr(atomic, "write", lambda *told: (together.wait(9), write(*told)))
+    with ThreadPoolExecutor(2) as pool:
+        tokens = set(pool.map(lambda _: store_token.store_token(tmp_path), range(2)))
+    assert len(tokens) == 1
+    assert store_token.TOKEN.fullmatch(token := tokens.pop())
     assert store_token.store_token(tmp_path) == token
 
 

@@ -12,7 +12,7 @@ from diffmamba.browse.guide import COMMANDS, help_of, help_of_all
 from diffmamba.browse.words import split
 from diffmamba.errors import SettingError
 from diffmamba.exit_status import guarded
-from diffmamba.runs.index import Found, look
+from diffmamba.runs.index import look
 from diffmamba.runs.store import RunStore
 from diffmamba.spelling import did_you_mean
 
@@ -42,13 +42,6 @@ def run(words: Sequence[str]) -> int:
     if given.ids and not COMMANDS[name].ids:
         raise SettingError(f"{given.ids[0]!r} is not a setting; write name=value, such as id={given.ids[0]}*")
     store = RunStore(given.options.get("runs", os.environ.get("DIFFMAMBA_RUNS", "runs")))
-    status: int = module.run(given, store, _look(store))
+    store.require_directory()
+    status: int = module.run(given, store, look(store))
     return status
-
-
-def _look(store: RunStore) -> Found:
-    """The runs of the store. Raises SettingError where there is none."""
-    try:
-        return look(store)
-    except (FileNotFoundError, NotADirectoryError):
-        raise SettingError(f"there is no run store at {store.directory}; runs=DIR names another one") from None

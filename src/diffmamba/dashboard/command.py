@@ -23,17 +23,21 @@ def run(settings: dict[str, Any]) -> int:
     """0 if all pages are as the descriptions say, or if only their data were to be written; else 1."""
     if importlib.util.find_spec("wandb_workspaces") is None:
         raise SettingError("dashboards need the library wandb-workspaces: pip install -e '.[dashboard]'")
-    with command_line.importing():  # here: --help needs none of it
-        from diffmamba.dashboard import choice, offline, sending, variants
-        from diffmamba.runs import index
+    from diffmamba.reports.pages import writing  # here: --help needs none of it
+
+    with writing(Path(settings["reports"])):
+        return _run(settings)
+
+
+def _run(settings: dict[str, Any]) -> int:
+    with command_line.importing():
+        from diffmamba.dashboard import offline, sending
         from diffmamba.runs.store import RunStore
 
     store, console, reports = RunStore(settings["runs"]), terminal(), Path(settings["reports"])
-    entries = list(index.entries(store).values()) if store.directory.is_dir() else []
-    groups = variants.groups(entries)
-    wanted = choice.names(groups) if settings["what"] == "all" else [settings["what"]]
-    told = {name: choice.find(name, groups) for name in wanted}
-    shown = [variants.shown(name, one, entries, settings["scale"]["name"]) for name, one in told.items()]
+    shown = _shown(store, reports, settings["what"], settings["scale"]["name"])
+    for page in shown:
+        _say_shared(page, console)
     without = settings["dry"] or offline.is_offline()
     sender, trouble = None, ""
     try:
@@ -53,6 +57,39 @@ def run(settings: dict[str, Any]) -> int:
     if without or trouble:
         _look_now(shown, store, reports, console)
     return int(bool(trouble))
+
+
+def _shown(store: Any, reports: Path, what: str, scale: str) -> list[Any]:
+    """The pages that are asked for, with their runs."""
+    from diffmamba.dashboard import choice, members, variants
+    from diffmamba.runs import index
+
+    store.require_directory()
+    entries = index.entries(store)
+    groups = variants.groups(entries.values())
+    if what == "all":
+        plans = members.planned(choice.sweeps(), scale, entries, store, reports)
+        told = {name: choice.find(name, groups) for name in choice.names(groups, plans)}
+        sweeps = choice.sweeps_of(told)
+    else:
+        told = {what: choice.find(what, groups)}
+        sweeps = choice.sweeps_of(told)
+        asked = {sweep: told[name].group for name, sweep in sweeps.items()}
+        plans = members.planned(asked, scale, entries, store, reports)
+    return [
+        variants.shown(name, one, entries.values(), scale, plans.get(sweeps.get(name, ""), ()))
+        for name, one in told.items()
+    ]
+
+
+def _say_shared(page: Any, console: Console) -> None:
+    """Says which runs of a sweep another one has trained."""
+    from diffmamba.dashboard import members
+
+    others = members.elsewhere(page.entries, page.description.group) if page.runs else {}
+    for group, count in others.items():
+        are, them = ("is", "it") if count == 1 else ("are", "them")
+        say(console, f"{page.name}: of its runs, {count} {are} in {group}, which trained {them} first")
 
 
 def _made(page: Any, sender: Any, settings: dict[str, Any]) -> Any:
@@ -86,12 +123,17 @@ def _look_now(shown: Any, store: Any, reports: Path, console: Console) -> None:
 
     folders = {page.description.group: page.entries for page in shown if page.description.group and page.entries}
     made = [folder for group, runs in folders.items() if (folder := offline.link(reports, group, runs, store))]
+    apart = [entry for page in shown if not page.description.group for entry in page.entries]
+    without = [path for one in apart if one.setting("group") is None for path in offline.sessions(store, one.id)]
     for folder in made:
         say(console, f"to see its runs now: wandb leet {folder}")
         if any(folder.glob("offline-run-*")):
             say(console, f"to send them later, after wandb login: wandb sync {folder}/offline-run-*")
-    if not made:
-        say(console, "no run of these pages has a session of W&B, so there is nothing to look at yet")
+    if without:
+        what = f"of runs without a group are {len(without)} sessions, each in the folder of its run"
+        say(console, f"{what}: wandb leet {without[-1].parent}")
+    if not made and not without:
+        say(console, "no run of these pages has a session of W&B and a group, so there is nothing to look at yet")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,8 @@ def report(page: Shown, entity: str, project: str) -> wr.Report:
             value = part.description.where.get(told.each, "") if told.each else ""
             blocks += [wr.H3(f"{told.each}: {value}")] if value != "" else []
             blocks.append(_grid(part, section, str(value)))
-    text = f"{marked(page)} Made by `make dashboard` from the group {told.group} of runs."
+    whose = f"runs of the sweep {page.name}" if page.runs else f"group {told.group} of runs"
+    text = f"{marked(page)} Made by `make dashboard` from the {whose}."
     return wr.Report(entity=entity, project=project, title=title(page), description=text, blocks=blocks, width="fluid")
 
 
@@ -88,12 +89,20 @@ def marked(page: Shown) -> str:
 
 
 def filter_of(page: Shown) -> dict[str, Any]:
-    """Which runs a page shows, in W&B's own form: the library's language for it cannot say every text."""
-    asked = [("config", backend(name), value) for name, value in page.description.where.items()]
+    """Which runs a page shows, in W&B's own form: the library's language for it cannot say every text.
+
+    Runs of several groups are told by our ids of them, which W&B has as their setting `run`.
+    """
+    asked: list[tuple[str, str, Any]] = [
+        ("config", backend(name), value) for name, value in page.description.where.items()
+    ]
     if page.description.group:
-        asked = [("run", "group", page.description.group), ("config", backend("scale.name"), page.scale), *asked]
+        of_group = ("run", "group", page.description.group)
+        of_sweep = ("config", backend("run"), list(page.runs))
+        asked = [of_sweep if page.runs else of_group, ("config", backend("scale.name"), page.scale), *asked]
     filters = [
-        {"key": {"section": section, "name": name}, "op": "=", "value": value, "disabled": False}
+        {"key": {"section": section, "name": name}, "op": "IN" if isinstance(value, list) else "=", "value": value}
+        | {"disabled": False}
         | ({"connector": "AND"} if number else {})
         for number, (section, name, value) in enumerate(asked)
     ]

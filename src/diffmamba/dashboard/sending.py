@@ -5,9 +5,6 @@ report by the beginning of its description. What was changed by hand on a page i
 """
 
 import os
-from contextlib import suppress
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 import wandb
 import wandb_workspaces.reports.v2 as wr
@@ -15,6 +12,8 @@ import wandb_workspaces.workspaces as ws
 
 from diffmamba.dashboard.pages import VIEW, marked, report, workspace
 from diffmamba.dashboard.variants import Shown
+from diffmamba.errors import one_line
+from diffmamba.runs.wandb_reach import reach
 
 ANSWER_SECONDS = 5
 """How long W&B may take to answer at all, before anything is sent."""
@@ -31,7 +30,7 @@ class Sender:
 
     def __init__(self, entity: str | None, project: str) -> None:
         try:
-            _reach()
+            reach(ANSWER_SECONDS)
             os.environ.setdefault("WANDB_SILENT", "true")
             wandb.setup(
                 wandb.Settings(
@@ -49,7 +48,7 @@ class Sender:
             self._reports = {str(one.description): one.id for one in self._api.reports(f"{self.entity}/{project}")}
             self._view = self._found_view()
         except Exception as error:  # each part of the client raises errors of its own
-            raise SendingError(_one_line(error)) from error
+            raise SendingError(one_line(error)) from error
 
     def send(self, made: ws.Workspace | wr.Report) -> str:
         """Creates or updates a page. Returns its address."""
@@ -57,7 +56,7 @@ class Sender:
             made.save()
             return str(made.url)
         except Exception as error:
-            raise SendingError(_one_line(error)) from error
+            raise SendingError(one_line(error)) from error
 
     def made(self, page: Shown) -> ws.Workspace | wr.Report:
         """The object of a page, with the id of the one that there is."""
@@ -78,14 +77,3 @@ class Sender:
             if "not found" not in str(error):
                 raise
             return ""
-
-
-def _reach() -> None:
-    """Raises OSError where W&B does not answer at all, in the place of W&B's own minutes of trying."""
-    with suppress(HTTPError):  # an answer
-        urlopen(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"), timeout=ANSWER_SECONDS).close()
-
-
-def _one_line(error: Exception) -> str:
-    reason = getattr(error, "reason", error)  # of what urllib wraps
-    return " ".join(str(reason).split()) or type(error).__name__

@@ -28,6 +28,7 @@ from diffmamba.runs.measurement import Measurement
 from diffmamba.runs.plan import expand
 from diffmamba.runs.search import DIRECTIONS, check_search, is_search
 from diffmamba.runs.wandb_agent import CELL
+from diffmamba.runs.wandb_run import is_wandb
 from diffmamba.runs.work import Training, Work
 from diffmamba.tasks import Task
 
@@ -100,7 +101,7 @@ def _train(work: Work, words: Sequence[str]) -> list[str]:
     Raises SettingError where its runs would log nothing to W&B.
     """
     loggers = (work.settings.get("logger") or {}).values()
-    if not any(str(node["_target_"]).endswith("WandbLogger") for node in loggers):
+    if not any(is_wandb(node) for node in loggers):
         raise SettingError("logger: these runs would log nothing to W&B, and its sweep stay empty; use logger=default")
     store = f"runs={Path(work.settings['runs']).absolute()}"
     words = [word for word in words if not word.startswith("runs=")]

@@ -23,13 +23,17 @@ LIGHTER = 0.3
 class Shown:
     """A page, and the runs of the store that it shows.
 
-    `name` is that of the page, such as `table2`, and `scale` that of its runs; "" where it shows all scales.
+    Args:
+        name: of the page, such as `table2`.
+        scale: of its runs; "" where it shows all scales.
+        runs: the ids of all runs that it may show, where its group does not have all of them.
     """
 
     name: str
     description: Description
     entries: Sequence[Entry]
     scale: str = ""
+    runs: Sequence[str] = ()
 
     @property
     def settings(self) -> list[str]:
@@ -77,14 +81,24 @@ class Shown:
         ]
 
 
-def shown(name: str, description: Description, entries: Iterable[Entry], scale: str) -> Shown:
-    """A page with the runs of its group, its scale, and the settings that it asks for."""
-    asked: dict[str, Any] = dict(description.where)
+def shown(
+    name: str, description: Description, entries: Iterable[Entry], scale: str, planned: Iterable[str] = ()
+) -> Shown:
+    """A page with the runs of its group, its scale, and the settings that it asks for.
+
+    `planned`: further runs of its sweep, which may have another group.
+    """
+    asked, further = dict[str, Any](description.where), set(planned)
     if description.group:
-        asked |= {"group": description.group, "scale.name": scale}
+        asked["scale.name"] = scale
     trained = (entry for entry in entries if entry.kind == "training")
     found = [entry for entry in trained if all(entry.setting(key) == value for key, value in asked.items())]
-    return Shown(name, description, found, scale if description.group else "")
+    if not description.group:
+        return Shown(name, description, found)
+    own = {entry.id for entry in found if entry.setting("group") == description.group}
+    found = [entry for entry in found if entry.id in own | further]
+    is_more = any(entry.id not in own for entry in found)
+    return Shown(name, description, found, scale, sorted(own | further) if is_more else ())
 
 
 def groups(entries: Iterable[Entry]) -> list[str]:

@@ -8,7 +8,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from diffmamba.errors import SettingError
 
 HOW = (
     *("runs", "logger", "threads", "group", "name", "retry", "retries", "checkpoint", "force", "compile"),
@@ -42,6 +45,17 @@ def others(reports: str | Path, name: str) -> Iterator[tuple[Path, str]]:
                 yield found, " ".join(settings)
         except (OSError, ValueError, KeyError, TypeError):  # no page of ours
             continue
+
+
+@contextmanager
+def writing(reports: Path) -> Iterator[None]:
+    """Inside, a place for `reports` that cannot be one is a SettingError."""
+    try:
+        yield
+    except (NotADirectoryError, FileExistsError, PermissionError) as error:
+        if error.filename is None or not Path(error.filename).is_relative_to(reports):
+            raise
+        raise SettingError(f"reports={reports}: {error.strerror}; use reports=DIR for another place") from error
 
 
 def _says_how(word: str) -> bool:

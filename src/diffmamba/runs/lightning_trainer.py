@@ -13,7 +13,7 @@ import lightning as L
 from lightning.pytorch.callbacks import BatchSizeFinder, Callback, LearningRateFinder, ProgressBar
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
-from diffmamba.errors import SettingError
+from diffmamba.errors import SettingError, one_line
 from diffmamba.runs.checkpoints import best_and_last
 from diffmamba.runs.processes import Devices
 from diffmamba.runs.quiet import quiet
@@ -41,8 +41,7 @@ def check_trainer(trainer: partial[L.Trainer], devices: Devices, callbacks: Call
     except SettingError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise SettingError(f"{_culprit(trainer, devices)} does not work here: {reason}") from error
+        raise SettingError(f"{_culprit(trainer, devices)} does not work here: {one_line(error)}") from error
     asked = trainer.keywords.get("precision", "32-true")
     if found.precision != asked:
         raise SettingError(f"trainer.precision={asked} is not possible here; use trainer.precision={found.precision}")
@@ -61,7 +60,7 @@ def build_callbacks(callbacks: Callbacks) -> list[Callback]:
         try:
             callback = make()
         except Exception as error:
-            raise SettingError(f"callbacks.{name} cannot be built: {' '.join(str(error).split())}") from error
+            raise SettingError(f"callbacks.{name} cannot be built: {one_line(error)}") from error
         if not isinstance(callback, Callback) or isinstance(callback, ProgressBar):
             raise SettingError(f"callbacks.{name} must be a lightning.Callback, and no progress bar")
         built.append(callback)

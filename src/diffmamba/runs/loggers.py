@@ -15,9 +15,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from diffmamba.errors import one_line
 from diffmamba.runs.rows import Kind, Rows, is_of_evaluation, kind
 from diffmamba.runs.store import LostLeaseError, Record, Run
-from diffmamba.runs.wandb_run import WandbRun
+from diffmamba.runs.wandb_run import WandbRun, is_wandb, wanted
 from diffmamba.runs.wandb_shown import configured
 
 ROWS = "csv/metrics.csv"
@@ -42,8 +43,8 @@ class Logs(Logger):
         self.reached: Callable[[], Mapping[str, float]] = dict
         """What every row says of how far the training is, where it does not say so itself."""
         told = {"run": run.id, "parameters": parameters}
-        wanted = settings["logger"] if rank_zero_only.rank == 0 else {}  # type: ignore[attr-defined]
-        for name, node in wanted.items():
+        nodes = wanted(settings["logger"]) if rank_zero_only.rank == 0 else {}  # type: ignore[attr-defined]
+        for name, node in nodes.items():
             started = self._beside(name, partial(_started, node, run, settings, "training", told))
             if started is not None:
                 self._loggers[name] = started
@@ -124,7 +125,7 @@ def log_measurement(run: Run, settings: Mapping[str, Any], rows: Sequence[Mappin
     record = run.read()
     assert record is not None
     told = {"run": run.id, "parameters": record["parameters"]["total"], "weights": record["weights"]}
-    for name, node in settings["logger"].items():
+    for name, node in wanted(settings["logger"]).items():
         try:
             logger = _started(node, run, settings, "measurement", told)
             logger.log_metrics(record["values"], 0)
@@ -138,20 +139,16 @@ def log_measurement(run: Run, settings: Mapping[str, Any], rows: Sequence[Mappin
 
 
 def _warn(name: str, error: Exception) -> None:
-    log.warning("the logger %s failed, the run goes on without it: %s", name, _one_line(error))
+    cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+    log.warning("the logger %s failed, the run goes on without it: %s", name, one_line(cause))
 
 
 def _started(
     node: Mapping[str, Any], run: Run, settings: Mapping[str, Any], kind: str, told: Mapping[str, Any]
 ) -> Logger:
     """The logger of a node, told where the run lives and what it is."""
-    if str(node["_target_"]).endswith("WandbLogger"):
+    if is_wandb(node):
         return WandbRun(node, run, settings, kind, told)
     logger: Logger = instantiate({"save_dir": str(run.directory), **node})
     logger.log_hyperparams(configured(settings) | dict(told))
     return logger
-
-
-def _one_line(error: Exception) -> str:
-    cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
-    return " ".join(str(cause).split()) or type(cause).__name__

@@ -10,7 +10,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from diffmamba.device import select_operators
-from diffmamba.errors import SettingError
+from diffmamba.errors import SettingError, one_line
 from diffmamba.ops import backend
 from diffmamba.ops.cpu.compiler import CompileError, compiler
 from diffmamba.runs.processes import Devices
@@ -129,7 +129,7 @@ def built(node: Any, partial: bool = False) -> Any:
         if isinstance(cause, SettingError):
             raise cause from None
         target = node.get("_target_", "a part") if isinstance(node, Mapping) else "a part"
-        reason = " ".join(str(cause or error).split())
+        reason = one_line(cause or error)
         raise SettingError(f"{target} cannot be built from its settings: {reason}") from error
 
 

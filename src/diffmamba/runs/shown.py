@@ -11,6 +11,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
+from diffmamba.errors import one_line
 from diffmamba.output import Patient
 from diffmamba.runs.recorder import RunRecorder
 from diffmamba.runs.summary import duration
@@ -103,7 +104,7 @@ def _unfailing(hook: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return hook(bar, *arguments, **named)
         except Exception as error:
-            log.warning("the bar failed, the run goes on without it: %s", " ".join(str(error).split()))
+            log.warning("the bar failed, the run goes on without it: %s", one_line(error))
             bar.disable()
             return None
 

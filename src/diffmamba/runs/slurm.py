@@ -15,7 +15,7 @@ from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffmamba.errors import SettingError
+from diffmamba.errors import SettingError, one_line
 from diffmamba.runs.slurm_job import Turn
 from diffmamba.runs.stopping import INTERRUPTED
 
@@ -120,7 +120,7 @@ class Jobs:
             with redirect_stderr(io.StringIO()):  # what sbatch says stands in the error
                 return self.executor.submit_array(list(turns))
         except (FailedJobError, FailedSubmissionError) as error:
-            raise SettingError(f"sbatch refuses the jobs: {' '.join(str(error).split())}") from None
+            raise SettingError(f"sbatch refuses the jobs: {one_line(error)}") from None
 
     def is_over(self, job: "Job[int]") -> bool:
         """Whether a job has ended, well or not."""

@@ -176,6 +176,11 @@ class RunStore:
             raise SettingError("runs= is empty; name the directory of the run store")
         self.directory = Path(directory)
 
+    def require_directory(self) -> None:
+        """Raises SettingError where there is no store."""
+        if not self.directory.is_dir():
+            raise SettingError(f"there is no run store at {self.directory}; runs=DIR names another one")
+
     def run(self, run_id: str) -> Run:
         return Run(self.directory / run_id)
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import yaml
 
+from diffmamba.errors import one_line
 from diffmamba.runs import processes
 from diffmamba.runs.loggers import ROWS
 from diffmamba.runs.rows import Rows
 from diffmamba.runs.search import trial
 from diffmamba.runs.store import Record, Run, RunStore
-from diffmamba.runs.wandb_run import WandbRun
+from diffmamba.runs.wandb_run import WandbRun, is_wandb, wanted
 from diffmamba.runs.work import Work
 
 SWEEP, RUN, PARAMETERS = "WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"
@@ -49,8 +50,8 @@ def done(work: Work) -> Record:
     record = trial(work)
     run = RunStore(work.settings["runs"]).run(record["id"])
     if processes.rank() == 0 and not any((run.directory / "wandb").glob(f"*run-*-{os.environ[RUN]}")):
-        for node in (work.settings.get("logger") or {}).values():
-            if str(node["_target_"]).endswith("WandbLogger"):
+        for node in wanted(work.settings.get("logger") or {}).values():
+            if is_wandb(node):
                 _show(node, work, run, record)
     return record
 
@@ -63,4 +64,4 @@ def _show(node: Mapping[str, Any], work: Work, run: Run, record: Record) -> None
         shown.go_on(Rows(run.directory / ROWS).read())
         shown.close(record)
     except Exception as error:
-        log.warning("W&B's run %s stays empty: %s", os.environ[RUN], " ".join(str(error).split()))
+        log.warning("W&B's run %s stays empty: %s", os.environ[RUN], one_line(error))

@@ -21,17 +21,17 @@ from contextlib import suppress
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 from hydra.utils import instantiate
 from lightning.fabric.utilities.logger import _add_prefix
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from diffmamba import atomic
+from diffmamba.errors import one_line
 from diffmamba.runs.rows import Row
 from diffmamba.runs.store import WELL, Record, Run
 from diffmamba.runs.store_token import store_token
+from diffmamba.runs.wandb_reach import reach
 from diffmamba.runs.wandb_shown import configured, evaluation_of, labelled, labels, summary
 
 ANSWER_SECONDS, START_SECONDS, END_SECONDS, FILES_SECONDS = 5, 20, 60, 1800
@@ -127,7 +127,7 @@ class WandbRun(Logger):
             try:
                 self._log_checkpoints(record)
             except Exception as error:
-                log.warning("W&B did not take the checkpoints: %s", " ".join(str(error).split()))
+                log.warning("W&B did not take the checkpoints: %s", one_line(error))
         try:
             experiment.finish(exit_code=0 if ended_well else 1)
             lost = self._fatal_error()
@@ -159,7 +159,7 @@ class WandbRun(Logger):
             if file.exists():
                 told = {"run": self._run.id, "checkpoint": name} | evaluation_of(record, name)
                 artifact = wandb.Artifact(f"model-{self._started.experiment.id}", type="model", metadata=told)
-                artifact.add_file(str(file), name=file.name, policy="immutable", skip_cache=True)
+                artifact.add_file(str(file.absolute()), name=file.name, policy="immutable", skip_cache=True)
                 logged = self._started.experiment.log_artifact(artifact, aliases=[name])
                 if not self._offline:
                     logged.wait(FILES_SECONDS)
@@ -167,6 +167,17 @@ class WandbRun(Logger):
     @property
     def _session(self) -> Path:
         return Path(self._started.experiment.settings.sync_dir)
+
+
+def is_wandb(node: Mapping[str, Any]) -> bool:
+    """Whether these are the settings of W&B's logger."""
+    return str(node["_target_"]).endswith("WandbLogger")
+
+
+def wanted(loggers: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The settings of each logger, without W&B's where `WANDB_MODE=disabled`, or its own setting `mode`, says so."""
+    mode = os.environ.get("WANDB_MODE")
+    return {name: node for name, node in loggers.items() if not is_wandb(node) or node.get("mode", mode) != "disabled"}
 
 
 def wandb_id(run: Run, folder: Path | None = None) -> str:
@@ -201,21 +212,14 @@ def _start(given: Mapping[str, Any]) -> WandbLogger:
     import wandb  # here: it takes half a second
 
     try:
-        _reach()
+        reach(ANSWER_SECONDS)
         return _wandb(given)
     except Exception as error:
         where = Path(given["save_dir"]) / "wandb" / "offline-run-*"
-        reason = " ".join(str(error).split()) or type(error).__name__
-        log.warning("W&B cannot be reached, so it is offline (later: wandb sync %s): %s", where, reason)
+        log.warning("W&B cannot be reached, so it is offline (later: wandb sync %s): %s", where, one_line(error))
         os.environ["WANDB_MODE"] = "offline"  # also for the next runs of a sweep, which need not wait again
         wandb.teardown()  # which still holds the run that it could not start
         return _wandb({**given, "offline": True})
-
-
-def _reach() -> None:
-    """Raises OSError where W&B's server does not answer at all, in the place of W&B's own minutes of trying."""
-    with suppress(HTTPError):  # an answer
-        urlopen(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"), timeout=ANSWER_SECONDS).close()
 
 
 def _wandb(given: Mapping[str, Any]) -> WandbLogger:

@@ -47,8 +47,7 @@ def build(runs: str, directory: Path) -> Built:
     Raises SettingError where there is no store, and OSError where the site cannot be written.
     """
     store = RunStore(runs)
-    if not store.directory.is_dir():
-        raise SettingError(f"there is no run store at {store.directory}; runs=DIR names another one")
+    store.require_directory()
     if (directory / RUNS).resolve() == store.directory.resolve():
         raise SettingError(
             f"reports={directory} would put pages into the run store {store.directory}; name another place"

@@ -12,6 +12,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
+
 from diffmamba import atomic
 from diffmamba.errors import SettingError
 from diffmamba.reports.site.manifest import FOLDER, digest
@@ -80,7 +82,7 @@ class Plans:
                 found = child.submit(_expanded, lacking, self._store.directory, self._known).result()
             for one, plan in zip(lacking, found, strict=True):
                 kept[one] = Plan(**plan | {"members": self._members(plan["group"])})
-            plans = [[sweep, list(words), asdict(kept[sweep, words])] for sweep, words in wanted]
+            plans = [[sweep, list(words), asdict(kept[sweep, words])] for sweep, words in kept]
             atomic.write(self._path, json.dumps({"digest": self._current, "plans": plans}, ensure_ascii=False))
         return {one: kept[one] for one in wanted}
 
@@ -114,7 +116,8 @@ def _data_known(store: RunStore, entries: Iterable[Entry]) -> dict[str, Record]:
 
 
 def _expanded(asked: Sequence[Asked], store: Path, known: Mapping[str, Record]) -> list[dict[str, Any]]:
-    """The plans as they are read from the file."""
+    """The plans as they are read from the file. For a process of its own: Hydra may be at work in this one."""
+    GlobalHydra.instance().clear()
     return [json.loads(json.dumps(asdict(_plan(sweep, words, store, known)))) for sweep, words in asked]
 
 
