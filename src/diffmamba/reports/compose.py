@@ -54,6 +54,7 @@ def document(design: Design, results: Results) -> Document:
     drawn = tuple(design.charts(results)) if results.counted or design.kind == "figure" else ()
     count = f"{len(results.runs) - len(results.counted)} of {len(results.runs)} runs missing:"
     table = (
+        *_verdicts(design, results),
         grid(design, results),
         *(Paragraph(text, "note") for text in (*rules(design, results), *caveats(design, results))),
         *_warnings(count, results.missing),
@@ -175,6 +176,19 @@ def warnings(design: Design, results: Results) -> list[str]:
     return [*_without_baseline(design, results), *_without_interval(results), *provenance.warnings(results)]
 
 
+def _verdicts(design: Design, results: Results) -> list[Paragraph]:
+    """How many rows have a verdict, and on how many seeds it rests."""
+    own = columns.DIFFERS in design.columns
+    compared = [cell for cell in results.cells if cell.comparison and (own or cell.sign != "–")]
+    if not compared:
+        return []
+    decided = [cell for cell in compared if (cell.differs if own else cell.sign) != "~"]
+    fewest, most = min(len(cell.pairs) for cell in compared), max(len(cell.pairs) for cell in compared)
+    seeds = f"{fewest} to {most}" if fewest < most else f"{most}"
+    rows = f"{len(decided)} of {len(compared)} row{'s' * (len(compared) > 1)}"
+    return [Paragraph(f"A difference is seen in {rows}, each with {seeds} seed{'s' * (most > 1)}.", "strong")]
+
+
 def _without_baseline(design: Design, results: Results) -> list[str]:
     bare = [group for group, cells in results.groups.items() if not any(cell.key.is_baseline for cell in cells)]
     if not design.baseline or not bare:
@@ -189,9 +203,11 @@ def _without_interval(results: Results) -> list[str]:
     for label, comparison in results.comparisons.items():
         if comparison.reason:
             reasons.setdefault(comparison.reason, []).append(label)
+    unpaired = [cell.key.label for cell in results.cells if cell.unpaired]
+    without = [f"No Δ, because no seed is shared with the baseline: {'; '.join(unpaired)}."] * bool(unpaired)
     every = len(results.comparisons)
     where = {why: f"all {every} rows" if 1 < every == len(rows) else "; ".join(rows) for why, rows in reasons.items()}
-    return [f"No interval of Δ, so no verdict, because {why}: {rows}." for why, rows in where.items()]
+    return without + [f"No interval of Δ, so no verdict, because {why}: {rows}." for why, rows in where.items()]
 
 
 def _summary(results: Results) -> str:

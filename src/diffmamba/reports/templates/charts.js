@@ -118,7 +118,9 @@
     const plain = new Bokeh.NumeralTickFormatter({format: "0.[0]a"});
     if (panel.x_engineering) plot.xaxes[0].formatter = plain;
     if (panel.x_ticks) {
-      plot.xaxes[0].ticker = new Bokeh.FixedTicker({ticks: panel.x_ticks});
+      const ticker = new Bokeh.FixedTicker({ticks: panel.x_ticks});
+      plot.xaxes[0].ticker = ticker;
+      for (const grid of plot.center) if (grid instanceof Bokeh.Grid && grid.dimension === 0) grid.ticker = ticker;
       plot.xaxes[0].major_label_overrides = new Map(panel.x_ticks.map((at) => [at, String(at)]));
     }
     if (names.length) {
