@@ -321,7 +321,7 @@ def test_without_a_seed_that_both_have_there_is_no_delta():
     document = grid.document("model=mamba")
     assert [row["delta"] for row in document.data["rows"]] == [0.0, None]
     assert (document.data["rows_compared"], document.data["rows"][1]["sign"]) == (0, "–")
-    assert "No Δ, because no seed is shared with the baseline: model=diff_mamba." in document.data["notes"]
+    assert "No Δ, because no seed is shared with the baseline, in: model=diff_mamba." in document.data["notes"]
     assert "difference is seen" not in shown(document, 160)
 
 

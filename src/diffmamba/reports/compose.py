@@ -203,11 +203,9 @@ def _without_interval(results: Results) -> list[str]:
     for label, comparison in results.comparisons.items():
         if comparison.reason:
             reasons.setdefault(comparison.reason, []).append(label)
-    unpaired = [cell.key.label for cell in results.cells if cell.unpaired]
-    without = [f"No Δ, because no seed is shared with the baseline: {'; '.join(unpaired)}."] * bool(unpaired)
     every = len(results.comparisons)
     where = {why: f"all {every} rows" if 1 < every == len(rows) else "; ".join(rows) for why, rows in reasons.items()}
-    return without + [f"No interval of Δ, so no verdict, because {why}: {rows}." for why, rows in where.items()]
+    return [f"No interval of Δ, so no verdict, because {why}: {rows}." for why, rows in where.items()]
 
 
 def _summary(results: Results) -> str:
