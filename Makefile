@@ -19,6 +19,8 @@ FIGURE ?= figure2
 SCALE ?= smoke
 SWEEP ?= table2
 LAUNCHER ?= local
+# a grid may have scales of its own, which a word would replace: only where SCALE is given
+OF_SCALE = $(if $(filter file,$(origin SCALE)),,scale=$(SCALE))
 # further settings for all runs, e.g. ARGS="data=pysrc8 seed=1,2,3"
 ARGS ?=
 
@@ -85,7 +87,7 @@ reproduce-figure: $(READY)  ## Train what a published figure still lacks and dra
 	$(BIN)/python -m diffmamba.reproduce figure=$(FIGURE) scale=$(SCALE) launcher=$(LAUNCHER) $(ARGS)
 
 reproduce-sweep: $(READY)  ## Train what any other sweep still lacks and show it as a table, with a page
-	$(BIN)/python -m diffmamba.reproduce sweep=$(SWEEP) scale=$(SCALE) launcher=$(LAUNCHER) $(ARGS)
+	$(BIN)/python -m diffmamba.reproduce sweep=$(SWEEP) $(OF_SCALE) launcher=$(LAUNCHER) $(ARGS)
 
 reproduce-all: $(READY)  ## Train and show every table and figure there is
 	$(BIN)/python -m diffmamba.reproduce all=true scale=$(SCALE) launcher=$(LAUNCHER) $(ARGS)
@@ -94,16 +96,16 @@ audit: $(READY)  ## Without training: counts, steps, rates, costs of tables 1 an
 	$(BIN)/python -m diffmamba.audit $(ARGS)
 
 report: $(READY)  ## Write one site of all runs, without training; with TABLE=, FIGURE= or SWEEP= that table, figure or sweep alone
-	$(BIN)/python -m diffmamba.report $(if $(filter TABLE,$(GIVEN)),table=$(TABLE)) $(if $(filter FIGURE,$(GIVEN)),figure=$(FIGURE)) $(if $(filter SWEEP,$(GIVEN)),sweep=$(SWEEP)) $(if $(filter TABLE FIGURE SWEEP SCALE,$(GIVEN)),scale=$(SCALE)) $(ARGS)
+	$(BIN)/python -m diffmamba.report $(if $(filter TABLE,$(GIVEN)),table=$(TABLE)) $(if $(filter FIGURE,$(GIVEN)),figure=$(FIGURE)) $(if $(filter SWEEP,$(GIVEN)),sweep=$(SWEEP)) $(if $(filter TABLE FIGURE SWEEP SCALE,$(GIVEN)),$(OF_SCALE)) $(ARGS)
 
 sweep: $(READY)  ## Train every run of a grid of sweeps/
-	$(BIN)/python -m diffmamba.sweep sweep=$(SWEEP) scale=$(SCALE) launcher=$(LAUNCHER) $(ARGS)
+	$(BIN)/python -m diffmamba.sweep sweep=$(SWEEP) $(OF_SCALE) launcher=$(LAUNCHER) $(ARGS)
 
 dashboard: $(READY)  ## Make or update W&B's workspace and reports; offline, say how to look now; ARGS="what=table2"
 	$(BIN)/python -m diffmamba.dashboard scale=$(SCALE) $(ARGS)
 
 wandb-sweep: $(READY)  ## Write a grid or search of sweeps/ as a sweep of W&B, for `wandb agent`
-	$(BIN)/python -m diffmamba.wandb_sweep sweep=$(SWEEP) scale=$(SCALE) $(ARGS)
+	$(BIN)/python -m diffmamba.wandb_sweep sweep=$(SWEEP) $(OF_SCALE) $(ARGS)
 
 # in the order of their names: by default the files with the fewest tests come last, and among them are the slowest
 test: $(READY) $(REFERENCE_READY) $(TRITON_READY)  ## Run the tests

@@ -32,6 +32,8 @@ def wanted(settings: Mapping[str, Any]) -> tuple[str, str]:
         raise SettingError(f"{' and '.join(words)}: one at a time; leave out all but one")
     kind, name = next(((kind, settings[kind]) for kind in KINDS if settings[kind]), DEFAULT)
     further = [f"{name}={settings[name]}" for name in OF_A_SWEEP if settings[name]]
+    if further and not words:
+        raise SettingError(f"{further[0]}: say which sweep: sweep=NAME")
     if further and kind != "sweep":
         raise SettingError(f"{further[0]} is for sweep=NAME; a table or figure has its own, so leave it out")
     return kind, name

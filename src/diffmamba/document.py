@@ -113,8 +113,8 @@ class Panel:
     """One pair of axes.
 
     `x_range` and `y_range` are (lowest, highest) or None for what fits. `y_names` puts these words at heights 0, 1, 2,
-    and so on, from top to bottom, in place of numbers. `x_at` draws a thin line up at this value of x. A scale is
-    "linear" or "log".
+    and so on, from top to bottom, in place of numbers. `x_at` draws a thin line up at this value of x, `x_ticks` are
+    where the x axis has numbers. A scale is "linear" or "log".
     """
 
     title: str
@@ -128,6 +128,7 @@ class Panel:
     x_scale: str = "linear"
     y_scale: str = "linear"
     x_at: float | None = None
+    x_ticks: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ python -m diffmamba.report table=table2 scale=smoke     # a published table from
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from diffmamba.terminal import say, terminal
 
 ONE = ("table", "figure", "sweep", "all", "baseline", "title")
 """The settings that ask for single pages."""
+OF_TRAINING = ("train", "launcher", "workers", "slurm")
 
 
 def main() -> None:
@@ -27,6 +29,9 @@ def main() -> None:
 
 
 def _shown(settings: dict[str, Any], words: list[str]) -> int:
+    for word in sys.argv[1:]:
+        if re.split(r"[=.]", word.lstrip("+~"), maxsplit=1)[0] in OF_TRAINING and word != "train=false":
+            raise SettingError(f"{word}: report trains nothing, so leave it out; diffmamba reproduce takes it")
     if any(settings.get(name) for name in ONE):
         return run(settings | {"train": False}, words)
     return site(Path(settings["reports"]), words)

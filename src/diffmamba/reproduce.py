@@ -48,6 +48,7 @@ def reproduced(asked: "Asked", settings: dict[str, Any], words: list[str]) -> in
     for design, cells in asked.parts:
         reports.results(design, cells, {}, "")  # refuses no runs, and two runs of one cell, before anything is trained
     if settings["train"]:
+        reports.pages.check_place(settings["reports"])
         engine = Engine(settings["launcher"], settings["workers"], settings["slurm"])
         work_off(asked.sweep, asked.planned, engine, terminal())
     return max([_page(asked, design, cells, settings, words) for design, cells in asked.parts])

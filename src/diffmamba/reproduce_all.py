@@ -4,7 +4,9 @@ They share their runs through the store, so none is trained twice. One that fail
 made. Then the site is built. At the end stands what is complete, and what is missing and why.
 """
 
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +24,41 @@ FIRST = 3  # reasons that the summary tells of each
 
 def run(settings: dict[str, Any], words: list[str]) -> int:
     """0 if all of them are complete and written, else 1."""
+    reports.pages.check_place(settings["reports"])
     console, told = terminal(), {}
     asked = [(kind, name) for kind in designs.KINDS for name in designs.names(kind)]
     for kind, name in asked:
         say(console, f"{kind} {name}")
-        told[name] = _one(kind, name, settings, words)
-    status = site(Path(settings["reports"]), [word for word in words if word.startswith("runs=")])
-    for name, missing in told.items():
+        told[kind, name] = _going_on(partial(_one, kind, name, settings, words))
+    of_runs = [word for word in words if word.startswith("runs=")]
+    of_site = _going_on(lambda: "it is not written" * site(Path(settings["reports"]), of_runs))
+    for (_, name), missing in told.items():
         say(console, f"{name}: {missing or 'complete'}")
-    return max(status, int(any(told.values())))
+    if of_site:
+        say(console, f"site: {of_site}")
+    return int(any(told.values()) or bool(of_site))
+
+
+def _going_on(make: Callable[[], str]) -> str:
+    """What `make` says, or the error that ended it, whatever that is: it must not keep the others from being made."""
+    try:
+        return make()
+    except SettingError as error:
+        said = str(error)
+    except Exception as error:  # of a table of the user's own, or of the machine
+        traceback.print_exc()
+        said = f"{type(error).__name__}: {error}"
+    tell(f"error: {said}")
+    return said.partition("\n")[0]
 
 
 def _one(kind: str, name: str, settings: dict[str, Any], words: Sequence[str]) -> str:
     """Makes one of them; why it is not complete, or nothing."""
     from diffmamba.reproduce import reproduced
 
-    try:
-        asked = of_name(kind, name, words, settings["train"])
-        status = reproduced(asked, settings, list(words))
-        missing = [line for design, cells in asked.parts for line in _missing(design, cells, store_of(asked.planned))]
-    except SettingError as error:
-        tell(f"error: {error}")
-        return str(error).partition("\n")[0]
+    asked = of_name(kind, name, words, settings["train"])
+    status = reproduced(asked, settings, list(words))
+    missing = [line for design, cells in asked.parts for line in _missing(design, cells, store_of(asked.planned))]
     more = f"; and {len(missing) - FIRST} more" * (len(missing) > FIRST)
     return "; ".join(missing[:FIRST]) + more if missing else "its page is not written" * status
 

@@ -35,6 +35,17 @@ def test_a_word_that_make_would_ignore_stops_it(words: str, told: str) -> None:
     assert told in said
 
 
+def test_a_scale_is_a_word_only_where_it_is_given() -> None:
+    """A grid may have several scales of its own."""
+    for target in ("reproduce-sweep", "report", "sweep", "wandb-sweep"):
+        said = [
+            subprocess.run(["make", "-n", target, "SWEEP=mine", *scale], cwd=pages.ROOT, capture_output=True, text=True)
+            for scale in ((), ("SCALE=small",))
+        ]
+        assert ["scale=small" in one.stdout for one in said] == [False, True]
+        assert "scale=smoke" not in said[0].stdout
+
+
 @pytest.mark.parametrize(
     "words", ["", "help", "reproduce-table TABLE=table1 SCALE=small", "lint VENV=.venv", "lint test"]
 )

@@ -214,6 +214,11 @@ def test_a_difference_far_below_the_spread_needs_as_many_seeds_as_the_normal_dis
     ratio = scipy.stats.norm.ppf(1 - ERROR / 2) + scipy.stats.norm.ppf(POWER)
     assert statistics.seeds_needed(1e-4, 1.0) == pytest.approx((ratio / 1e-4) ** 2, rel=1e-6)
     assert statistics.seeds_needed(1e-200, 1e100) == 10**12
+    assert statistics.seeds_needed(1e-320, 1e10) == statistics.seeds_needed(0.0, 1.0) == 10**12
+    assert statistics.seeds_needed(1.0, 0.0) == 2
+    (tiny,) = statistics.compared([([1e-320, 3e-320], [0.0, 0.0])])
+    assert (tiny.interval, tiny.seeds_needed(1e-320)) == (None, None)
+    assert statistics.sign_flip([1.0]) == 1.0
 
 
 def test_the_true_spread_lies_in_its_range_as_often_as_promised():

@@ -1,17 +1,21 @@
 """A sweep of anybody's has a table: rows by what varies, seeds folded, Δ to the baseline that is named."""
 
 import json
+import re
 from itertools import product
 from statistics import mean
 
 import pytest
 from by_hand import failed, make_record, shown
+from matplotlib.figure import Figure
 
 from diffmamba import reports
-from diffmamba.document import Chart
+from diffmamba.document import Chart, Panel, Series
 from diffmamba.errors import SettingError
 from diffmamba.reports import designs, swept
+from diffmamba.reports.charts import titled
 from diffmamba.reports.factors import factors_of, quoted
+from diffmamba.reports.pictures import draw
 
 MODELS = {"mamba": {"name": "mamba", "expand": 2}, "diff_mamba": {"name": "diff_mamba", "expand": 4}}
 RATES, SEEDS = (0.001, 0.003, 0.03), (0, 1)
@@ -262,10 +266,80 @@ def test_the_metric_stands_against_each_setting_that_is_a_number():
     assert set(charts(Grid(rates=RATES[:2]).document())) == {"curves"}
 
 
+def titles(chart):
+    return [panel.title for row in chart.panels for panel in row]
+
+
+def test_the_title_of_a_panel_is_what_tells_it_from_the_others_and_is_drawn_whole():
+    drawn = charts(Grid().document("model=mamba", varied=["model", "scale.learning_rate"]))
+    own = [f"learning_rate={rate}" for rate in RATES]
+    assert titles(drawn["over_training"]) == titles(drawn["curves"]) == own
+    assert "In all panels: model=diff_mamba." in drawn["over_training"].caption
+    given = ['a="x, y=1", b=1 (p, q), c', 'a="x, y=2", b=1 (p, q), c', "a.b=1, b.b=2", "a.b=1, b.b=3", "one", "one, 2"]
+    told = [
+        [panel.title for panel in titled([Panel(title, ()) for title in given[at : at + 2]])[0]] for at in (0, 2, 4)
+    ]
+    assert told == [['a="x, y=1"', 'a="x, y=2"'], ["b.b=2", "b.b=3"], ["one", "one, 2"]]
+    long = "scale.learning_rate=0.00123, " * 6
+    axes = Figure(figsize=(10, 3)).subplots(1, 3)[0]
+    draw(axes, Panel(long, (Series("", (1.0,), (1.0,), "#000000"),), x_label=long))
+    for text in (axes.get_title(), axes.get_xlabel()):
+        assert max(map(len, text.splitlines())) < 40
+        assert text.replace("\n", " ") == long.strip()
+
+
+def test_numbers_stand_at_the_measured_values_where_there_is_room():
+    ((panel,),) = charts(Grid().document())["against-learning_rate"].panels
+    assert panel.x_ticks == RATES
+    axes = Figure().subplots()
+    draw(axes, panel)
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0.001", "0.003", "0.03"]
+    close = Grid(models=("mamba",), rates=(0.001, 0.00101, 0.01, 0.1), seeds=(0,))
+    assert charts(close.document())["against-learning_rate"].panels[0][0].x_ticks == (0.001, 0.01, 0.1)
+
+
+def test_of_many_groups_the_best_are_drawn_as_the_caption_says():
+    rates = tuple(round(0.03 - 0.001 * place, 3) for place in range(20))  # the best come last
+    curves = charts(Grid(rates=rates, seeds=(0,)).document("model=mamba"))["curves"]
+    assert "the best 12 of 20 groups" in curves.caption
+    assert titles(curves) == [f"learning_rate={rate}" for rate in rates[8:]]
+
+
+def test_seeds_and_what_makes_no_difference_name_no_baseline():
+    with pytest.raises(SettingError, match="seeds are folded, so they cannot name a baseline"):
+        Grid().results("seed=0")
+    grid = Grid(rates=(0.001,))
+    grid.cells = [(run_id, settings | {"threads": threads}) for run_id, settings in grid.cells for threads in (1, 2)]
+    with pytest.raises(SettingError, match="threads makes no difference in mine, so it cannot name a baseline"):
+        grid.results("threads=1", varied=["model", "threads"])
+
+
+def test_without_a_seed_that_both_have_there_is_no_delta():
+    grid = Grid(rates=(0.001,))
+    for run_id in ("t000", "t003"):
+        grid.records[run_id].update(failed())
+    document = grid.document("model=mamba")
+    assert [row["delta"] for row in document.data["rows"]] == [0.0, None]
+    assert (document.data["rows_compared"], document.data["rows"][1]["sign"]) == (0, "–")
+    assert "No Δ, because no seed is shared with the baseline, in: model=diff_mamba." in document.data["notes"]
+    assert "difference is seen" not in shown(document, 160)
+
+
+def test_a_line_above_the_table_counts_verdicts_and_few_seeds_show_few_digits():
+    grid = Grid(rates=(0.001,), seeds=(0, 1, 2))
+    told = shown(grid.document("model=mamba"), 200)
+    assert "A difference is seen in 1 of 1 row, each with 3 seeds." in told
+    for at, run in enumerate(("t003", "t004", "t005")):
+        grid.records[run] = make_record((100.0, 180.0, 30.0)[at])
+    told = shown(grid.document("model=mamba"), 200)
+    assert "A difference is seen in 0 of 1 row" in told
+    assert re.search(r"−\d\d(\.\d)?, \+2\d\d ", told)
+
+
 def test_a_picture_shows_no_more_than_can_be_told_apart_and_always_the_baseline():
     rates = tuple(0.001 * place for place in range(1, 31))
     document = Grid(models=("mamba",), rates=rates, seeds=(0,)).document("learning_rate=0.03")
     curves = charts(document)["curves"]
     labels = [series.label for series in curves.panels[0][0].series]
     assert labels == [f"learning_rate={rate:.10g}" for rate in (*rates[:11], rates[-1])]
-    assert "the best 12 of 30 cells" in curves.caption
+    assert "12 of 30 cells: the baseline and the best" in curves.caption

@@ -79,12 +79,16 @@ class Cell:
 
     @property
     def delta(self) -> float | None:
-        """The mean minus that of the baseline, over the seeds of both; over all seeds if they share none."""
-        baseline = self.baseline.mean if self.baseline else None
-        if self.mean is None or baseline is None:
+        """The mean minus that of the baseline, over the seeds of both; None if they share none."""
+        if not self.pairs:
             return None
-        ours, theirs = zip(*self.pairs.values(), strict=True) if self.pairs else ((self.mean,), (baseline,))
+        ours, theirs = zip(*self.pairs.values(), strict=True)
         return fmean(ours) - fmean(theirs)
+
+    @property
+    def unpaired(self) -> bool:
+        """Whether this cell and its baseline both have values, but of no seed that both have."""
+        return bool(self.baseline and self.baseline.values and self.values and not self.pairs)
 
     @property
     def spread(self) -> float | None:
@@ -181,7 +185,7 @@ def compared(cells: Sequence[Cell]) -> tuple[Cell, ...]:
 def against(paired: Sequence[Cell]) -> tuple[Cell, ...]:
     """These cells, which have baselines, with their comparisons."""
     rows = [cell for cell in paired if cell.delta is not None and not cell.key.is_baseline]
-    values = (tuple(zip(*cell.pairs.values(), strict=True)) or ((), ()) for cell in rows)
+    values = (tuple(zip(*cell.pairs.values(), strict=True)) for cell in rows)
     found = dict(zip(map(id, rows), statistics.compared([(ours, theirs) for ours, theirs in values]), strict=True))
     return tuple(replace(cell, comparison=found.get(id(cell))) for cell in paired)
 

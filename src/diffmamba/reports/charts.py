@@ -4,6 +4,8 @@ All of them show only the runs that count. A model has the same colour in every 
 """
 
 import math
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import cycle
@@ -34,6 +36,8 @@ OVER_TRAINING = (
     "by itself. Where it leaves out 0, the seeds support a difference. Line and band may go on beyond the edge."
 )
 ACROSS = 3  # panels in a row of small ones
+PART = re.compile(r'(?:"(?:\\.|[^"\\])*"|\([^)]*\)|,(?! )|[^,])+')
+"""A part of a label: up to a comma that stands outside of quotes and brackets."""
 
 
 def hues(results: Results) -> dict[str, str]:
@@ -106,6 +110,27 @@ def curves(name: str, results: Results, panels: Iterable[Sequence[Panel]], rule:
     return Chart(name, "While training", rows, alt, caption, size=(10, 1.4 + 2.6 * len(rows)))
 
 
+def titled(panels: Sequence[Panel]) -> tuple[list[Panel], str]:
+    """The panels with what tells them apart as their titles, and what is in the titles of all of them.
+
+    Settings have the last part of their name, where no other setting has the same.
+    """
+    parts = [[part.strip() for part in PART.findall(panel.title)] for panel in panels]
+    shared = [part for part in parts[0] if all(part in others for others in parts)] if len(panels) > 1 else []
+    own = [[part for part in found if part not in shared] for found in parts]
+    if not all(own):
+        own, shared = parts, []
+    names = {name for found in parts for part in found for name, sign, _ in [part.partition("=")] if sign}
+    last = Counter(name.rpartition(".")[2] for name in names)
+    short = {name: name.rpartition(".")[2] for name in names if last[name.rpartition(".")[2]] == 1}
+
+    def told(found: Sequence[str]) -> str:
+        words = (part.partition("=") for part in found)
+        return ", ".join(f"{short.get(name, name)}{sign}{value}" for name, sign, value in words)
+
+    return [replace(panel, title=told(found)) for panel, found in zip(panels, own, strict=True)], told(shared)
+
+
 def over_training(results: Results, baseline: str, cells: Sequence[Cell] | None = None, late: float = 1.0) -> Chart:
     """Δ at each evaluation with its interval, a panel for each cell; `cells`: only these.
 
@@ -116,9 +141,11 @@ def over_training(results: Results, baseline: str, cells: Sequence[Cell] | None 
     panels: list[Panel] = []
     for group in dict.fromkeys(cell.key.group for cell, _ in drawn):
         panels += _difference_panels(results, [found for found in drawn if found[0].key.group == group], late)
+    panels, shared = titled(panels)
     rows = [tuple(panels[start : start + ACROSS]) for start in range(0, len(panels), ACROSS)]
     together = f", for all {count} rows together" if (count := len(results.comparisons)) > 1 else ""
     caption = OVER_TRAINING.format(metric=results.metric.label, baseline=baseline, rows=together)
+    caption += f" In all panels: {shared}." * bool(shared)
     alt = f"Δ {results.metric.label} of each cell to {baseline} while training. The table says where it ends."
     size = (10.0, 0.6 + 2.1 * max(1, len(rows)))
     return Chart("over_training", "Differences over training", tuple(rows), alt, caption, size)
@@ -141,9 +168,8 @@ def _difference_panels(results: Results, drawn: Sequence[tuple[Cell, pd.DataFram
             some = [at for at, number in enumerate(low) if not math.isnan(number)]
             x, y, low, high = (tuple(column[at] for at in some) for column in (x, y, low, high))
             series += [Series("", x, y, hue, line="", low=low, high=high), line]
-        title = cell.key.label.replace(" (", "\n(")
         x_range = ((1 - late) * end, 1.03 * end)
-        panel = Panel(title, tuple(series), words, f"Δ {results.metric.label}", x_range, y_range)
+        panel = Panel(cell.key.label, tuple(series), words, f"Δ {results.metric.label}", x_range, y_range)
         yield replace(panel, x_engineering=axis == "symbols")
 
 

@@ -1,11 +1,14 @@
 """The columns of tables: what a column is, and those that tables share, with their words and digits."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from diffmamba.reports.cells import Cell
+from diffmamba.reports.records import Headline
 from diffmamba.reports.statistics import ERROR
 
+MOST = 100  # seeds needed: a larger number, from a few seeds, says only that it is large
 MARKS = {"✓": "agrees", "✗": "disagrees", "better": "agrees", "worse": "disagrees"}
 
 
@@ -44,8 +47,18 @@ def _result(cell: Cell) -> str:
 
 def _interval(cell: Cell) -> str:
     """`−0.361, +0.261`."""
-    found, difference = cell.interval, cell.metric.difference
-    return "–" if found is None else f"{difference(found.low)}, {difference(found.high)}"
+    found = cell.interval
+    if found is None:
+        return "–"
+    metric = _rough(cell.metric, max(abs(found.low), abs(found.high)))
+    return f"{metric.difference(found.low)}, {metric.difference(found.high)}"
+
+
+def _rough(metric: Headline, size: float) -> Headline:
+    """The metric with three digits for a number of this size, and no more: a few seeds do not support others."""
+    return replace(
+        metric, digits=max(0, min(metric.digits, 2 - math.floor(math.log10(size)))) if size else metric.digits
+    )
 
 
 def _p(cell: Cell) -> str:
@@ -58,11 +71,12 @@ def _p(cell: Cell) -> str:
 
 def _needed(cell: Cell) -> str:
     count = cell.seeds_needed
-    return "–" if count is None else ">99999" if count > 99_999 else f"{count}"
+    return "–" if count is None else f">{MOST}" if count > MOST else f"{count}"
 
 
 def _smallest(cell: Cell) -> str:
-    return cell.metric.text(cell.comparison.smallest if cell.comparison else None)
+    found = cell.comparison.smallest if cell.comparison else None
+    return "–" if found is None else _rough(cell.metric, found).text(found)
 
 
 def _percent(of: Callable[[Cell], float | None]) -> Callable[[Cell], str]:

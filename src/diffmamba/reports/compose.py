@@ -54,6 +54,7 @@ def document(design: Design, results: Results) -> Document:
     drawn = tuple(design.charts(results)) if results.counted or design.kind == "figure" else ()
     count = f"{len(results.runs) - len(results.counted)} of {len(results.runs)} runs missing:"
     table = (
+        *_verdicts(design, results),
         grid(design, results),
         *(Paragraph(text, "note") for text in (*rules(design, results), *caveats(design, results))),
         *_warnings(count, results.missing),
@@ -173,6 +174,19 @@ def caveats(design: Design, results: Results) -> list[str]:
 def warnings(design: Design, results: Results) -> list[str]:
     """What to know before comparing: groups without a baseline, rows without an interval, what the records say."""
     return [*_without_baseline(design, results), *_without_interval(results), *provenance.warnings(results)]
+
+
+def _verdicts(design: Design, results: Results) -> list[Paragraph]:
+    """How many rows have a verdict, and on how many seeds it rests."""
+    own = columns.DIFFERS in design.columns
+    compared = [cell for cell in results.cells if cell.comparison and (own or cell.sign != "–")]
+    if not compared:
+        return []
+    decided = [cell for cell in compared if (cell.differs if own else cell.sign) != "~"]
+    fewest, most = min(len(cell.pairs) for cell in compared), max(len(cell.pairs) for cell in compared)
+    seeds = f"{fewest} to {most}" if fewest < most else f"{most}"
+    rows = f"{len(decided)} of {len(compared)} row{'s' * (len(compared) > 1)}"
+    return [Paragraph(f"A difference is seen in {rows}, each with {seeds} seed{'s' * (most > 1)}.", "strong")]
 
 
 def _without_baseline(design: Design, results: Results) -> list[str]:

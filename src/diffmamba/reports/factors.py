@@ -155,11 +155,13 @@ def merged(rows: Mapping[Row, Mapping[Any, str]], places: Iterable[int]) -> dict
     return now
 
 
-def baseline_of(told: str, factors: Sequence[Factor], rows: Iterable[Row], sweep: str) -> dict[str, str]:
+def baseline_of(
+    told: str, factors: Sequence[Factor], rows: Iterable[Row], sweep: str, varied: Iterable[str] = ()
+) -> dict[str, str]:
     """The values that make a cell the baseline of its group, as JSON by the names of their factors.
 
-    `told` has them as a command line would: `model=mamba optimizer.learning_rate=3e-3`. Raises SettingError that names
-    what may be chosen.
+    `told` has them as a command line would: `model=mamba optimizer.learning_rate=3e-3`. `varied` are the settings of
+    the grid, also those that make no difference. Raises SettingError that names what may be chosen.
     """
     chosen: dict[str, str] = {}
     for word in _words(told):
@@ -168,6 +170,10 @@ def baseline_of(told: str, factors: Sequence[Factor], rows: Iterable[Row], sweep
         found = found or [factor for factor in factors if factor.name.endswith(f".{name}")]
         if not sign or len(found) != 1:
             what = "is not of the form setting=value" if not sign else f"{name} does not vary in {sweep}"
+            if sign and not found and name == "seed":
+                what = "seeds are folded, so they cannot name a baseline"
+            elif sign and not found and any(f".{one}".endswith(f".{name}") for one in varied):
+                what = f"{name} makes no difference in {sweep}, so it cannot name a baseline"
             what = f"{name} may be {' or '.join(factor.name for factor in found)}" if len(found) > 1 else what
             raise SettingError(f"baseline={told}: {what}; {_choices(factors)}")
         factor = found[0]

@@ -6,6 +6,7 @@ So it never takes the place of the plain page.
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,14 @@ def telling(words: Iterable[str]) -> tuple[str, ...]:
 def directory(reports: str | Path, name: str, settings: Iterable[str]) -> Path:
     """The directory of the page `name`, such as `table2-smoke`, with these settings."""
     return Path(reports) / "-".join(filter(None, [name, _slug(settings)]))
+
+
+def check_place(reports: str | Path) -> None:
+    """Raises SettingError if pages cannot be written there, for those who are about to train for hours."""
+    there = next(place for place in (Path(reports).absolute(), *Path(reports).absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = "cannot be written to" if there.is_dir() else "is no directory"
+        raise SettingError(f"reports={reports}: {there} {why}; use reports=DIR for another place")
 
 
 def others(reports: str | Path, name: str) -> Iterator[tuple[Path, str]]:

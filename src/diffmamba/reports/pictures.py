@@ -1,6 +1,7 @@
 """Draws any `Chart` with matplotlib, as the bytes of a file: svg, png or pdf. The same chart gives the same bytes."""
 
 import io
+import textwrap
 from functools import lru_cache
 from itertools import zip_longest
 from pathlib import Path
@@ -16,7 +17,8 @@ from diffmamba.document import Chart, Panel, Series
 
 STYLE = Path(__file__).parent / "templates" / "pictures.mplstyle"
 DATED = {"svg": ["Date"], "png": ["Software"], "pdf": ["CreationDate", "Producer", "Creator"]}  # left out of the files
-LETTERS = 13  # of a legend in an inch
+LETTERS = 13  # of a legend or a title in an inch
+BESIDE = 7  # letters that the numbers beside a panel take
 HANDLE = 8  # letters that the line beside a label takes
 LINES: dict[str, Any] = {"solid": "-", "dashed": (0, (4, 2)), "dotted": ":", "": "none"}
 
@@ -46,7 +48,10 @@ def drawn(chart: Chart, kind: str) -> bytes:
 
 def draw(axes: Axes, panel: Panel) -> None:
     """The panel on these axes."""
-    axes.set(title=_plain(panel.title), xlabel=_plain(panel.x_label), ylabel=_plain(panel.y_label))
+    columns = axes.get_gridspec().ncols  # type: ignore[union-attr]
+    letters = int(axes.get_figure(root=True).get_size_inches()[0] / columns * LETTERS) - BESIDE  # type: ignore[union-attr]
+    title, x_label = (_plain(_wrapped(told, letters)) for told in (panel.title, panel.x_label))
+    axes.set(title=title, xlabel=x_label, ylabel=_plain(panel.y_label))
     if not panel.series:
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, "no run yet", ha="center", va="center", color="#777777", transform=axes.transAxes)
@@ -60,6 +65,9 @@ def draw(axes: Axes, panel: Panel) -> None:
     for axis, scale in ((axes.xaxis, panel.x_scale), (axes.yaxis, panel.y_scale)):
         if scale == "log":  # numbers at the powers of ten alone
             axis.set_minor_formatter(NullFormatter())
+    if panel.x_ticks:
+        axes.set_xticks(panel.x_ticks, [f"{at:.10g}" for at in panel.x_ticks])
+        axes.minorticks_off()
     if panel.x_at is not None:
         axes.axvline(panel.x_at, color="#888888", linewidth=1)
     if panel.x_engineering:
@@ -87,6 +95,11 @@ def _draw_series(axes: Axes, series: Series) -> None:
         markersize=3 if series.line else 6,
         markerfacecolor="white" if series.hollow else series.colour,
     )
+
+
+def _wrapped(told: str, letters: int) -> str:
+    """A text in lines of so many letters, so that no end of it is cut off."""
+    return "\n".join(textwrap.fill(line, letters, break_on_hyphens=False) for line in told.splitlines())
 
 
 def _plain(told: str) -> str:

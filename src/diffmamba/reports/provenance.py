@@ -69,11 +69,13 @@ def warnings(results: Results) -> list[str]:
     if dirty(results):
         found.append(f"{_share(dirty(results), results)} were made with uncommitted changes.")
     found += results.sources
-    with_delta = [cell for cell in results.cells if cell.baseline and cell.delta is not None]
-    unpaired = [cell for cell in with_delta if cell.values.keys() != cell.baseline.values.keys()]  # type: ignore[union-attr]
+    paired = [cell for cell in results.cells if cell.baseline and cell.pairs]
     for told, cells in (
-        ("Δ leaves out the seeds that only one of both has", [cell for cell in unpaired if cell.pairs]),
-        ("Δ compares different seeds", [cell for cell in unpaired if not cell.pairs]),
+        (
+            "Δ leaves out the seeds that only one of both has",
+            [cell for cell in paired if cell.values.keys() != cell.baseline.values.keys()],  # type: ignore[union-attr]
+        ),
+        ("No Δ, because no seed is shared with the baseline,", [cell for cell in results.cells if cell.unpaired]),
     ):
         found += [f"{told} in: {'; '.join(cell.key.label for cell in cells)}."] * bool(cells)
     return found

@@ -105,8 +105,11 @@ def document(search: Search) -> Document:
     """What the page of a search says."""
     ranked, results = search.ranked, search.results
     best = f" The best is trial {ranked[0].number}: {ranked[0].words}." if ranked else ""
-    of = f", of {search.planned} planned" if search.planned else ""
-    counts = f"{len(ranked)} of {len(search.trials)} trials count{of}." if search.trials else "There is no trial yet."
+    of = f"; {search.planned} are planned (hydra.sweeper.n_trials)" if not search.complete and search.planned else ""
+    count = len(search.trials)
+    counts = (
+        f"{len(ranked)} of {count} trial{'s' * (count > 1)} count{of}." if search.trials else "There is no trial yet."
+    )
     others = [
         f"trial {trial.number} ({trial.words}): {trial.result.reason} (run {trial.result.id})"
         for trial in search.trials
@@ -120,7 +123,7 @@ def document(search: Search) -> Document:
     if search.tested and ranked:
         blocks.append(Paragraph(CHOSEN.format(val=search.metric.label, test=search.tested.label), "note"))
     if others:
-        blocks += [Paragraph(f"{len(others)} trials do not count:", "warning"), Bullets(tuple(others), "warning")]
+        blocks += [Paragraph("These trials do not count:", "warning"), Bullets(tuple(others), "warning")]
     if ranked:
         blocks += [_best_of(search), *([_settings(search)] if search.trials[0].settings else [])]
         facts = Grid.of(("what", "of the trials that count"), list(provenance.facts(results).items()), words=2)

@@ -121,7 +121,7 @@ def _compared(ours: NDArray[np.float64], baseline: NDArray[np.float64], rows: in
         spread = float(differences.std(ddof=1))
     if not math.isfinite(spread):
         return Comparison(seeds, rows, mean, reason="a value is too large")
-    if _equal(differences, size):
+    if _equal(differences, size) or spread == 0:  # the square of a tiny number is 0
         return Comparison(seeds, rows, mean, 0.0, reason="the difference is the same for all seeds")
     half = float(half_width(differences, rows))
     if math.isnan(half):
@@ -186,6 +186,8 @@ def sign_flip(differences: ArrayLike) -> float:
         return np.abs(sample.mean(axis))
 
     options = {"permutation_type": "samples", "alternative": "greater", "n_resamples": FLIPS, "vectorized": True}
+    if np.size(differences) < 2:
+        return 1.0
     found = scipy.stats.permutation_test((np.asarray(differences, float),), statistic, rng=0, **options)
     return float(found.pvalue)
 
@@ -217,9 +219,11 @@ def power(effect: float, seeds: int, rows: int = 1) -> float:
 def seeds_needed(difference: float, spread: float, rows: int = 1) -> int:
     """The lowest number of seeds that see a true difference with a chance of `POWER`, if it has this spread over seeds.
 
-    The spread must be positive. Taken from few seeds it is uncertain itself, and so is this number. At most 10^12.
+    Taken from few seeds it is uncertain itself, and so is this number. At least 2, at most 10^12.
     """
-    effect, normal = abs(difference) / spread, scipy.stats.norm
+    effect, normal = abs(difference) / spread if spread else math.inf, scipy.stats.norm
+    if not effect:
+        return 10**12
     enough = (normal.isf(ERROR / rows / 2) + normal.isf(1 - POWER)) / effect  # were the spread known; t needs more
     seeds = max(2, math.ceil(min(enough, 1e6) ** 2))
     while seeds < 1e6 and power(effect, seeds, rows) < POWER:

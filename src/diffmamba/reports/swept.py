@@ -68,7 +68,7 @@ def design_of(
     """
     factors = factors_of(cells, varied)
     rows = rows_of(cells, factors)
-    chosen = baseline_of(baseline, factors, rows, name) if baseline else {}
+    chosen = baseline_of(baseline, factors, rows, name, varied) if baseline else {}
     shown = merged(rows, [place for place, factor in enumerate(factors) if not chosen or factor.name in chosen])
     others = [factor.word for factor in factors if factor.name not in chosen]
     words = " ".join(factor.told(chosen[factor.name]) for factor in factors if factor.name in chosen)

@@ -1,7 +1,7 @@
 """Pictures of any sweep: curves while training, and the metric against each setting that is a number."""
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import cycle
 from typing import Any
@@ -16,7 +16,7 @@ PANELS = 3  # in a row
 LINES = ("solid", "dashed", "dotted")
 HUES = (*charts.HUES.values(), *charts.OTHER_HUES)
 MARKERS = ("o", "s", "^", "D", "v", "P")
-LONG = 30  # characters of a title that takes one line
+NEAR = 0.08  # of an axis: numbers that are nearer than this would lie upon each other
 AGAINST = (
     "Each point is the mean over the seeds that count; the band reaches from the lowest to the highest seed. {limits}"
 )
@@ -37,21 +37,23 @@ def all_of(results: Results, factors: Sequence[Factor], baseline: str, chosen: S
 
 def _curves(results: Results, factors: Sequence[Factor], chosen: Sequence[str]) -> Chart:
     """Curves in a panel for each group; where there are no groups, all of them, and the last half enlarged."""
-    groups = {title: _best(cells) for title, cells in results.groups.items()}
+    ranked = sorted(results.groups, key=lambda title: min(map(_rank, results.groups[title])))[:MOST]
+    groups = {title: _best(cells) for title, cells in results.groups.items() if title in ranked}
     if len(groups) == 1:
         ((title, cells),) = groups.items()
         drawn = [(title or "all of training", cells, 1.0), ("last half", cells, 0.5)]
     else:
-        drawn = [(title, cells, 1.0) for title, cells in list(groups.items())[:MOST]]
+        drawn = [(title, cells, 1.0) for title, cells in groups.items()]
     inner = [factor for factor in factors if factor.name in chosen] or factors  # the rest is in the titles
-    panels = [
-        replace(charts.panel(results, title, cells, late, partial(_look, inner)), title=_broken(title))
-        for title, cells, late in drawn
-    ]
-    shown = sum(map(len, list(groups.values())[:MOST]))
+    look = partial(_look, inner)
+    panels, shared = charts.titled([charts.panel(results, title, cells, late, look) for title, cells, late in drawn])
     rows = [panels[start : start + PANELS] for start in range(0, len(panels), PANELS)]
-    rule = _limits(shown, len(results.cells))
-    return charts.curves("curves", results, rows, rule)
+    rules = (
+        _limits(len(groups), len(results.groups), "groups"),
+        _limits(sum(map(len, groups.values())), sum(len(results.groups[title]) for title in groups), named=chosen),
+        f"In all panels: {shared}." * bool(shared),
+    )
+    return charts.curves("curves", results, rows, " ".join(filter(None, rules)))
 
 
 def _look(inner: Sequence[Factor], cell: Cell) -> dict[str, Any]:
@@ -63,11 +65,6 @@ def _look(inner: Sequence[Factor], cell: Cell) -> dict[str, Any]:
         value = _value(cell, factor)
         look[name] = ways[(places.index(value) if value in places else len(places)) % len(ways)]
     return look
-
-
-def _broken(title: str) -> str:
-    """A long title in several lines."""
-    return title.replace(", ", "\n") if len(title) > LONG else title
 
 
 def _against(results: Results, factor: Factor, factors: Sequence[Factor]) -> Chart:
@@ -85,6 +82,7 @@ def _against(results: Results, factor: Factor, factors: Sequence[Factor]) -> Cha
         x_label=factor.word,
         y_label=results.metric.label,
         x_scale="log" if _spans(factor.values) else "linear",
+        x_ticks=_ticks(factor.values),
     )
     alt = f"{results.metric.label} against {factor.word}. The table holds these numbers."
     caption = AGAINST.format(limits=_limits(len(shown), len(lines), "lines"))
@@ -120,8 +118,21 @@ def _rank(cell: Cell) -> float:
     return -cell.mean if cell.metric.better == "higher" else cell.mean
 
 
-def _limits(shown: int, there: int, what: str = "cells") -> str:
-    return f"Shown are the best {shown} of {there} {what}." if shown < there else ""
+def _limits(shown: int, there: int, what: str = "cells", named: Sequence[str] = ()) -> str:
+    """What a picture leaves out. A baseline is shown in any case, if one is `named`."""
+    best = f"{shown} of {there} {what}: the baseline and the best" if named else f"the best {shown} of {there} {what}"
+    return f"Shown are {best}." if shown < there else ""
+
+
+def _ticks(values: Sequence[float]) -> tuple[float, ...]:
+    """The values that have room for a number on their axis."""
+    place = math.log if _spans(values) else float
+    found: list[float] = []
+    for value in sorted(values):
+        near = NEAR * (place(max(values)) - place(min(values)))
+        if not found or place(value) - place(found[-1]) >= near:
+            found.append(value)
+    return tuple(found)
 
 
 def _spans(values: Sequence[float]) -> bool:

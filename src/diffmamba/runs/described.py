@@ -1,5 +1,6 @@
 """What a sweep says of itself before its cells are composed: whether it is a search, what it varies, and its page."""
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from diffmamba.configuration import composing
 from diffmamba.errors import SettingError
 from diffmamba.runs.search import is_search
+
+NAMES = re.compile(r"[A-Za-z0-9/._+%-]+")
+"""The names that Hydra takes as they are."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,10 @@ class Described:
 
 def describe(sweep: str, words: Sequence[str]) -> Described:
     """The sweep of this name with these words. Raises SettingError in one line where it cannot be composed."""
+    if not NAMES.fullmatch(sweep):
+        raise SettingError(
+            f"sweep={sweep}: the name of a sweep may hold letters from a to z, digits and / . - _ + %; rename its file"
+        )
     try:
         return _described(sweep, words)
     except SettingError as error:

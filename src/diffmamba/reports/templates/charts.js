@@ -57,10 +57,40 @@
     return box;
   }
 
+  // The text in lines that are no wider than this, broken after a blank or within a setting, never within a number.
+  const ruler = document.createElement("canvas").getContext("2d");
+  function wrapped(text, font, width) {
+    ruler.font = font;
+    const lines = [];
+    for (const line of text.split("\n")) {
+      let found = "";
+      for (const piece of line.split(/(?<=[ =_])/)) {
+        if (found && ruler.measureText((found + piece).trimEnd()).width > width) {
+          lines.push(found.trimEnd());
+          found = "";
+        }
+        found += piece;
+      }
+      lines.push(found.trimEnd());
+    }
+    return lines.join("\n");
+  }
+
+  // Bokeh breaks no line: titles are broken anew whenever the plot gets another width.
+  function keepTitles(view, plot, panel, cell) {
+    const fit = () => {
+      const width = Math.max(view.frame.bbox.width, 120);
+      if (plot.title && panel.title) plot.title.text = wrapped(panel.title, "bold 13px helvetica", width);
+      if (panel.x_label) plot.xaxes[0].axis_label = wrapped(panel.x_label, "12px helvetica", width);
+    };
+    new ResizeObserver(() => requestAnimationFrame(fit)).observe(cell);
+    fit();
+  }
+
   function figureOf(panel, height) {
     const names = panel.y_names || [];
     const options = {
-      title: (panel.title || "").replaceAll("\n", " ") || null, height, sizing_mode: "stretch_width",
+      title: panel.title || null, height, sizing_mode: "stretch_width",
       x_axis_type: panel.x_scale || "linear", y_axis_type: panel.y_scale || "linear",
       tools: "pan,box_zoom,wheel_zoom,reset,save", toolbar_location: "above", output_backend: "canvas", min_width: 120,
     };
@@ -83,10 +113,16 @@
       });
     }
     for (const grid of plot.center) if (grid instanceof Bokeh.Grid) grid.grid_line_color = rule;
-    plot.xaxes[0].axis_label = (panel.x_label || "").replaceAll("\n", " ") || null;
+    plot.xaxes[0].axis_label = panel.x_label || null;
     plot.yaxes[0].axis_label = panel.y_label || null;
     const plain = new Bokeh.NumeralTickFormatter({format: "0.[0]a"});
     if (panel.x_engineering) plot.xaxes[0].formatter = plain;
+    if (panel.x_ticks) {
+      const ticker = new Bokeh.FixedTicker({ticks: panel.x_ticks});
+      plot.xaxes[0].ticker = ticker;
+      for (const grid of plot.center) if (grid instanceof Bokeh.Grid && grid.dimension === 0) grid.ticker = ticker;
+      plot.xaxes[0].major_label_overrides = new Map(panel.x_ticks.map((at) => [at, String(at)]));
+    }
     if (names.length) {
       plot.yaxes[0].ticker = new Bokeh.FixedTicker({ticks: names.map((_, at) => at)});
       plot.yaxes[0].major_label_overrides = new Map(names.map((name, at) => [at, name]));
@@ -251,7 +287,7 @@
           labelled.get(series.label).drawn.push(...drawn);
         }
         addHover(plot, panel, hover);
-        made.push([plot, cell]);
+        made.push([plot, cell, panel]);
       }
       box.append(line);
     }
@@ -260,7 +296,9 @@
     box.setAttribute("aria-label", chart.alt);
     if (old) old.replaceWith(box);
     else figure.insertBefore(box, figure.querySelector("figcaption"));
-    return Promise.all(made.map(([plot, cell]) => Bokeh.Plotting.show(plot, cell))).then(() => {
+    const shown = ([plot, cell, panel]) =>
+      Bokeh.Plotting.show(plot, cell).then((view) => keepTitles(view, plot, panel, cell));
+    return Promise.all(made.map(shown)).then(() => {
       const picture = figure.querySelector(".picture");
       if (picture) picture.hidden = true;
       figure.querySelector(".room")?.remove();
