@@ -79,19 +79,23 @@ def _smallest(cell: Cell) -> str:
     return "–" if found is None else _rough(cell.metric, found).text(found)
 
 
-def _percent(of: Callable[[Cell], float | None]) -> Callable[[Cell], str]:
-    """A difference in percent of the baseline's value."""
+def _percent(number: float | None, base: float | None, sign: str = "+") -> str:
+    """A difference in percent of a value."""
+    return "–" if number is None or not base else f"{100 * number / base:{sign}.1f}".replace("-", "−")
 
-    def text(cell: Cell) -> str:
-        number, base = of(cell), cell.baseline.mean if cell.baseline else None
-        return "–" if number is None or not base else f"{100 * number / base:+.1f}".replace("-", "−")
 
-    return text
+def _delta_percent(cell: Cell) -> str:
+    return _percent(cell.delta, cell.baseline.mean if cell.baseline else None)
+
+
+def _smallest_percent(cell: Cell) -> str:
+    smallest = cell.comparison.smallest if cell.comparison else None
+    return _percent(smallest, cell.baseline.mean if cell.baseline else None, "")
 
 
 def _published_percent(cell: Cell) -> str:
     value, delta = cell.key.published.value, cell.key.published.delta
-    return "–" if value is None or delta is None else f"{100 * delta / (value - delta):+.1f}".replace("-", "−")
+    return _percent(delta, None if value is None or delta is None else value - delta)
 
 
 def _mark(word: str) -> str:
@@ -122,8 +126,8 @@ EFFECT = (
     INTERVAL,
     DIFFERS,
     Column("pairs", lambda cell: str(len(cell.pairs))),
-    Column("Δ, %", _percent(lambda cell: cell.delta)),
-    Column("could see, %", _percent(lambda cell: cell.comparison.smallest if cell.comparison else None)),
+    Column("Δ, %", _delta_percent),
+    Column("could see, %", _smallest_percent),
     Column("paper Δ, %", _published_percent, spare=True),
     P,
 )
