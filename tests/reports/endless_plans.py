@@ -1,4 +1,4 @@
-"""A build of a site whose plans take for ever: prints the id of the process that expands them."""
+"""A build of a site whose plans take as good as for ever, for a test that ends it."""
 
 import os
 import sys
@@ -9,13 +9,16 @@ from diffmamba.exit_status import guarded
 from diffmamba.report import site
 from diffmamba.reports.site import plans
 
+ENDLESS = 60  # seconds
+
 
 def endless(*asked):
     """Stands for the expansion of a plan."""
-    print(os.getpid(), flush=True)
-    time.sleep(600)
+    print("expanding in a child", flush=True)
+    time.sleep(ENDLESS)
 
 
-plans._plan = endless
-os.environ["DIFFMAMBA_RUNS"] = sys.argv[1]
-sys.exit(guarded(lambda: site(Path(sys.argv[2]), [])))
+if __name__ == "__main__":
+    plans._plan = endless
+    os.environ["DIFFMAMBA_RUNS"] = sys.argv[1]
+    sys.exit(guarded(lambda: site(Path(sys.argv[2]), [])))
