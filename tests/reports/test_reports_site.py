@@ -16,8 +16,9 @@ import pytest
 
 from diffmamba.document import Chart, Panel, Series
 from diffmamba.reports import designs, interactive
-from diffmamba.reports.site import build, curves, manifest, subjects
+from diffmamba.reports.site import build, curves, manifest, plans, subjects
 from diffmamba.runs.plan import configurations, expand
+from diffmamba.runs.store import RunStore
 from tests.outcome import outcome_of
 from tests.reports.endless_plans import ENDLESS
 
@@ -250,9 +251,6 @@ def test_one_odd_record_costs_no_other_page(site, planned):
     name = os.fsencode(store) + b"/t\xff"
     os.mkdir(name)
     Path(os.fsdecode(name), "result.json").write_text("{}")
-    plans = json.loads((reports / ".site" / "plans.json").read_text())
-    plans["plans"][0][2]["cells"] = [["an id alone"]]
-    (reports / ".site" / "plans.json").write_text(json.dumps(plans))
     built = build(str(store), reports)
     assert list(built.wrong) == [f"runs/{odd.id}.html"]
     assert "This page could not be drawn." in (reports / "runs" / f"{odd.id}.html").read_text()
@@ -271,6 +269,16 @@ def test_one_odd_record_costs_no_other_page(site, planned):
         (store / one / "result.json").write_bytes(record)
     shutil.rmtree(name)
     assert build(str(store), reports).wrong == {}
+
+
+def test_plans_that_were_damaged_are_not_used(tmp_path):
+    kept = plans.Plans(tmp_path, "stamp", RunStore(tmp_path), {})
+    content = [["table2", [], {"cells": [["an id alone"]]}]]
+    (tmp_path / ".site").mkdir()
+    for of, used in ((manifest.digest(content), 1), ("that of others", 0)):
+        told = {"digest": kept._current, "of": of, "plans": content}
+        (tmp_path / ".site" / "plans.json").write_text(json.dumps(told))
+        assert len(kept._read()) == used
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
