@@ -49,15 +49,26 @@ def site(directory: Path, words: list[str]) -> int:
         runs = str(OverridesParser.create().parse_override(word).value() or value)
     from diffmamba.reports.site import build  # here: --help needs none of it
 
+    console = terminal()
+
+    def told(line: str) -> None:
+        if console.is_terminal or not line.startswith(" "):
+            say(console, line)
+
     try:
-        built = build(runs, directory)
+        built = build(runs, directory, told)
+    except KeyboardInterrupt:
+        tell("interrupted; the same command builds the site")
+        raise
     except OSError as error:
         reason = error.strerror or error
         tell(f"error: the site cannot be written to {directory}: {reason}; use reports=DIR for another place")
         return 1
     removed = f", {built.removed} removed" * bool(built.removed)
-    say(terminal(), f"{built.drawn} of {built.pages} pages drawn{removed}; open {directory / 'index.html'}")
-    return 0
+    for page, why in built.wrong.items():
+        tell(f"error: {directory / page} could not be drawn: {why}")
+    say(console, f"{built.drawn} of {built.pages} pages drawn{removed}; open {directory / 'index.html'}")
+    return int(bool(built.wrong))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,26 @@
 """The site says what the records say, escapes it, needs nothing from elsewhere, and draws again only what changed."""
 
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
 from diffmamba.document import Chart, Panel, Series
-from diffmamba.reports import interactive
-from diffmamba.reports.site import build, curves
+from diffmamba.reports import designs, interactive
+from diffmamba.reports.site import build, curves, manifest, plans, subjects
 from diffmamba.runs.plan import configurations, expand
+from diffmamba.runs.store import RunStore
 from tests.outcome import outcome_of
+from tests.reports.endless_plans import ENDLESS
 
 HOSTILE = "</script><script>alert('x')</script> & \"quoted\" [red]"
 CORPUS = {"name": "pydoc8", "fingerprint": "9c1d", "sizes": {"train": 3000, "val": 9, "test": 100}, "vocabulary": 27}
@@ -53,8 +60,17 @@ def failed(message):
 @pytest.fixture(scope="module")
 def planned():
     """The works of table 2, as they are named by records with this corpus."""
-    known = {"a run": {"config": configurations("table2")[0], "corpus": CORPUS, "started": AT}}
+    known = {"a run": {"config": configurations("table2", ["seed=0"])[0], "corpus": CORPUS, "started": AT}}
     return [item for item in expand("table2", ["scale=smoke"], prepare=False, records=known) if item.asked]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _two_tables():
+    """Of all tables, figures and sweeps only these two: to expand and to draw the others shows nothing more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(designs, "names", lambda kind: ["table1", "table2"] if kind == "table" else [])
+        patch.setattr(subjects, "_own_names", lambda: [])
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +98,19 @@ def first(planned, tmp_path_factory):
     return place
 
 
+@pytest.fixture(scope="module")
+def copied(first, tmp_path_factory):
+    """A copy of it, for tests that change it."""
+    place = tmp_path_factory.mktemp("copy")
+    shutil.copytree(first, place, dirs_exist_ok=True)
+    return place
+
+
 @pytest.fixture
-def site(first, tmp_path):
-    """A copy of it, as the last build left it."""
-    shutil.copytree(first, tmp_path / "copy")
-    build(str(tmp_path / "copy" / "runs"), tmp_path / "copy" / "reports")
-    return tmp_path / "copy"
+def site(copied):
+    """The copy, as the last build left it."""
+    build(str(copied / "runs"), copied / "reports")
+    return copied
 
 
 def pages(reports: Path) -> dict[str, int]:
@@ -120,14 +143,15 @@ def rows_of(reports: Path) -> list[list]:
 def test_the_overview_says_what_is_done_and_missing_and_the_command_that_does_the_rest(first, planned):
     page = (first / "reports" / "index.html").read_text()
     assert f"{len(planned)} runs: {len(planned) - 3} finished, 1 interrupted, 1 failed, 1 missing." in page
-    assert f"diffmamba.reproduce table=table2 scale=smoke retry=failed runs={first / 'runs'}" in page
+    places = f"runs={first / 'runs'} reports={first / 'reports'}"
+    assert f"diffmamba.reproduce table=table2 scale=smoke retry=failed {places}" in page
     assert "diffmamba.reproduce table=table1 scale=smoke" in page
     assert 'href="table2-smoke/index.html"' in page
 
 
 def test_what_counts_nowhere_is_said(first, planned):
     page = (first / "reports" / "index.html").read_text()
-    assert "1 records cannot be read" in page
+    assert "cannot be read, so that their runs count nowhere (1)" in page
     assert "tdamaged0000" in page
     assert "stranger: a folder without a record" in page
     assert "notes.txt: a file" in page
@@ -193,6 +217,10 @@ def test_a_changed_run_redraws_its_own_page_and_the_pages_that_show_it(site, pla
     table = {name for name in before if name.startswith("table2-smoke/")}
     assert changed(site, before) == {f"runs/{planned[4].id}.html", "runs.js", *table}
     before = pages(site / "reports")
+    (site / "reports" / "table2-smoke" / "index.html").write_text("by another command")
+    assert "table2-smoke/index.html" in changed(site, before)
+    assert "by another" not in (site / "reports" / "table2-smoke" / "index.html").read_text()
+    before = pages(site / "reports")
     (site / "runs" / "tfree0000000" / "csv" / "metrics.csv").write_text("step,train/loss\n0,1.0\n")
     assert changed(site, before) == {"runs/tfree0000000.html"}
 
@@ -201,11 +229,100 @@ def test_the_page_of_a_run_that_is_gone_is_removed_and_one_that_was_lost_is_made
     before = pages(site / "reports")
     shutil.rmtree(site / "runs" / planned[5].id)
     (site / "reports" / "runs" / "tfree0000000.html").unlink()
+    (site / "reports" / "runs" / "of_mine.html").write_text("not of this site")
+    lost = (site / "reports" / "runs" / f"{planned[4].id}.html").read_text()
+    (site / "reports" / "runs" / "tlost0000000.html").write_text(lost)  # the manifest of its time is gone
     written = changed(site, before)
     assert {f"runs/{planned[5].id}.html", "runs/tfree0000000.html", "index.html", "runs.js"} <= written
     assert not (site / "reports" / "runs" / f"{planned[5].id}.html").exists()
     assert (site / "reports" / "runs" / "tfree0000000.html").exists()
+    assert not (site / "reports" / "runs" / "tlost0000000.html").exists()
+    assert (site / "reports" / "runs" / "of_mine.html").exists()
+    (site / "reports" / "runs" / "of_mine.html").unlink()
     assert "2 missing" in (site / "reports" / "index.html").read_text()
+
+
+def test_one_odd_record_costs_no_other_page(site, planned):
+    store, reports, odd = site / "runs", site / "reports", planned[6]
+    kept = {one.id: (store / one.id / "result.json").read_bytes() for one in (odd, planned[7])}
+    put(store, odd.id, odd.config, wall_seconds=float("nan"), task={"headline": ["test/ppl"], "metrics": [1]})
+    (store / planned[7].id / "result.json").write_text("{")
+    (store / "tfree0000000" / "csv" / "metrics.csv").write_text("step,train/loss\nno number,1.0\n")
+    name = os.fsencode(store) + b"/t\xff"
+    os.mkdir(name)
+    Path(os.fsdecode(name), "result.json").write_text("{}")
+    built = build(str(store), reports)
+    assert list(built.wrong) == [f"runs/{odd.id}.html"]
+    assert "This page could not be drawn." in (reports / "runs" / f"{odd.id}.html").read_text()
+    index = (reports / "index.html").read_text()
+    assert "1 damaged" in index
+    assert "its name is not UTF-8" in index
+    assert "NaN" not in (reports / "runs.js").read_text()
+    table = (reports / "table2-smoke" / "index.html").read_text()
+    assert "has a record that cannot be read" in table
+    assert f"../runs/{planned[7].id}.html" in table
+    own = (reports / "runs" / "tfree0000000.html").read_text()
+    assert "the curves lack what it logged" in own
+    assert {"loss", "ppl"} & charts(own).keys()
+    assert build(str(store), reports).wrong == built.wrong  # what failed is tried again
+    for one, record in kept.items():
+        (store / one / "result.json").write_bytes(record)
+    shutil.rmtree(name)
+    assert build(str(store), reports).wrong == {}
+
+
+def test_plans_that_were_damaged_are_not_used(tmp_path):
+    kept = plans.Plans(tmp_path, "stamp", RunStore(tmp_path), {})
+    content = [["table2", [], {"cells": [["an id alone"]]}]]
+    (tmp_path / ".site").mkdir()
+    for of, used in ((manifest.digest(content), 1), ("that of others", 0)):
+        told = {"digest": kept._current, "of": of, "plans": content}
+        (tmp_path / ".site" / "plans.json").write_text(json.dumps(told))
+        assert len(kept._read()) == used
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_a_build_that_is_ended_in_its_plans_leaves_no_process_and_no_lock(sent, tmp_path, planned):
+    put(tmp_path / "runs", planned[0].id, planned[0].config)
+    command = [sys.executable, "-m", "tests.reports.endless_plans", str(tmp_path / "runs"), str(tmp_path / "reports")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
+        try:
+            assert any(line == "expanding in a child\n" for line in first.stdout)
+            began = time.monotonic()
+            os.kill(first.pid, sent)
+            first.wait(10)
+        finally:
+            first.kill()
+        said = first.stderr.read()  # ends when the child has ended, which has the same stream
+    if sent == signal.SIGTERM:
+        assert (first.returncode, said) == (130, "interrupted; the same command builds the site\n")
+    assert time.monotonic() - began < ENDLESS / 2
+    told = []
+    with manifest.alone(tmp_path / "reports", told.append):
+        assert told == []
+
+
+def test_a_build_that_waits_for_another_says_so(tmp_path):
+    told = []
+    with manifest.alone(tmp_path, told.append):
+        waiting = threading.Thread(target=lambda: manifest.alone(tmp_path, told.append).__enter__())
+        waiting.start()
+        while not told:
+            time.sleep(0.01)
+    waiting.join()
+    assert told == [f"another build works in {tmp_path}; waiting for it"]
+
+
+def test_a_sweep_that_varies_the_scale_itself_is_one_subject_without_a_scale(tmp_path, monkeypatch):
+    monkeypatch.setenv("DIFFMAMBA_CONF", str(tmp_path))
+    monkeypatch.setattr(subjects, "_own_names", lambda: ["two"])
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "two.yaml").write_text("hydra:\n  sweeper:\n    params:\n      scale: smoke, paper\n")
+    (two,) = (one for one in subjects.candidates([], tmp_path / "reports") if one.name == "two")
+    assert two.folder("two") == "two-smoke+paper"
+    assert two.command({}, "a, b#", "my pages") == (
+        """python -m diffmamba.reproduce sweep=two 'runs="a, b#"' 'reports=my pages'"""
+    )
 
 
 def test_two_builds_at_once_with_a_damaged_manifest_make_the_same_site(site):
@@ -277,7 +394,7 @@ def test_many_rows_become_means_whose_band_holds_every_row(tmp_path):
     (tmp_path / "csv").mkdir()
     (tmp_path / "csv" / "metrics.csv").write_text("\n".join(["step,train/loss", *rows]) + "\n4,not a whole li")
     record = {"evaluations": [], "task": {"headline": "test/ppl"}}
-    line = curves.of_training(tmp_path, record)[0].panels[0][0].series[0]
+    line = curves.of_training(curves.read_logged(tmp_path / curves.LOGGED), record)[0].panels[0][0].series[0]
     size = 1000 // len(line.x)
     assert len(line.x) <= curves.MOST_OF_A_SERIES
     assert line.x[-1] == 1000

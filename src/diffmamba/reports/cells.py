@@ -128,11 +128,11 @@ class Cell:
 
     @property
     def status(self) -> str:
-        """The first that holds: complete (all seeds count), partial (some do), running, failed, stopped, missing."""
+        """The first that holds: complete (all seeds count), partial, running, failed, stopped, damaged, missing."""
         if self.values:
             return "complete" if len(self.values) == len(self.seeds) else "partial"
         found = {run.status for run in self.seeds}
-        return next((name for name in ("running", "failed", "stopped") if name in found), "missing")
+        return next((name for name in ("running", "failed", "stopped", "damaged") if name in found), "missing")
 
     @property
     def parameters(self) -> int | None:

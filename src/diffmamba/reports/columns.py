@@ -117,14 +117,14 @@ SIGN = Column("sign", lambda cell: cell.sign, mark=lambda cell: _mark(cell.sign)
 NEEDED = Column("seeds needed", _needed, short="need", spare=True)
 DIFFERS = Column("differs", lambda cell: cell.differs, mark=lambda cell: _mark(cell.differs))
 SMALLEST = Column("could see", _smallest, spare=True)
-VERDICT = (RESULT, DELTA, INTERVAL, SIGN, SEEDS, PUBLISHED_DELTA, NEEDED, P, PUBLISHED, SPREAD, PARAMETERS)
+VERDICT = (RESULT, DELTA, SIGN, INTERVAL, SEEDS, PUBLISHED_DELTA, NEEDED, P, PUBLISHED, SPREAD, PARAMETERS)
 """How a table ends that stands beside the paper's: what matters most comes first, where a phone shows it."""
 OTHER = "the other cell"
 EFFECT = (
     Column("effect", lambda cell: cell.key.fields["effect"], word=True),
     DELTA,
-    INTERVAL,
     DIFFERS,
+    INTERVAL,
     Column("pairs", lambda cell: str(len(cell.pairs))),
     Column("Δ, %", _delta_percent),
     Column("could see, %", _smallest_percent),
@@ -132,5 +132,5 @@ EFFECT = (
     P,
 )
 """The table of differences between two cells: the smallest difference that the seeds could see, beside the paper's."""
-OWN_VERDICT = (RESULT, DELTA, INTERVAL, DIFFERS, SEEDS, SMALLEST, P, SPREAD, PARAMETERS)
+OWN_VERDICT = (RESULT, DELTA, DIFFERS, INTERVAL, SEEDS, SMALLEST, P, SPREAD, PARAMETERS)
 """How a table ends for which the paper has no numbers."""

@@ -32,6 +32,11 @@ def cleaned(record: Any) -> Record:
     return found
 
 
+def damaged_record(reason: str) -> dict[str, Any]:
+    """Stands for a record that cannot be read."""
+    return {"status": "damaged", "error": {"message": reason}}
+
+
 @dataclass(frozen=True)
 class Headline:
     """The metric that counts. `key` is its name in records: `test/ppl`. `better` is lower, higher, or "" if unknown."""
@@ -79,7 +84,11 @@ class SeedResult:
 
 def headline(records: Iterable[Record], key: str | None) -> Headline:
     """The metric that `key` names, or that is the headline of these records, as the first record describes it."""
-    described = [record.get("task") or record.get("measure") or SCHEMA_1 for record in records]
+    described = [
+        record.get("task") or record.get("measure") or SCHEMA_1
+        for record in records
+        if record.get("status") != "damaged"
+    ]
     for about in [*described, *[SCHEMA_1] * (key is not None)]:
         found, metrics = key or str(about.get("headline", "")), about.get("metrics") or {}
         if words := metrics.get(found.rpartition("/")[2]):
@@ -105,6 +114,8 @@ def read(run_id: str, seed: int, record: Record | None, metric: Headline) -> See
 def _reason(record: Record) -> str:
     """Why a run that has started does not count: `failed at step 120: loss is not finite`, `running at step 3 of 9`."""
     error, progress = record.get("error") or {}, record.get("progress") or {}
+    if record["status"] == "damaged":
+        return f"has a record that cannot be read: {error.get('message')}"
     if stopped := record.get("stopped"):
         of = f" of {progress['steps']}" if "steps" in progress else ""
         return f"stopped at step {stopped.get('step')}{of} by {stopped.get('by')}"

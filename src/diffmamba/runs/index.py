@@ -11,6 +11,7 @@ This module imports no large library.
 """
 
 import json
+import math
 import os
 import zlib
 from collections.abc import Iterator, Mapping
@@ -94,7 +95,7 @@ class Entry:
         return self.finished or self.started
 
 
-FORM = [1, SCHEMA, *(one.name for one in fields(Entry))]
+FORM = [2, SCHEMA, *(one.name for one in fields(Entry))]
 """Of the file. The first number is raised when a field holds something else."""
 
 
@@ -148,13 +149,13 @@ def entry_of(record: Record, changed: float = 0.0) -> Entry:
         error={key: value for key, value in (record.get("error") or {}).items() if key in OF_AN_ERROR},
         step=progress.get("step"),
         steps=progress.get("steps"),
-        seconds=record.get("wall_seconds"),
-        speed=record.get("tokens_per_second"),
+        seconds=_finite(record.get("wall_seconds")),
+        speed=_finite(record.get("tokens_per_second")),
         parameters=(record.get("parameters") or {}).get("total"),
         host=hardware.get("host"),
         weights=weights.get("run") if isinstance(weights, Mapping) else None,
         measure=told.get("name") if measured else None,
-        headline=told.get("headline"),
+        headline=headline if isinstance(headline := told.get("headline"), str) else None,
         digits=_digits(told.get("metrics")),
         values={key: value for key, value in last.items() if not key.startswith(NOT_KEPT)},
         changed=changed,
@@ -192,11 +193,16 @@ def live(entry: Entry, run: Run) -> Entry:
     return replace(entry, step=step, steps=steps, left=spent / step * (steps - step) if step else None)
 
 
-def _records(directory: Path) -> Iterator[tuple[str, Key]]:
-    """The name and the key of every record, in the order of the names."""
+def names_in(directory: Path) -> list[str]:
+    """The names in a store that may be those of runs, in their order. No run has a name that is not UTF-8."""
     with os.scandir(directory) as found:
         names = sorted(one.name for one in found if not one.name.startswith(".") and BEFORE not in one.name)
-    for name in names:
+    return [name for name in names if name.isascii() or name.encode(errors="ignore").decode() == name]
+
+
+def _records(directory: Path) -> Iterator[tuple[str, Key]]:
+    """The name and the key of every record, in the order of the names."""
+    for name in names_in(directory):
         with suppress(OSError):  # no run, or one that was never started
             told = os.stat(directory / name / "result.json")
             yield name, [told.st_mtime_ns, told.st_size, told.st_ino]
@@ -204,7 +210,15 @@ def _records(directory: Path) -> Iterator[tuple[str, Key]]:
 
 def _digits(metrics: Any) -> dict[str, int]:
     known = metrics.items() if isinstance(metrics, Mapping) else ()
-    return {name: told["digits"] for name, told in known if isinstance(told, Mapping) and "digits" in told}
+    return {
+        name: told["digits"]
+        for name, told in known
+        if isinstance(told, Mapping) and isinstance(told.get("digits"), int)
+    }
+
+
+def _finite(number: Any) -> float | None:
+    return number if isinstance(number, int | float) and math.isfinite(number) else None
 
 
 Rows = dict[str, tuple[Key, Entry]]

@@ -1,12 +1,12 @@
 """The trials of a search that a run store holds. The store is the memory of a search, so it is asked alone."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diffmamba.browse.fields import Names, value
 from diffmamba.configuration import composing
 from diffmamba.errors import SettingError
+from diffmamba.override import word
 from diffmamba.runs import index
 from diffmamba.runs.described import Described
 from diffmamba.runs.execution import work_of
@@ -30,7 +30,10 @@ def trials_of(
     values = {entry.id: found for entry in entries if (found := _values(entry, told.varied)) is not None}
     if not values:
         return []
-    ids = _ids([[f"sweeps={told.name}", *told.fixed, *map(_word, one.items())] for one in values.values()], records)
+    ids = _ids(
+        [[f"sweeps={told.name}", *told.fixed, *(word(*pair) for pair in one.items())] for one in values.values()],
+        records,
+    )
     trials = [(one, run_id) for (run_id, one), made in zip(values.items(), ids, strict=True) if run_id == made]
     known = [(one, record) for one, run_id in trials if (record := store.run(run_id).read()) is not None]
     return sorted(known, key=lambda trial: (trial[1]["started"], trial[1]["id"]))
@@ -58,8 +61,3 @@ def _values(entry: Entry, varied: Sequence[str]) -> dict[str, Any] | None:
         except SettingError:
             return None
     return found
-
-
-def _word(setting: tuple[str, Any]) -> str:
-    """A setting and its value, as a command line has it."""
-    return f"{setting[0]}={json.dumps(setting[1], ensure_ascii=False)}"

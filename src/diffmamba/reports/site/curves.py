@@ -34,12 +34,8 @@ Points = list[tuple[float, float]]
 """Pairs of x and y, in the order of x."""
 
 
-def of_training(directory: Path, record: Record) -> list[Chart]:
-    """The charts of a training, without those that nothing was logged for.
-
-    Raises OSError or ValueError where its rows cannot be read.
-    """
-    logged = read_logged(directory / LOGGED)
+def of_training(logged: Mapping[str, Points], record: Record) -> list[Chart]:
+    """The charts of a training, from what it logged and from its evaluations, without those that are empty."""
     evaluated = _evaluated(record)
     charts = [_loss(logged, evaluated), _headline(record, evaluated)]
     charts += [_blocks(name, logged, evaluated) for name in BLOCKS]
@@ -78,7 +74,10 @@ def of_measurement(rows: Sequence[Mapping[str, str]]) -> list[Chart]:
 
 
 def read_logged(path: Path) -> dict[str, Points]:
-    """The logged values by name, over steps counted from 1. Empty where there is no file."""
+    """The logged values by name, over steps counted from 1. Empty where there is no file.
+
+    Raises OSError or ValueError where they cannot be read.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -1,13 +1,13 @@
 """What the pages of a site were drawn from, so that the next build draws only those whose sources have changed.
 
-`reports/.site/manifest.json` has a digest of its inputs for each page. It is a cache: if it is lost or of another
-version of the package, all is drawn again.
+`reports/.site/manifest.json` has a digest of its inputs for each page, and the state of its file. It is a cache: if it
+is lost or of another version of the package, all is drawn again.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -45,23 +45,45 @@ def stamp() -> str:
     return found.hexdigest()
 
 
-def read(reports: Path) -> dict[str, str]:
-    """The digest of each page's inputs, by its path in the site."""
+Drawn = list[Any]
+"""The digest of a page's inputs, and the state of its file once it was drawn: others may have written it since."""
+
+
+def read(reports: Path) -> dict[str, Drawn]:
+    """What was drawn, by the path in the site."""
     try:
         pages = json.loads((reports / FOLDER / NAME).read_text(encoding="utf-8"))["pages"]
-        return {str(page): str(inputs) for page, inputs in pages.items()}
+        return {str(page): drawn for page, drawn in pages.items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}
 
 
-def write(reports: Path, pages: dict[str, str]) -> None:
-    """Keeps the digests."""
+def state(file: str | Path) -> list[int]:
+    """What tells whether a file is the same: time, size and inode; empty where there is none."""
+    with suppress(OSError):
+        told = os.stat(file)
+        return [told.st_mtime_ns, told.st_size, told.st_ino]
+    return []
+
+
+def write(reports: Path, pages: Mapping[str, Drawn]) -> None:
+    """Keeps what was drawn."""
     atomic.write(reports / FOLDER / NAME, json.dumps({"pages": pages}, indent=0, ensure_ascii=False) + "\n")
 
 
+_locks: set[int] = set()
+"""The locks that this process holds or waits for."""
+
+
+def release() -> None:
+    """In a forked child: lets go of the locks of its parent, which else would last as long as the child."""
+    while _locks:
+        os.close(_locks.pop())
+
+
 @contextmanager
-def alone(reports: Path) -> Iterator[None]:
-    """Makes the folder of the site and waits until no other build works in it.
+def alone(reports: Path, told: Callable[[str], object]) -> Iterator[None]:
+    """Makes the folder of the site and waits until no other build works in it. It is told if it has to wait.
 
     Where the file system has no such locks, two builds work at once: a page is then whole, but may be that of either.
     """
@@ -70,9 +92,15 @@ def alone(reports: Path) -> Iterator[None]:
     folder = reports / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
+    _locks.add(descriptor)
     try:
         with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                told(f"another build works in {reports}; waiting for it")
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
+        _locks.discard(descriptor)
         os.close(descriptor)

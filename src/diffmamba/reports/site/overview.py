@@ -1,6 +1,8 @@
 """The first page of the site: how far each table, figure and sweep is, what else the store holds, and all runs."""
 
 import json
+import math
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +16,8 @@ from diffmamba.document import Block, Bullets, Grid, Paragraph, Section
 from diffmamba.document import Entry as Cell
 from diffmamba.reports import render
 from diffmamba.reports.site.subject_pages import Part
-from diffmamba.reports.site.subjects import MISSING, ORDER, Subject
-from diffmamba.runs.index import Entry, Found
+from diffmamba.reports.site.subjects import DAMAGED, MISSING, ORDER, Subject, status
+from diffmamba.runs.index import Entry, Found, names_in
 from diffmamba.runs.store import BEFORE
 
 HEADINGS = {"table": "Tables", "figure": "Figures", "sweep": "Sweeps"}
@@ -41,7 +43,7 @@ class Overview:
     """What the first page is drawn from.
 
     Args:
-        runs: the run store, as a command would name it.
+        runs, reports: the run store and the site, as a command would name them.
         found: its runs.
         subjects: what has a page or could have one.
         drawn: the pages that there are of them.
@@ -52,6 +54,7 @@ class Overview:
     """
 
     runs: str
+    reports: str
     found: Found
     subjects: Sequence[Subject]
     drawn: Sequence[Part]
@@ -76,31 +79,30 @@ class Overview:
         return f"showRuns({content});\n".replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
     def _shown(self, kind: str) -> Iterator[Subject]:
-        """The subjects of a kind that the store holds some of; of those that it holds none of, one for each name."""
+        """The subjects of a kind that the store holds some of; then of the others one for each name."""
         of_kind = [one for one in self.subjects if one.kind == kind]
         held = {one.name for one in of_kind if self.is_held(one)}
+        yield from filter(self.is_held, of_kind)
         for subject in of_kind:
-            if self.is_held(subject):
-                yield subject
-            elif subject.name not in held and not subject.settings:
+            if subject.name not in held and not subject.settings:
                 held.add(subject.name)
                 yield subject
 
     def is_held(self, subject: Subject) -> bool:
         """Whether the store holds a run of it."""
-        return any(one in self.found.entries for one in subject.ids)
+        return any(status(one, self.found) != MISSING for one in subject.ids)
 
     def _card(self, subject: Subject) -> Card:
         if error := subject.error or subject.plan.error:
             return Card(subject.title, "", notes=(error,))
-        counts = subject.counts(self.found.entries)
+        counts = subject.counts(self.found)
         total, held = sum(counts.values()), self.is_held(subject)
         told = [f"{count} {status}" for status, count in counts.items()] if held else ["no run yet"]
         left = total - counts.get("finished", 0) - counts.get("stopped", 0) or not held
         what = "The rest is done by" if held else "It is done by"
-        commands = ((what, subject.command(self.found.entries, self.runs)),) * bool(left)
+        commands = ((what, subject.command(self.found.entries, self.runs, self.reports)),) * bool(left)
         pages = [(page.kind, f"{quote(page.folder)}/index.html") for page in self.drawn if page.subject is subject]
-        count = f"{total} runs: {', '.join(told)}." if total else "It has no run yet."
+        count = f"{_counted(total, 'run')}: {', '.join(told)}." if total else "It has no run yet."
         notes = [note for page, note in self.wrong if page is subject]
         return Card(subject.title, count, tuple(pages), tuple(counts.items()), tuple(notes), commands)
 
@@ -117,14 +119,14 @@ class Overview:
         damaged = [f"{name}: {reason}" for name, reason in self.found.damaged.items()]
         halves = [f"{n}: {listing.state(e)}" for n, e in self.found.entries.items() if e.status == "interrupted"]
         for items, what in (
-            (damaged, "records cannot be read, so these runs count nowhere"),
-            (halves, "runs were interrupted; their command goes on with them"),
-            (list(self.strangers), "entries of the store are no runs, or began and have no record yet"),
+            (damaged, "Records that cannot be read, so that their runs count nowhere"),
+            (halves, "Interrupted runs, whose command goes on with them"),
+            (list(self.strangers), "What lies in the store and is no run, or began and has no record yet"),
         ):
             if items:
                 more = [f"and {len(items) - MOST_TOLD:,} more"] * (len(items) > MOST_TOLD)
                 blocks += [
-                    Paragraph(f"{len(items):,} {what}:", "warning"),
+                    Paragraph(f"{what} ({len(items):,}):", "warning"),
                     Bullets((*items[:MOST_TOLD], *more), "warning"),
                 ]
         return blocks
@@ -137,7 +139,7 @@ class Overview:
                 free.setdefault(str(entry.setting("group") or ""), Counter())[entry.status] += 1
         blocks: list[Block] = []
         if free:
-            statuses = [status for status in ORDER if status != MISSING]
+            statuses = [status for status in ORDER if status not in (MISSING, DAMAGED)]
             rows: list[list[str | Cell]] = [
                 [Cell(group or "without a group", link=_find(group)), *(str(counts[one] or "–") for one in statuses)]
                 for group, counts in sorted(free.items())
@@ -181,12 +183,19 @@ class Overview:
 
 def strangers(store: Path) -> list[str]:
     """The names in a store that are no runs: files, and folders without a record."""
-    found = []
+    known, found = set(names_in(store)), []
     for path in sorted(store.iterdir()):
-        if path.name.startswith(".") or (path / "result.json").exists() or BEFORE in path.name:
+        no_text = path.name not in known
+        if path.name.startswith(".") or BEFORE in path.name or ((path / "result.json").exists() and not no_text):
             continue
-        found.append(f"{path.name}: {'a folder without a record' if path.is_dir() else 'a file'}")
+        name = os.fsencode(path).rpartition(b"/")[2].decode(errors="backslashreplace")
+        what = "a folder without a record" if path.is_dir() else "a file"
+        found.append(f"{name}: {'its name is not UTF-8' if no_text else what}")
     return found
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _find(group: str) -> str:
@@ -201,4 +210,4 @@ def _cell(entry: Entry, name: str) -> Any:
 
 
 def _is_number(found: Any) -> bool:
-    return isinstance(found, int | float) and not isinstance(found, bool)
+    return isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found)

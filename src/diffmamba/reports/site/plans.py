@@ -5,10 +5,8 @@ code or the data that the store knows have changed; that of a search also when i
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +14,15 @@ from hydra.core.global_hydra import GlobalHydra
 
 from diffmamba import atomic
 from diffmamba.errors import SettingError
+from diffmamba.reports.site.children import children
 from diffmamba.reports.site.manifest import FOLDER, digest
 from diffmamba.runs.form import Record
 from diffmamba.runs.index import Entry
 from diffmamba.runs.store import RunStore
 
 NAME = "plans.json"
+COUNTED = "  "
+"""Begins a line that tells how far something is, which a terminal alone shows."""
 MOST_TRIED = 20  # runs with the same data that are asked for it
 Asked = tuple[str, tuple[str, ...]]
 """A sweep and further words."""
@@ -74,22 +75,24 @@ class Plans:
             self._groups.setdefault(str(entry.setting("group")), []).append(name)
         self._current = digest(stamp, {name: record["corpus"] for name, record in self._known.items()})
 
-    def of(self, asked: Iterable[Asked]) -> dict[Asked, Plan]:
-        """The plan of each."""
+    def of(self, asked: Iterable[Asked], told: Callable[[str], object]) -> dict[Asked, Plan]:
+        """The plan of each. How far it is, it is told."""
         wanted, kept = list(dict.fromkeys(asked)), self._read()
         if lacking := [one for one in wanted if one not in kept]:
-            with ProcessPoolExecutor(1, get_context("fork")) as child:  # which takes the libraries with it
-                found = child.submit(_expanded, lacking, self._store.directory, self._known).result()
-            for one, plan in zip(lacking, found, strict=True):
-                kept[one] = Plan(**plan | {"members": self._members(plan["group"])})
+            told(f"expanding {len(lacking)} plan{'s' * (len(lacking) > 1)}")
+            with children(1, _begin, self._store.directory, self._known) as child:
+                for at, (one, plan) in enumerate(zip(lacking, child.map(_expanded, lacking), strict=True), 1):
+                    kept[one] = Plan(**plan | {"members": self._members(plan["group"])})
+                    told(f"{COUNTED}{at} of {len(lacking)} plans: {' '.join((one[0], *one[1]))}")
             plans = [[sweep, list(words), asdict(kept[sweep, words])] for sweep, words in kept]
-            atomic.write(self._path, json.dumps({"digest": self._current, "plans": plans}, ensure_ascii=False))
+            content = {"digest": self._current, "of": digest(plans), "plans": plans}
+            atomic.write(self._path, json.dumps(content, ensure_ascii=False))
         return {one: kept[one] for one in wanted}
 
     def _read(self) -> dict[Asked, Plan]:
         try:
             content = json.loads(self._path.read_text(encoding="utf-8"))
-            if content["digest"] != self._current:
+            if content["digest"] != self._current or content["of"] != digest(content["plans"]):
                 return {}
             kept = {(sweep, tuple(words)): Plan(**plan) for sweep, words, plan in content["plans"]}
         except (OSError, ValueError, LookupError, TypeError):
@@ -115,10 +118,19 @@ def _data_known(store: RunStore, entries: Iterable[Entry]) -> dict[str, Record]:
     return found
 
 
-def _expanded(asked: Sequence[Asked], store: Path, known: Mapping[str, Record]) -> list[dict[str, Any]]:
-    """The plans as they are read from the file. For a process of its own: Hydra may be at work in this one."""
-    GlobalHydra.instance().clear()
-    return [json.loads(json.dumps(asdict(_plan(sweep, words, store, known)))) for sweep, words in asked]
+_store: tuple[Path, Mapping[str, Record]] = Path(), {}
+"""In the process that expands: the store, and the records that tell its data."""
+
+
+def _begin(store: Path, known: Mapping[str, Record]) -> None:
+    global _store
+    _store = store, known
+    GlobalHydra.instance().clear()  # it may be at work in the process that this one comes from
+
+
+def _expanded(asked: Asked) -> dict[str, Any]:
+    """A plan as it is read from the file."""
+    return dict(json.loads(json.dumps(asdict(_plan(*asked, *_store)))))
 
 
 def _plan(sweep: str, words: Sequence[str], store: Path, known: Mapping[str, Record]) -> Plan:
@@ -136,4 +148,6 @@ def _plan(sweep: str, words: Sequence[str], store: Path, known: Mapping[str, Rec
         planned = expand(sweep, words, prepare=False, records=known)
     except SettingError as error:
         return Plan(error=str(error))
+    except Exception as error:  # of a user's own code
+        return Plan(error=f"its plan cannot be expanded: {type(error).__name__}: {error}")
     return Plan([(item.id, item.config, item.alike) for item in planned if item.asked], **said)

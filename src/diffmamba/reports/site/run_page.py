@@ -1,6 +1,8 @@
 """The page of a run as a document: how it ended, its curves, its settings, and where it comes from."""
 
 import json
+import os
+import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from diffmamba.browse.fields import text
 from diffmamba.browse.listing import state
 from diffmamba.browse.showing import by_group, circumstances, figure, going_on, in_one_line, trouble
 from diffmamba.document import Block, Bullets, Charts, Code, Document, Entry, Folded, Grid, Paragraph, Section
+from diffmamba.override import word
 from diffmamba.reports.site import curves
 from diffmamba.runs import index
 from diffmamba.runs.form import Record
@@ -25,7 +28,9 @@ MOST_ROWS = 200  # of a measurement
 MOST_EVALUATIONS = 60
 LAST_LINES = 40  # of a log
 LAST_BYTES = 20_000
-LOGS = ("*.log", "wandb/latest-run/files/output.log")
+MARK = b'<meta name="generator" content="diffmamba">'
+"""In the head of the pages of runs."""
+OF_WANDB = "wandb/latest-run/files/output.log"
 TROUBLE = ("failed", "interrupted")
 Link = tuple[str, str]
 """The text of a link and the page that it leads to, from the page of a run."""
@@ -62,6 +67,24 @@ def document(run: Run, record: Record, entry: index.Entry, related: Related) -> 
     return Document(name, blocks, {})
 
 
+def inputs(directory: Path) -> list[Path]:
+    """The files beside its record that the page of a run is drawn from; some may not be there."""
+    return [
+        *(directory / name for name in (curves.LOGGED, curves.MEASURED)),
+        Run(directory).last_checkpoint,
+        *_logs(directory),
+    ]
+
+
+def is_ours(page: Path) -> bool:
+    """Whether a page was written by this module's `document`: it has the mark of the template."""
+    try:
+        with page.open("rb") as file:
+            return MARK in file.read(2000)
+    except OSError:
+        return False
+
+
 def damaged(run: Run, reason: str) -> Document:
     """The page of a run whose record cannot be read."""
     goes_on = "goes on from its checkpoint" if run.last_checkpoint.exists() else "begins anew"
@@ -86,12 +109,15 @@ def _trouble(run: Run, record: Record, entry: index.Entry) -> list[Block]:
 
 def _trained(run: Run, record: Record, entry: index.Entry) -> list[Block]:
     evaluations = record["evaluations"]
-    drawn: list[Block]
+    drawn: list[Block] = []
     try:
-        charts = curves.of_training(run.directory, record)
-        drawn = [Section("Curves", (Charts(tuple(charts)), Paragraph(curves.BAND, "note")))] if charts else []
+        logged = curves.read_logged(run.directory / curves.LOGGED)
     except (OSError, ValueError) as error:
-        drawn = [Paragraph(f"{curves.LOGGED} cannot be read, so there are no curves: {error}", "warning")]
+        logged = {}
+        told = f"{curves.LOGGED} cannot be read, so the curves lack what it logged: {error}"
+        drawn.append(Paragraph(told, "warning"))
+    charts = curves.of_training(logged, record)
+    drawn += [Section("Curves", (Charts(tuple(charts)), Paragraph(curves.BAND, "note")))] if charts else []
     if not evaluations:
         return [*drawn, Section("Evaluations", (Paragraph("It was not evaluated yet."),))]
     step = max(1, -(-len(evaluations) // MOST_EVALUATIONS))
@@ -137,12 +163,17 @@ def _settings(entry: index.Entry) -> list[Block]:
         )
         return [Paragraph(why, "note"), folded]
     words = [*plain.choices(entry.settings), *([f"seed={text(seed)}"] if seed is not None else [])]
-    words += [f"{name}={text(value, nothing='null')}" for name, (value, _) in differing.items()]
+    words += [_word(name, value) for name, (value, _) in differing.items()]
     rows = [(n, text(here, nothing="null"), text(default, nothing="null")) for n, (here, default) in differing.items()]
     told = (
         Grid.of(["setting", "here", "by default"], rows, words=3) if rows else Paragraph("All others are the default.")
     )
-    return [Code(" ".join(words), "The words that make the run"), told, folded]
+    return [Code(shlex.join(words), "The words that make the run"), told, folded]
+
+
+def _word(name: str, value: Any) -> str:
+    """A setting as a command line has it; numbers are as short as elsewhere."""
+    return word(name, value) if isinstance(value, str) else f"{name}={text(value, nothing='null')}"
 
 
 def _identity(entry: index.Entry) -> str:
@@ -173,13 +204,22 @@ def _facts(record: Record, entry: index.Entry, related: Related) -> Grid:
 def _log(run: Run) -> list[Block]:
     """The last lines of its latest log, if it has one."""
     found: list[tuple[float, Path]] = []
-    for pattern in LOGS:
+    for path in _logs(run.directory):
         with suppress(OSError):
-            found += [(path.stat().st_mtime, path) for path in run.directory.glob(pattern)]
+            found.append((path.stat().st_mtime, path))
     for _, path in sorted(found, reverse=True)[:1]:
         with suppress(OSError), path.open("rb") as log:
             log.seek(max(0, path.stat().st_size - LAST_BYTES))
             last = "\n".join(log.read(LAST_BYTES).decode("utf-8", errors="replace").splitlines()[-LAST_LINES:])
             name = str(path.relative_to(run.directory))
             return [Section("Log", (Paragraph(f"The last lines of {name}.", "note"), Code(last, name)))] if last else []
+    return []
+
+
+def _logs(directory: Path) -> list[Path]:
+    """The logs of a run. One look at its folder: a store may hold thousands."""
+    with suppress(OSError):
+        names = os.listdir(directory)
+        logs = sorted(directory / name for name in names if name.endswith(".log"))
+        return [*logs, *[directory / OF_WANDB] * ("wandb" in names)]
     return []

@@ -8,9 +8,10 @@ from typing import Any
 from diffmamba import reports
 from diffmamba.other_sources import source_warnings
 from diffmamba.reports import Design, searched, swept
+from diffmamba.reports.records import damaged_record
 from diffmamba.reports.site.subjects import Subject
 from diffmamba.runs.form import Record
-from diffmamba.runs.index import Entry
+from diffmamba.runs.index import Found
 from diffmamba.runs.store import RunStore
 
 
@@ -28,9 +29,9 @@ class Part:
         """Its runs, each once."""
         return list(dict.fromkeys(run_id for run_id, _ in self.cells))
 
-    def write(self, store: RunStore, entries: Mapping[str, Entry], reports_: Path) -> None:
+    def write(self, store: RunStore, found: Found, reports_: Path) -> None:
         """Draws the page. Raises SettingError for works that one table cannot hold."""
-        records = _records(self.ids, store, entries)
+        records = _records(self.ids, store, found)
         subject, directory = self.subject, reports_ / self.folder
         if subject.plan.search:
             reports.write_page(self._search(records), directory)
@@ -70,7 +71,9 @@ def parts(subject: Subject) -> Iterator[Part]:
             yield Part(subject, subject.folder(swept.page_name(subject.name, kind)), cells, kind)
 
 
-def _records(ids: Sequence[str], store: RunStore, entries: Mapping[str, Entry]) -> dict[str, Record]:
-    """The records that there are of these runs, with the status that each has now."""
+def _records(ids: Sequence[str], store: RunStore, found: Found) -> dict[str, Record]:
+    """The records that there are of these runs, with the status that each has now; of a damaged one its reason."""
+    entries = found.entries
     there = {one: store.run(one).read() for one in ids if one in entries}
-    return {one: {**record, "status": entries[one].status} for one, record in there.items() if record is not None}
+    damaged = {one: damaged_record(found.damaged[one]) for one in ids if one in found.damaged}
+    return {o: {**record, "status": entries[o].status} for o, record in there.items() if record is not None} | damaged

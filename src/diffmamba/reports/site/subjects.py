@@ -5,20 +5,25 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from diffmamba.configuration import CONF
 from diffmamba.errors import SettingError
+from diffmamba.override import word
 from diffmamba.reports import Design, designs, pages, swept
 from diffmamba.reports.site.plans import Asked, Plan
 from diffmamba.runs.form import is_tried_again
-from diffmamba.runs.index import Entry
+from diffmamba.runs.index import Entry, Found
 
 SMALLEST = "smoke"
 MISSING = "missing"
-ORDER = ("finished", "stopped", "running", "interrupted", "failed", MISSING)
+DAMAGED = "damaged"
+ORDER = ("finished", "stopped", "running", "interrupted", "failed", DAMAGED, MISSING)
 """How a run of a subject stands, in the order of a bar."""
 
 
@@ -27,7 +32,8 @@ class Subject:
     """A table, figure or sweep at a scale, with further settings or none.
 
     `design` is None for a sweep, and where its file fails: then `error` says why. `asked_for` is what the command line
-    said of the page that is there: the baseline and the title of a sweep.
+    said of the page that is there: the baseline and the title of a sweep. `scale` joins several by `+`; where they are
+    those that the file of the sweep itself varies, they are `of_file`.
     """
 
     kind: str
@@ -38,12 +44,19 @@ class Subject:
     design: Design | None = None
     error: str = ""
     asked_for: Mapping[str, str] = field(default_factory=dict)
+    of_file: bool = False
     plan: Plan = field(default_factory=Plan)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of a command line that make it."""
+        scale = () if self.of_file else (f"scale={self.scale.replace('+', ',')}",)
+        return (*scale, *self.settings)
 
     @property
     def asked(self) -> Asked:
         """What its plan is expanded from."""
-        return self.sweep, (f"scale={self.scale}", *self.settings)
+        return self.sweep, self.words
 
     @property
     def title(self) -> str:
@@ -66,23 +79,31 @@ class Subject:
         """Its name with what tells it from others of this name."""
         return " ".join([self.name, self.scale, *self.settings])
 
-    def counts(self, entries: Mapping[str, Entry]) -> dict[str, int]:
+    def counts(self, store: Found) -> dict[str, int]:
         """How many of its runs stand how, in the order of `ORDER`."""
-        found = Counter(entries[one].status if one in entries else MISSING for one in self.ids)
+        found = Counter(status(one, store) for one in self.ids)
         if self.plan.search:
             found[MISSING] = max(0, (self.plan.trials or 0) - len(self.ids))
-        return {status: found[status] for status in ORDER if found[status]}
+        return {name: found[name] for name in ORDER if found[name]}
 
-    def command(self, entries: Mapping[str, Entry], runs: str) -> str:
+    def command(self, entries: Mapping[str, Entry], runs: str, reports: str) -> str:
         """The command that does the rest."""
         failed = [entries[one] for one in self.ids if one in entries and entries[one].status == "failed"]
-        words = [f"scale={self.scale}", *self.settings]
+        words = [*self.words]
         words += ["retry=failed"] * any(not is_tried_again(entry.error) for entry in failed)
-        words += [f"runs={runs}"] * (runs != "runs")
+        words += [word("runs", runs)] * (runs != "runs")
         if self.plan.search:
             return shlex.join(["python", "-m", "diffmamba.train", f"sweeps={self.sweep}", *words])
+        words += [word("reports", reports)] * (reports != "reports")
         words = [f"{self.kind}={self.name}", *(f"{name}={said}" for name, said in self.asked_for.items()), *words]
         return shlex.join(["python", "-m", "diffmamba.reproduce", *words])
+
+
+def status(run_id: str, found: Found) -> str:
+    """How a run stands, as `ORDER` has it."""
+    if entry := found.entries.get(run_id):
+        return entry.status
+    return DAMAGED if run_id in found.damaged else MISSING
 
 
 def candidates(entries: Iterable[Entry], reports: Path) -> list[Subject]:
@@ -96,12 +117,15 @@ def candidates(entries: Iterable[Entry], reports: Path) -> list[Subject]:
     for kind, name, design, error in _designs():
         sweep = design.sweep if design else ""
         shown.add(sweep)
-        found += [Subject(kind, name, sweep, scale, (), design, error) for scale in scales]
+        own = _own_scales(sweep)
+        found += [Subject(kind, name, sweep, scale, (), design, error, of_file=bool(own)) for scale in own or scales]
         found += [Subject(kind, name, sweep, *other, design) for other, _ in _others(there, kind, name) if design]
-    for name in sorted({*_files("sweeps")} - shown):
-        told: dict[Other, dict[str, str]] = {(scale, ()): {} for scale in scales}
+    for name in sorted({*_own_names()} - shown):
+        own = _own_scales(name)
+        told: dict[Other, dict[str, str]] = {(scale, ()): {} for scale in own or scales}
         told |= _others(there, "sweep", swept.page_name(name), True)
-        found += [Subject("sweep", name, name, *other, asked_for=said) for other, said in told.items()]
+        for (scale, settings), said in told.items():
+            found.append(Subject("sweep", name, name, scale, settings, asked_for=said, of_file=[scale] == own))
     return found
 
 
@@ -112,12 +136,31 @@ def _designs() -> Iterator[tuple[str, str, Design | None, str]]:
                 yield kind, name, designs.find(kind, name), ""
             except SettingError as error:  # a file of the user's own
                 yield kind, name, None, str(error)
+            except Exception as error:  # which may raise anything
+                yield kind, name, None, f"its file fails: {type(error).__name__}: {error}"
+
+
+def _own_names() -> list[str]:
+    return _files("sweeps")
 
 
 def _files(group: str) -> list[str]:
     """The choices of a group of configurations, ours and the user's."""
-    places = (Path(CONF), Path(os.environ.get("DIFFMAMBA_CONF", "conf")).absolute())
-    return sorted({file.stem for place in places for file in (place / group).glob("*.yaml")})
+    return sorted({file.stem for place in _places() for file in (place / group).glob("*.yaml")})
+
+
+def _own_scales(sweep: str) -> list[str]:
+    """The scales that the file of a sweep varies, joined as in the name of its page; nothing where it varies none."""
+    for place in reversed(_places()):
+        with suppress(Exception):  # no such file, or one that its plan will complain of
+            params = OmegaConf.select(OmegaConf.load(place / "sweeps" / f"{sweep}.yaml"), "hydra.sweeper.params")
+            return ["+".join(one.strip() for one in str(params["scale"]).split(","))]
+    return []
+
+
+def _places() -> tuple[Path, Path]:
+    """Where configurations lie: ours, and the user's."""
+    return Path(CONF), Path(os.environ.get("DIFFMAMBA_CONF", "conf")).absolute()
 
 
 Other = tuple[str, tuple[str, ...]]

@@ -21,7 +21,7 @@ function showRuns({columns, rows}) {
   function sort() {
     const sign = down ? -1 : 1;
     const key = rows.map((row) => row[sorted]);
-    const isEmpty = (cell) => cell === "" || cell === "–";
+    const isEmpty = (cell) => ["", "–", "nan", "NaN"].includes(text(cell));
     chosen.sort((a, b) => {
       const [one, other] = [key[a], key[b]];
       if (isEmpty(one) || isEmpty(other)) return isEmpty(one) - isEmpty(other) || a - b;
@@ -75,7 +75,7 @@ function showRuns({columns, rows}) {
     const first = page * PAGE, last = Math.min(chosen.length, first + PAGE);
     table.tBodies[0].replaceChildren(...chosen.slice(first, last).map(row));
     const of = chosen.length === rows.length ? "" : ` of ${rows.length.toLocaleString("en")}`;
-    count.textContent = `${chosen.length.toLocaleString("en")}${of} runs`;
+    count.textContent = `${chosen.length.toLocaleString("en")}${of} run${of || chosen.length !== 1 ? "s" : ""}`;
     const turn = (label, to, able) => {
       const button = make("button", {type: "button", textContent: label, disabled: !able});
       button.addEventListener("click", () => {
