@@ -82,7 +82,7 @@ def release() -> None:
 
 
 @contextmanager
-def alone(reports: Path, told: Callable[[str], object]) -> Iterator[None]:
+def alone(reports: Path, told: Callable[[str], object] = lambda line: None) -> Iterator[None]:
     """Makes the folder of the site and waits until no other build works in it. It is told if it has to wait.
 
     Where the file system has no such locks, two builds work at once: a page is then whole, but may be that of either.

@@ -75,7 +75,7 @@ class Plans:
             self._groups.setdefault(str(entry.setting("group")), []).append(name)
         self._current = digest(stamp, {name: record["corpus"] for name, record in self._known.items()})
 
-    def of(self, asked: Iterable[Asked], told: Callable[[str], object]) -> dict[Asked, Plan]:
+    def of(self, asked: Iterable[Asked], told: Callable[[str], object] = lambda line: None) -> dict[Asked, Plan]:
         """The plan of each. How far it is, it is told."""
         wanted, kept = list(dict.fromkeys(asked)), self._read()
         if lacking := [one for one in wanted if one not in kept]:
