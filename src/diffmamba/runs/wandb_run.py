@@ -186,8 +186,14 @@ def wandb_id(run: Run, folder: Path | None = None) -> str:
     Raises OSError where the store has no token and cannot be written.
     """
     folder = folder or run.directory / "wandb"
-    ids = [SESSION.sub(r"\1", path.name) for path in _sessions(folder)]
+    ids = [_id_of(session) for session in _sessions(folder)]
     return ids[-1] if ids else f"{run.logged_as}-{store_token(run.directory.parent)}"
+
+
+def _id_of(session: Path) -> str:
+    """The id of the run of a session. Of two that began in one second, the name of the second one ends with -1."""
+    kept = next(session.glob("run-*.wandb"), None)
+    return kept.stem.removeprefix("run-") if kept else SESSION.sub(r"\1", session.name)
 
 
 def _sessions(folder: Path) -> list[Path]:

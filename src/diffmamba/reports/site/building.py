@@ -152,8 +152,8 @@ class _Build:
         self.told(f"drawing {len(changed):,} pages of runs")
         with children(cores, _begin, task) as processes:
             starts = range(0, len(changed), AT_ONCE)
-            for failed in processes.map(_draw, [changed[start : start + AT_ONCE] for start in starts]):
-                self.failed |= failed
+            for made in [processes.submit(_draw, changed[start : start + AT_ONCE]) for start in starts]:
+                self.failed |= made.result()
 
     def _draw_overview(self, subjects: Sequence[Subject], drawn: Sequence[Part]) -> None:
         belongs: dict[str, list[str]] = {}

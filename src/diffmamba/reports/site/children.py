@@ -17,7 +17,8 @@ def children(count: int, begin: Callable[..., object] | None = None, *args: Any)
     """Forked processes, which take libraries and data with them. `begin` is called in each with `args`.
 
     Each watches the end of a pipe that this process alone writes to. That is closed where the block fails, and by the
-    system where this process dies; then they end at once.
+    system where this process dies; then they end at once. Use `submit`: `map` takes back what it has not begun where it
+    fails, and Python's pool then fails a second time, in a thread that tells it.
     """
     read, write = os.pipe()
     setup = (read, write, begin, args)

@@ -81,7 +81,9 @@ class Plans:
         if lacking := [one for one in wanted if one not in kept]:
             told(f"expanding {len(lacking)} plan{'s' * (len(lacking) > 1)}")
             with children(1, _begin, self._store.directory, self._known) as child:
-                for at, (one, plan) in enumerate(zip(lacking, child.map(_expanded, lacking), strict=True), 1):
+                found = [child.submit(_expanded, one) for one in lacking]
+                for at, (one, made) in enumerate(zip(lacking, found, strict=True), 1):
+                    plan = made.result()
                     kept[one] = Plan(**plan | {"members": self._members(plan["group"])})
                     told(f"{COUNTED}{at} of {len(lacking)} plans: {' '.join((one[0], *one[1]))}")
             plans = [[sweep, list(words), asdict(kept[sweep, words])] for sweep, words in kept]
