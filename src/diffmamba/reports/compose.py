@@ -54,7 +54,7 @@ def document(design: Design, results: Results) -> Document:
     drawn = tuple(design.charts(results)) if results.counted or design.kind == "figure" else ()
     count = f"{len(results.runs) - len(results.counted)} of {len(results.runs)} runs missing:"
     table = (
-        *_verdicts(design, results),
+        *_verdicts(results),
         grid(design, results),
         *(Paragraph(text, "note") for text in (*rules(design, results), *caveats(design, results))),
         *_warnings(count, results.missing),
@@ -176,13 +176,12 @@ def warnings(design: Design, results: Results) -> list[str]:
     return [*_without_baseline(design, results), *_without_interval(results), *provenance.warnings(results)]
 
 
-def _verdicts(design: Design, results: Results) -> list[Paragraph]:
-    """How many rows have a verdict, and on how many seeds it rests."""
-    own = columns.DIFFERS in design.columns
-    compared = [cell for cell in results.cells if cell.comparison and (own or cell.sign != "–")]
+def _verdicts(results: Results) -> list[Paragraph]:
+    """In how many rows the interval leaves out 0, whether or not the paper has a number, and with how many seeds."""
+    compared = [cell for cell in results.cells if cell.comparison]
     if not compared:
         return []
-    decided = [cell for cell in compared if (cell.differs if own else cell.sign) != "~"]
+    decided = [cell for cell in compared if cell.interval and cell.interval.side]
     fewest, most = min(len(cell.pairs) for cell in compared), max(len(cell.pairs) for cell in compared)
     seeds = f"{fewest} to {most}" if fewest < most else f"{most}"
     rows = f"{len(decided)} of {len(compared)} row{'s' * (len(compared) > 1)}"
