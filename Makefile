@@ -64,11 +64,10 @@ help:  ## Show this help
 setup: $(READY) $(REFERENCE_READY) $(TRITON_READY)  ## Install the package and its tools into .venv, and compile the CPU operators
 	@$(BIN)/python -m diffmamba.ops.cpu || true  # without them PyTorch's run
 
-# --no-compile: Python compiles what it imports, a quarter of the 18,000 files that pip would compile in half a minute
 $(READY): pyproject.toml constraints.txt
-	@echo "installing into $(VENV), which takes about a minute"
+	@echo "installing into $(VENV), which takes about two minutes"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 
 $(REFERENCE_READY): $(READY)
