@@ -117,8 +117,11 @@ def grid(design: Design, results: Results) -> Grid:
 
 def _columns(design: Design, results: Results) -> list[Column]:
     """The columns of the table, without the spare ones that say nothing."""
-    said = lambda column: any(column.text(cell) != "–" for cell in results.cells)  # noqa: E731
-    return [column for column in design.columns if not column.spare or said(column)]
+    return [
+        column
+        for column in design.columns
+        if not column.spare or any(column.text(cell) != "–" for cell in results.cells)
+    ]
 
 
 def rules(design: Design, results: Results) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from diffmamba.document import Chart, Panel, Series
-from diffmamba.paper.published import PublishedResult
+from diffmamba.paper.published import DECIMALS, PublishedResult
 from diffmamba.reports import charts
 from diffmamba.reports.cells import Cell, Key, Results, against
 from diffmamba.reports.designs import table2
@@ -66,8 +66,8 @@ def _name(cell: Cell) -> Named:
 
 
 def _effect(what: str, label: str, ours: Cell, other: Cell) -> Cell:
-    values = ours.key.published.value, other.key.published.value
-    delta = None if None in values else round(values[0] - values[1], 3)  # type: ignore[operator]
+    value, base = ours.key.published.value, other.key.published.value
+    delta = None if value is None or base is None else round(value - base, DECIMALS)
     return replace(
         ours,
         key=Key(
@@ -75,7 +75,7 @@ def _effect(what: str, label: str, ours: Cell, other: Cell) -> Cell:
             label=label,
             is_baseline=False,
             group=ours.key.group,
-            published=PublishedResult(values[0], delta) if delta is not None else PublishedResult(),
+            published=PublishedResult(value, delta) if delta is not None else PublishedResult(),
         ),
         baseline=other,
     )
