@@ -64,10 +64,12 @@ help:  ## Show this help
 setup: $(READY) $(REFERENCE_READY) $(TRITON_READY)  ## Install the package and its tools into .venv, and compile the CPU operators
 	@$(BIN)/python -m diffmamba.ops.cpu || true  # without them PyTorch's run
 
+# pip would compile file by file on one core; left uncompiled, each process would compile all that it imports
 $(READY): pyproject.toml constraints.txt
 	@echo "installing into $(VENV), which takes about two minutes"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev]"
+	@$(BIN)/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib > /dev/null 2>&1 || true  # some are no Python of this version
 	@touch $@
 
 $(REFERENCE_READY): $(READY)

@@ -232,7 +232,7 @@ def _wandb(given: Mapping[str, Any]) -> WandbLogger:
     import wandb
 
     if wandb.run is not None:  # of a logger that failed, which Lightning's would go on with
-        with suppress(Exception):
+        with suppress(Exception):  # whatever W&B raises: that run's own trouble was told when its logger failed
             wandb.run.finish(exit_code=1)
     os.environ.setdefault("WANDB_SILENT", "true")  # the run's directory says what its banner says
     settings = wandb.Settings(

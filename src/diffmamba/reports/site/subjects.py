@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from diffmamba.configuration import CONF
 from diffmamba.errors import SettingError
@@ -152,7 +154,7 @@ def _files(group: str) -> list[str]:
 def _own_scales(sweep: str) -> list[str]:
     """The scales that the file of a sweep varies, joined as in the name of its page; nothing where it varies none."""
     for place in reversed(_places()):
-        with suppress(Exception):  # no such file, or one that its plan will complain of
+        with suppress(OSError, YAMLError, OmegaConfBaseException, TypeError, KeyError):  # its plan will complain of it
             params = OmegaConf.select(OmegaConf.load(place / "sweeps" / f"{sweep}.yaml"), "hydra.sweeper.params")
             return ["+".join(one.strip() for one in str(params["scale"]).split(","))]
     return []
