@@ -28,9 +28,14 @@ def batches(examples: str, batch_size: str, *, _root_: DictConfig) -> int:
 
 
 def choose(setting: str, values: dict[str, Any], *, _root_: DictConfig) -> Any:
-    """The value that belongs to a setting's name: what depends on a choice made elsewhere."""
+    """The value that belongs to a setting's name: what depends on a choice made elsewhere.
+
+    Names that are not listed have the value of `otherwise`, if there is one.
+    """
     name = OmegaConf.select(_root_, setting)
     if name not in values:
+        if "otherwise" in values:
+            return values["otherwise"]
         raise SettingError(f"{setting}={name} is not known; use one of {', '.join(map(str, values))}")
     return values[name]
 
