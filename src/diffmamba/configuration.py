@@ -105,7 +105,7 @@ def explained(root: str, words: Sequence[str] = ()) -> Iterator[None]:
         yield
     except SettingError:
         raise
-    except HydraException as error:
+    except (HydraException, OmegaConfBaseException) as error:
         raise SettingError(one_line(error, root)) from error
     except (ValueError, TypeError) as error:  # of Hydra, for a choice that is no name
         wrong = _without_a_choice(root, words)
@@ -235,6 +235,8 @@ def _advice(name: str, root: str) -> str:
     group, _, key = name.partition(".")
     if group == "trainer" and key in REFUSED:
         return f"; {REFUSED[key]}"
+    if name == "grid":
+        return "; the file of a sweep gives it that has `grids`, and none of them is meant here"
     choices = [file.stem for file in sorted(Path(CONF, group).glob("*.yaml")) if _defines(file, key)] if key else []
     if choices:
         return f"; it belongs to {' or '.join(f'{group}={choice}' for choice in choices)}"

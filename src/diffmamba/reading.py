@@ -22,7 +22,7 @@ USER = "diffmamba-user"
 """The name of the user's own directory on Hydra's search path."""
 CHECKED = ("sweeps/", "experiments/")
 """Where files are checked whoever wrote them."""
-AS_A_WHOLE = ("hydra", "published", "logger", "callbacks", "slurm.additional", "report.baseline")
+AS_A_WHOLE = ("hydra", "published", "logger", "callbacks", "slurm.additional", "report.baseline", "grids")
 """Settings below these are read whatever their names are."""
 
 
