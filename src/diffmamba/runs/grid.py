@@ -22,7 +22,7 @@ from omegaconf import AnyNode, DictConfig, OmegaConf
 from omegaconf._utils import split_key
 from omegaconf.errors import OmegaConfBaseException
 
-from diffmamba.configuration import CONF, check, check_files, explained, one_line, refuse
+from diffmamba.configuration import CONF, check, explained, file_check, one_line, refuse
 from diffmamba.errors import SettingError
 from diffmamba.runs.search import file_of, is_search
 from diffmamba.runs.union import items_of, params_of, with_words
@@ -51,6 +51,7 @@ class Grid:
         self._families: dict[tuple[str, ...], Variants | SettingError | None] = {}
         self._parsed: Callable[[str], Override] = cache(OverridesParser.create().parse_override)
         self._template: Callable[[tuple[str, ...]], DictConfig | SettingError] = cache(self._compose)
+        self._check_files = file_check(root)
         self._of_files: Callable[[str], bool] = cache(self._chooses_files)
         self._values: Callable[[str], bool] = cache(self._sets_a_value)
 
@@ -90,7 +91,8 @@ class Grid:
         return found
 
     def _new_family(self, words: tuple[str, ...], names: list[str]) -> Variants | SettingError | None:
-        template = self._template(tuple(word for word in words if self._of_files(word)))
+        choices = tuple(word for word in words if self._of_files(word))
+        template = self._template(choices)
         if isinstance(template, SettingError):
             return template
         overrides = [self._parsed(word) for word in words if not self._of_files(word)]
@@ -98,7 +100,7 @@ class Grid:
         try:
             with explained(self._root, words):
                 ConfigLoaderImpl._apply_overrides_to_config(overrides, config)
-                check_files(OmegaConf.to_container(config), self._root, words)
+                self._check_files(OmegaConf.to_container(config), choices)
         except SettingError as error:
             return self._with_its_file(error)
         return Variants(config, names) if _can_vary(config, names, overrides, template) else None
