@@ -19,6 +19,7 @@ from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.core.utils import run_job
 from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
@@ -97,17 +98,9 @@ def application(root: str, function: Callable[[dict[str, Any]], int | Ended]) ->
                 if not multirun and config.hydra.mode != RunMode.MULTIRUN:
                     _do_one(entry, config)
                     return statuses[0]
-                os.environ[VARIED] = " ".join(_varied(words[1:], config))
-            if multirun:
-                with importing():  # here: one work needs none of it
-                    from diffmamba.runs.plan import check_grid
-                    from diffmamba.runs.search import check_search, is_search
-                here = not any(word.startswith("hydra/launcher=") for word in words)
-                if is_search(config.hydra):
-                    check_search(config, words[1:], here)
-                else:
-                    check_grid(words[1:], root, here)
-        hydra.main(version_base="1.3", config_path=CONF, config_name=root)(entry)()
+                _do_all(entry, root, words[1:], config)
+        else:
+            hydra.main(version_base="1.3", config_path=CONF, config_name=root)(entry)()
         return statuses[0] if len(statuses) == 1 else int(any(statuses))
 
     return guarded(run)
@@ -202,12 +195,6 @@ def _checked(root: str, words: Sequence[str]) -> DictConfig:
     return config
 
 
-def _varied(words: Sequence[str], config: DictConfig) -> list[str]:
-    """The settings that have several values in a multirun."""
-    overrides = OverridesParser.create().parse_overrides([word for word in words if not word.startswith("-")])
-    return [*(config.hydra.sweeper.params or {}), *(one.key_or_group for one in overrides if one.is_sweep_override())]
-
-
 def name_in_grid() -> str:
     """The words that tell a cell of Hydra's multirun from the others: a name for its run."""
     varied = os.environ.get(VARIED, "").split()
@@ -224,6 +211,38 @@ def _do_one(entry: Callable[[DictConfig], Any], config: DictConfig) -> None:
     done = run_job(entry, config, job_dir_key="hydra.run.dir", job_subdir_key=None, hydra_context=context)
     callbacks.on_run_end(config=config, config_name=name, job_return=done)
     _ = done.return_value  # raises what the work raised
+
+
+def _do_all(entry: Callable[[DictConfig], Any], root: str, words: Sequence[str], config: DictConfig) -> None:
+    """The cells of a multirun, checked before any of them is done: by Hydra's launcher, or by the sweeper of a search.
+
+    Hydra's own sweeper of grids knows no union of them. It also composes each cell once more, to see whether it can.
+    """
+    with importing():  # here: one work needs none of it
+        from diffmamba.runs.plan import check_grid
+        from diffmamba.runs.search import check_search, is_search
+        from diffmamba.runs.union import varied
+    words = [word for word in words if word not in MULTIRUN]
+    here = not any(word.startswith("hydra/launcher=") for word in words)
+    with explained(root, words):
+        os.environ[VARIED] = " ".join(varied(config, OverridesParser.create().parse_overrides(words)))
+    if is_search(config.hydra):
+        check_search(config, words, here)
+        hydra.main(version_base="1.3", config_path=CONF, config_name=root)(entry)()
+        return
+    cells = [cell.overrides for cell in check_grid(words, root, here)]
+    with initialize_config_dir(CONF, version_base="1.3", job_name=root):
+        main = GlobalHydra.instance().hydra
+        assert main is not None
+        with explained(root, words):
+            config = main.compose_config(root, [*words, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN, True)
+            callbacks = Callbacks(config)
+            context = HydraContext(config_loader=main.config_loader, callbacks=callbacks)
+            launcher = Plugins.instance().instantiate_launcher(context, entry, config)
+        callbacks.on_multirun_start(config=config, config_name=root)
+        for job in launcher.launch(cells, initial_job_idx=0):
+            _ = job.return_value  # raises what the work raised
+        callbacks.on_multirun_end(config=config, config_name=root)
 
 
 def _quoted(word: str, texts: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ every process that composes a configuration. That directory is $DIFFMAMBA_CONF, 
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache, partial
@@ -105,7 +105,7 @@ def explained(root: str, words: Sequence[str] = ()) -> Iterator[None]:
         yield
     except SettingError:
         raise
-    except HydraException as error:
+    except (HydraException, OmegaConfBaseException) as error:
         raise SettingError(one_line(error, root)) from error
     except (ValueError, TypeError) as error:  # of Hydra, for a choice that is no name
         wrong = _without_a_choice(root, words)
@@ -135,7 +135,7 @@ def resolved(config: DictConfig, root: str = "train", words: Sequence[str] = ())
     `words` are those of the command line. Raises SettingError that names the setting to change.
     """
     raw = _raw(config)
-    check_files(raw, root, words)
+    file_check(root)(raw, tuple(words))
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -171,10 +171,11 @@ def _require_use(word: str, config: DictConfig, raw: Any, root: str) -> None:
         raise SettingError(f"{word}: nothing uses {name}{did_you_mean(name, set(names_in(raw)) - {name})}")
 
 
-def check_files(raw: Any, root: str, words: Sequence[str]) -> None:
+def file_check(root: str) -> Callable[[Any, tuple[str, ...]], None]:
     """Raises SettingError for a key that nothing reads, in a sweep, an experiment or a file of the user's own.
 
-    `raw` is the configuration as plain data, with interpolations.
+    The function takes a configuration as plain data, with interpolations, and the words that choose its files. What it
+    reads for these words it keeps.
     """
 
     @cache
@@ -185,7 +186,11 @@ def check_files(raw: Any, root: str, words: Sequence[str]) -> None:
         ours = {f"{group}.{name}" for file, group in groups.items() for name in names_in(_raw(OmegaConf.load(file)))}
         return ours.union(*(names_in(_raw(_default(name))) for name in {"train", root}))
 
-    reading.check_files(root, words, raw, settings.OF.get(root), known)
+    @cache
+    def files(words: tuple[str, ...]) -> list[reading.File]:
+        return list(reading.files(root, words))
+
+    return lambda raw, words: reading.check_files(files(words), raw, settings.OF.get(root), known)
 
 
 def _raw(config: Any) -> Any:
@@ -235,6 +240,8 @@ def _advice(name: str, root: str) -> str:
     group, _, key = name.partition(".")
     if group == "trainer" and key in REFUSED:
         return f"; {REFUSED[key]}"
+    if name == "grid":
+        return "; the file of a sweep gives it that has `grids`, and none of them is meant here"
     choices = [file.stem for file in sorted(Path(CONF, group).glob("*.yaml")) if _defines(file, key)] if key else []
     if choices:
         return f"; it belongs to {' or '.join(f'{group}={choice}' for choice in choices)}"

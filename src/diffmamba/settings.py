@@ -76,9 +76,11 @@ class Page(TypedDict, total=False):
 
 
 class OfSweep(TypedDict, total=False):
-    """What stands in files of sweeps alone, and in no record."""
+    """What stands in files of sweeps alone, and in no record: their page, and `runs.union`."""
 
     report: Page
+    grid: str | None
+    grids: Mapping[str, Any]
 
 
 class Train(OfSweep):

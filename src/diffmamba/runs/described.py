@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from diffmamba.configuration import composing
 from diffmamba.errors import SettingError
 from diffmamba.runs.search import is_search
+from diffmamba.runs.union import varied
 
 NAMES = re.compile(r"[A-Za-z0-9/._+%-]+")
 """The names that Hydra takes as they are."""
@@ -26,7 +27,8 @@ class Described:
         name: a file of sweeps/.
         group: that its runs have.
         fixed: those of the words that have one value.
-        varied: the settings that have several values, or a range of them, in the order of the file and of the words.
+        varied: the settings that have several values, or a range of them, or stand in an item of a union of grids, in
+            the order of the file and of the words.
         search: whether its cells are not known beforehand.
         trials: how many a search is to have; None where it does not say.
         title: of its page; "" where the file gives none.
@@ -58,18 +60,15 @@ def describe(sweep: str, words: Sequence[str]) -> Described:
 def _described(sweep: str, words: Sequence[str]) -> Described:
     parser = OverridesParser.create()
     with composing("train", [f"sweeps={sweep}", *words]):
-        parsed = parser.parse_overrides(list(words))
-        fixed = [str(one.input_line) for one in parsed if not one.is_sweep_override()]
-        config = compose("train", overrides=[f"sweeps={sweep}", *fixed], return_hydra_config=True)
-        of_file = (config.hydra.sweeper.params or {}).items()
-        params = parser.parse_overrides([f"{name}={value}" for name, value in of_file])
-        several = [one.key_or_group for one in (*params, *parsed) if one.is_sweep_override()]
+        given = parser.parse_overrides([f"sweeps={sweep}", *words])
+        fixed = [str(one.input_line) for one in given if not one.is_sweep_override()]
+        config = compose("train", overrides=fixed, return_hydra_config=True)
         report = _plain(config, "report")
         return Described(
             sweep,
             config.group,
-            tuple(word for word in fixed if not word.startswith("hydra")),
-            tuple(dict.fromkeys(several)),
+            tuple(word for word in fixed[1:] if not word.startswith("hydra")),
+            tuple(varied(config, given)),
             is_search(config.hydra),
             config.hydra.sweeper.get("n_trials"),
             str(report.get("title") or ""),

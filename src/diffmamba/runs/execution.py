@@ -20,6 +20,7 @@ from diffmamba.runs.provenance import git_state, now, versions
 from diffmamba.runs.store import WELL, LostLeaseError, Record, Run, RunStore, RunTakenError
 from diffmamba.runs.training import train
 from diffmamba.runs.work import Training, Work
+from diffmamba.settings import OfSweep
 
 WAIT_SECONDS = 1.0  # between looks at a work that another process is doing
 
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 def work_of(settings: Settings, build: Build = built) -> Work:
     """The work that a resolved configuration describes: a measurement if it names a measure."""
-    told = {name: part for name, part in settings.items() if name != "report"}  # that is of the sweep's page
+    told = {name: part for name, part in settings.items() if name not in OfSweep.__annotations__}
     return Measurement.of(told, build) if told.get("measure") else Training.of(told, build)
 
 

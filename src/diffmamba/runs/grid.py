@@ -22,9 +22,10 @@ from omegaconf import AnyNode, DictConfig, OmegaConf
 from omegaconf._utils import split_key
 from omegaconf.errors import OmegaConfBaseException
 
-from diffmamba.configuration import CONF, check, check_files, explained, one_line, refuse
+from diffmamba.configuration import CONF, check, explained, file_check, one_line, refuse
 from diffmamba.errors import SettingError
-from diffmamba.runs.search import is_search
+from diffmamba.runs.search import file_of, is_search
+from diffmamba.runs.union import items_of, params_of, with_words
 from diffmamba.variants import Variants, place
 
 
@@ -39,7 +40,7 @@ class Cell:
 class Grid:
     """The cells of a grid, in Hydra's order. They can be composed while Hydra is initialised: see `grid_of`.
 
-    `params` are settings that vary, each with the file that says so.
+    `params` are settings that a file varies, each with its place there.
     """
 
     def __init__(self, root: str, cells: Sequence[Sequence[str]], params: Mapping[str, str]) -> None:
@@ -50,6 +51,7 @@ class Grid:
         self._families: dict[tuple[str, ...], Variants | SettingError | None] = {}
         self._parsed: Callable[[str], Override] = cache(OverridesParser.create().parse_override)
         self._template: Callable[[tuple[str, ...]], DictConfig | SettingError] = cache(self._compose)
+        self._check_files = file_check(root)
         self._of_files: Callable[[str], bool] = cache(self._chooses_files)
         self._values: Callable[[str], bool] = cache(self._sets_a_value)
 
@@ -89,7 +91,8 @@ class Grid:
         return found
 
     def _new_family(self, words: tuple[str, ...], names: list[str]) -> Variants | SettingError | None:
-        template = self._template(tuple(word for word in words if self._of_files(word)))
+        choices = tuple(word for word in words if self._of_files(word))
+        template = self._template(choices)
         if isinstance(template, SettingError):
             return template
         overrides = [self._parsed(word) for word in words if not self._of_files(word)]
@@ -97,7 +100,7 @@ class Grid:
         try:
             with explained(self._root, words):
                 ConfigLoaderImpl._apply_overrides_to_config(overrides, config)
-                check_files(OmegaConf.to_container(config), self._root, words)
+                self._check_files(OmegaConf.to_container(config), choices)
         except SettingError as error:
             return self._with_its_file(error)
         return Variants(config, names) if _can_vary(config, names, overrides, template) else None
@@ -105,7 +108,7 @@ class Grid:
     def _with_its_file(self, error: SettingError) -> SettingError:
         """The error with the file that names a setting that there is not."""
         name = str(error).removeprefix("there is no setting ").partition(";")[0]
-        return SettingError(f"{self._params[name]}: hydra.sweeper.params: {error}") if name in self._params else error
+        return SettingError(f"{self._params[name]}: {error}") if name in self._params else error
 
     def _compose(self, choices: tuple[str, ...]) -> DictConfig | SettingError:
         try:
@@ -159,31 +162,38 @@ def grid_of(words: Sequence[str], root: str) -> Iterator[Grid]:
 
     Words for Hydra itself are left out. Raises SettingError for words without a grid.
     """
-    words = [word for word in words if not word.startswith("hydra")]
+    of_hydra = [word for word in words if word.lstrip("+~").startswith("hydra")]
     with initialize_config_dir(CONF, version_base="1.3", job_name=root):
         with explained(root, words):
-            grid = Grid(root, *_overrides(words, root))
+            grid = Grid(root, *_overrides([word for word in words if word not in of_hydra], of_hydra, root))
         yield grid
 
 
-def _overrides(words: Sequence[str], root: str) -> tuple[list[list[str]], dict[str, str]]:
-    """The overrides of each cell, and the settings that the sweep's file varies, each with the name of the file."""
+def _overrides(words: Sequence[str], of_hydra: Sequence[str], root: str) -> tuple[list[list[str]], dict[str, str]]:
+    """The overrides of each cell, and the settings that the sweep's file varies, each with its place there."""
     parser = OverridesParser.create()
-    fixed = [word for word in words if not parser.parse_override(word).is_sweep_override()]
-    master = compose(root, overrides=fixed, return_hydra_config=True)
-    of_file = master.hydra.sweeper.params or {}
-    params = [f"{key}={value}" for key, value in of_file.items()]
+    given = parser.parse_overrides(list(words))
+    fixed = [str(one.input_line) for one in given if not one.is_sweep_override()]
+    of_sweeper = [word for word in of_hydra if word.lstrip("+~").startswith("hydra.sweeper.params")]
+    master = compose(root, overrides=[*fixed, *of_sweeper], return_hydra_config=True)
+    items, params = items_of(master, given), params_of(master)
     sweep = next((word for word in words if word.startswith("sweeps=")), None)
     if is_search(master.hydra):
         raise SettingError(f"{sweep or 'this'} is a search, whose cells are not known beforehand: use diffmamba train")
-    if sweep and not params and fixed == words:
+    if sweep and not params and not items and fixed == words:
         raise SettingError(
             f"{sweep} has no grid: its file must begin with `# @package _global_` and set "
             "hydra.sweeper.params, or a setting must have several values"
         )
-    cells = BasicSweeper.split_arguments(parser.parse_overrides([*params, *words]), max_batch_size=None)[0]
+    given = [one for one in given if one.key_or_group != "grid"]
+    cells = {
+        frozenset(cell): list(cell)
+        for settings in (with_words(items, given) if items else [given])
+        for cell in BasicSweeper.split_arguments([*params, *settings], max_batch_size=None)[0]
+    }
     if not cells:
         raise SettingError(f"{' '.join(word for word in words if word not in fixed)} has no values, so no cell is left")
-    named = {str(key).lstrip("+"): f"{sweep.replace('=', '/', 1)}.yaml" for key in of_file} if sweep else {}
-    own = {parser.parse_override(word).key_or_group for word in words}
-    return [list(cell) for cell in cells], {name: file for name, file in named.items() if name not in own}
+    places = {one.key_or_group: f"{file_of(given)}hydra.sweeper.params" for one in params} if sweep else {}
+    places |= {one.key_or_group: item.place for item in items for one in item.settings.values()}
+    own = {one.key_or_group for one in given}
+    return list(cells.values()), {name: place for name, place in places.items() if name not in own}

@@ -25,7 +25,7 @@ class Planned:
 
     `asked` is False where it is only needed by another work. `words` are the settings that tell its cell of the grid
     from the others. No two works of a plan have the same words. `alike` are the configurations of further cells of the
-    grid that are this same work, since they differ in what it does not read.
+    grid that are this same work, since they differ in what it does not read. Two cells of one configuration are one.
     """
 
     id: str
@@ -112,8 +112,9 @@ class _Plan:
         while self._words.setdefault(told := f"{words} ({count})" if count > 1 else words, work.id) != work.id:
             count += 1
         key = (work.id, row or "needed")
-        if (there := self.planned.get(key)) and row is not None:
-            self.planned[key] = replace(there, alike=(*there.alike, work.work.settings))
+        settings, there = work.work.settings, self.planned.get(key)
+        if there and row is not None and settings not in (there.work.settings, *there.alike):
+            self.planned[key] = replace(there, alike=(*there.alike, settings))
         planned = Planned(work.id, work.work, asked=row is not None, needs=needs, words=told)
         self.planned.setdefault(key, planned)
 
@@ -155,8 +156,8 @@ def configurations(sweep: str, overrides: Sequence[str] = ()) -> list[dict[str, 
         return of_each(grid.cells, grid.composed, lambda cell: cell.words)
 
 
-def check_grid(words: Sequence[str], root: str, here: bool = True) -> None:
-    """Raises SettingError, with a line for each thing that is wrong, unless every cell of a multirun can work.
+def check_grid(words: Sequence[str], root: str, here: bool = True) -> list[Cell]:
+    """The cells of a multirun. Raises SettingError, with a line for each thing that is wrong, unless each can work.
 
     Nothing is written but prepared data. `here` is False where the cells run on other machines.
     """
@@ -170,6 +171,7 @@ def check_grid(words: Sequence[str], root: str, here: bool = True) -> None:
 
     with grid_of([word for word in words if not word.startswith("-")], root) as grid:
         of_each(grid.cells, check, lambda cell: cell.words)
+    return grid.cells
 
 
 def of_each(

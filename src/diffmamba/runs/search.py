@@ -24,6 +24,17 @@ def is_search(hydra: Any) -> bool:
     return not hydra.sweeper._target_.endswith(".BasicSweeper")
 
 
+def file_of(given: Sequence[Override]) -> str:
+    """The file of the sweep that these words choose, as the beginning of an error; nothing where they choose none."""
+    return next((f"sweeps/{one.value()}.yaml: " for one in given if one.key_or_group == "sweeps"), "")
+
+
+def refuse_grids(config: DictConfig, given: Sequence[Override]) -> None:
+    """Raises SettingError for a search that is to be a union of grids too. `given` are the words of `config`."""
+    if is_search(config.hydra) and "grids" in config:
+        raise SettingError(f"{file_of(given)}grids have cells, and a search (hydra/sweeper) has none; leave out one")
+
+
 def check_search(config: DictConfig, words: Sequence[str], here: bool = True) -> None:
     """Raises SettingError unless the two ends of all ranges can work, and the direction is that of the metric.
 
@@ -31,7 +42,9 @@ def check_search(config: DictConfig, words: Sequence[str], here: bool = True) ->
     """
     params = [f"{name}={value}" for name, value in (config.hydra.sweeper.get("params") or {}).items()]
     given = [word for word in words if not word.startswith(("-", "hydra"))]
-    settings = {one.key_or_group: one for one in OverridesParser.create().parse_overrides([*params, *given])}
+    parsed = OverridesParser.create().parse_overrides([*params, *given])
+    refuse_grids(config, parsed)
+    settings = {one.key_or_group: one for one in parsed}
     if not any(one.is_sweep_override() for one in settings.values()):
         raise SettingError("there is nothing to search: hydra.sweeper.params= names the settings with their ranges")
     for end in (0, -1):
