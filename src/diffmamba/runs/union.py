@@ -42,7 +42,8 @@ def items_of(config: DictConfig, given: Sequence[Override]) -> list[Item]:
     one line, with the file, for what is wrong with `grid` or `grids`.
     """
     refuse_grids(config, given)
-    grids = OmegaConf.to_container(config, resolve=True).get("grids")  # type: ignore[union-attr]
+    found = config.get("grids")  # alone: other settings may need those of an item
+    grids = OmegaConf.to_container(found, resolve=True) if OmegaConf.is_config(found) else found
     swept = next((one for one in given if one.key_or_group == "grid" and one.is_sweep_override()), None)
     chosen = list(dict.fromkeys(values(swept))) if swept else [str(config.get("grid") or "")]
     file = file_of(given)
