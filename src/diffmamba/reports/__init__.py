@@ -47,11 +47,11 @@ def write(design: Design, results: Results, directory: Path) -> list[Path]:
     points = design.points(results) if design.points else None
     if design.kind == "figure":
         first, *others = _charts(made.blocks)
-        pictures_ = pictured([replace(first, name=design.name)], "pdf") | pictured(others)
-        frame = _rows(made) if points is None else points
-        return write_document(made, directory, design.name, {**pictures_, f"{design.name}.csv": _csv(frame)})
+        drawn = pictured([replace(first, name=design.name)], "pdf") | pictured(others)
+        content = _csv(_rows(made) if points is None else points)
+        return write_document(made, directory, design.name, {**drawn, f"{design.name}.csv": content})
     further = {} if points is None else {"curves.csv": _csv(points)}
-    return write_table(made, directory, pictured(_charts(made.blocks)) | further)
+    return write_table(made, directory, {**pictured(_charts(made.blocks)), **further})
 
 
 def write_page(document: Document, directory: Path) -> list[Path]:

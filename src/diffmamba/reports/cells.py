@@ -135,7 +135,9 @@ class Cell:
         if self.values:
             return "complete" if len(self.values) == len(self.seeds) else "partial"
         found = {run.status for run in self.seeds}
-        return next((name for name in ("running", "failed", "stopped", "damaged", "partial") if name in found), "missing")
+        return next(
+            (name for name in ("running", "failed", "stopped", "damaged", "partial") if name in found), "missing"
+        )
 
     @property
     def parameters(self) -> int | None:

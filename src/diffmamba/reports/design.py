@@ -8,8 +8,8 @@ import pandas as pd
 
 from diffmamba.document import Chart
 from diffmamba.errors import SettingError
-from diffmamba.reports import charts
 from diffmamba.reports.cells import Cell, Key, Results, compared
+from diffmamba.reports.charts import points
 from diffmamba.reports.columns import Column
 from diffmamba.reports.records import Record, cleaned, headline, rank, read
 
@@ -58,7 +58,7 @@ class Design:
     notes_on: Callable[[Results], Sequence[str]] = lambda results: ()
     counting: tuple[str, ...] = ("finished",)
     fold: Callable[[Results], Results] = lambda results: results
-    points: Callable[[Results], pd.DataFrame] | None = charts.points
+    points: Callable[[Results], pd.DataFrame] | None = points
     effects: Callable[[Results], Sequence[Cell]] = lambda results: ()
     asked: Mapping[str, str] = field(default_factory=dict)
 

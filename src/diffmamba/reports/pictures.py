@@ -11,6 +11,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
 
 from diffmamba.document import Chart, Panel, Series
@@ -87,10 +88,11 @@ def draw(axes: Axes, panel: Panel) -> None:
 def _draw_series(axes: Axes, series: Series) -> None:
     if series.bar:
         face = "none" if series.hollow else series.colour
-        look = {"label": _plain(series.label), "facecolor": face, "edgecolor": series.colour}
-        axes.bar(series.x, series.y, series.bar, linewidth=0.8, **look)
+        look: dict[str, Any] = {"facecolor": face, "edgecolor": series.colour, "linewidth": 0.8}
+        axes.bar(series.x, series.y, series.bar, label=_plain(series.label), **look)
         if series.low:
-            axes.vlines(series.x, series.low, series.high, color=INK, linewidth=1)
+            lines = axes.vlines(series.x, series.low, series.high, color=INK, linewidth=1.2)
+            lines.set_path_effects([withStroke(linewidth=3, foreground="white")])
         return
     if series.low:
         axes.fill_between(series.x, series.low, series.high, color=series.colour, alpha=0.1, linewidth=0)

@@ -134,10 +134,10 @@ def _seed(seed: int, found: Sequence[Setting], best_of: str) -> SeedResult:
         reason = f"has {len(pairs) - len(missing)} of {planned} runs that count" + f" ({told})" * bool(told)
         return SeedResult("", seed, _status(run for _, run in pairs), reason, record=record)
     scores = {reading: [run and run.value for run in _chosen(found, seed, reading)] for reading in READINGS}
-    readings = {name: _mean(values) for name, values in scores.items()}
+    readings = {name: mean(values) for name, values in scores.items()}
     if readings[best_of] is None:
-        what = "the fixed setting of the optimiser" if best_of == "fixed" else "accuracy on the validation set"
-        return SeedResult("", seed, "failed", f"has no {what} in some setting", record=record)
+        what = "run with published.fixed" if best_of == "fixed" else "accuracy on the validation set"
+        return SeedResult("", seed, "failed", f"has no {what} in some setting of the task", record=record)
     record |= {"readings": readings, "scores": [scores[best_of]]}
     return SeedResult("", seed, "finished", value=readings[best_of], record=record)
 
@@ -151,7 +151,7 @@ def _known(runs: Sequence[SeedResult]) -> dict[str, Any]:
     started = [run for run in runs if run.record]
     if not started:
         return {}
-    levels = {name: _mean([run.part("corpus").get(name) for run in started]) for name in ("chance", "ceiling")}
+    levels = {name: mean([run.part("corpus").get(name) for run in started]) for name in ("chance", "ceiling")}
     return {"parameters": started[0].part("parameters"), **levels}
 
 
@@ -180,18 +180,18 @@ def _total(model: str, rows: Sequence[Cell], tasks: Sequence[str]) -> Cell:
 def _total_seed(seed: int, rows: Sequence[Cell]) -> SeedResult:
     """The mean over tasks in one seed. It counts if it counts in every task."""
     found = [run for row in rows for run in row.seeds if run.seed == seed]
-    record = next(({"parameters": run.part("parameters")} for run in found if run.record), {})
+    record: dict[str, Any] = next(({"parameters": run.part("parameters")} for run in found if run.record), {})
     if any(run.value is None for run in found) or len(found) < len(rows):
         named = [row.key.group for row in rows if seed not in row.values]
         return SeedResult("", seed, _status(found), f"has no score of {', '.join(named)}", record=record)
-    readings = {name: _mean([run.record["readings"][name] for run in found]) for name in READINGS}
-    levels = {name: _mean([run.record[name] for run in found]) for name in ("chance", "ceiling")}
+    readings = {name: mean([run.record["readings"][name] for run in found]) for name in READINGS}
+    levels = {name: mean([run.record[name] for run in found]) for name in ("chance", "ceiling")}
     scores = [part for run in found for part in run.record["scores"]]
     value = fmean(run.value for run in found if run.value is not None)
     record |= {"readings": readings, "scores": scores, **levels}
     return SeedResult("", seed, "finished", value=value, record=record)
 
 
-def _mean(values: Sequence[Any]) -> float | None:
+def mean(values: Sequence[Any]) -> float | None:
     """The mean; None where one of them is no number."""
     return fmean(values) if values and all(isinstance(value, int | float) for value in values) else None

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from statistics import fmean
 from typing import Any
@@ -32,7 +33,10 @@ AGAINST = (
     "One factor differs from the task's baseline setting. Points are means over the seeds that count, of the run that "
     "counts in the table; the band reaches from the lowest to the highest seed. The dotted line is chance."
 )
-CURVES = "Each task at its baseline setting, with the runs that count in the table."
+CURVES = (
+    "Each task at its baseline setting, with the runs that count in the table. A line ends where the first of its "
+    "seeds was stopped because it had learnt the task."
+)
 BY_PLACE = (
     "Share of right answers at each task's baseline setting, with the runs that count in the table: a mean over seeds, "
     "with a band from the lowest to the highest. Where there are many places, each point stands for several that have "
@@ -62,33 +66,41 @@ def scores(results: Results) -> Chart:
 
 
 def against(results: Results) -> Chart:
-    """The score against each factor of difficulty: a panel for each task and each factor that varies."""
-    panels = [_factor(results, task, name) for task, models in _tasks(results) for name in _varied(results, task, models)]
+    """The score against each factor of difficulty: a row for each task, a panel for each factor that varies."""
+    varied = ((task, _varied(results, task, models)) for task, models in _tasks(results))
+    panels = [[_factor(results, task, name) for name in names] for task, names in varied]
     alt = "Accuracy against each factor of difficulty, a panel for each task and factor, a line for each model."
-    return _chart("against_difficulty", "Against difficulty", panels, alt, AGAINST)
+    return _chart("against_difficulty", "Against difficulty", [_filled(row) for row in panels], alt, AGAINST)
 
 
 def while_training(results: Results) -> Chart:
     """Test accuracy over training, at the baseline setting of each task."""
-    panels = [charts.panel(results, title(task), _at_baseline(results, task, models)) for task, models in _tasks(results)]
-    rows = _rows([panel for panel in panels if panel.series])
-    return charts.curves("while_training", results, rows, CURVES)
+    cells = ((task, _at_baseline(results, task, models)) for task, models in _tasks(results))
+    panels = [charts.panel(results, title(task), found) for task, found in cells]
+    return charts.curves("while_training", results, _rows(panels), CURVES)
 
 
 def by_place(results: Results) -> Chart:
     """Accuracy by the distance to what is asked for, or by position, at the baseline setting of each task."""
     panels = [_place(results, task, _at_baseline(results, task, models)) for task, models in _tasks(results)]
     alt = "Accuracy by the gap to the answer's source, or by position, a panel for each task, a line for each model."
-    return _chart("by_place", "By gap or position", panels, alt, BY_PLACE)
+    return _chart("by_place", "By gap or position", _rows(panels), alt, BY_PLACE)
 
 
-def _chart(name: str, heading: str, panels: Iterable[Panel], alt: str, caption: str) -> Chart:
-    rows = _rows([panel for panel in panels if panel.series])
-    return Chart(name, heading, rows, alt, caption, size=(10, 0.8 + 2.6 * max(1, len(rows))))
+def _chart(name: str, heading: str, found: Iterable[Sequence[Panel]], alt: str, caption: str) -> Chart:
+    rows = tuple((first, *(replace(panel, y_label="") for panel in others)) for first, *others in filter(None, found))
+    size = (max(10.0, 3.0 * max(map(len, rows), default=1)), 0.8 + 2.4 * max(1, len(rows)))
+    return Chart(name, heading, rows, alt, caption, size)
 
 
-def _rows(panels: Sequence[Panel]) -> tuple[tuple[Panel, ...], ...]:
-    return tuple(tuple(panels[start : start + ACROSS]) for start in range(0, len(panels), ACROSS))
+def _rows(panels: Iterable[Panel]) -> list[list[Panel]]:
+    """The panels that show something, in rows."""
+    found = _filled(panels)
+    return [found[start : start + ACROSS] for start in range(0, len(found), ACROSS)]
+
+
+def _filled(panels: Iterable[Panel]) -> list[Panel]:
+    return [panel for panel in panels if panel.series]
 
 
 def _pairs(results: Results) -> list[tuple[str, str]]:
@@ -141,18 +153,20 @@ def _changed(baseline: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 def _factor(results: Results, task: str, name: str) -> Panel:
     """The score of a task against one factor, a line for each model."""
-    colours, series, ticks = charts.hues(results), [], set()
+    colours, ticks = charts.hues(results), set()
+    series: list[Series] = []
     chance: dict[float, float] = {}
     for model in dict(_tasks(results))[task]:
         baseline, *others = mad.settings(results, task, model)
         shown = [baseline, *(other for other in others if _changed(baseline.values, other.values) == name)]
         points = []
         for setting in shown:
-            x, runs = float(setting.values[name]), setting.chosen(_seeds(results, task, model))
-            ticks.add(x)
+            at, runs = float(setting.values[name]), setting.chosen(_seeds(results, task, model))
+            ticks.add(at)
             values = [run.value for run in runs if run.value is not None]
-            points += [(x, fmean(values), min(values), max(values))] if values else []
-            chance |= {x: level for run in runs if isinstance(level := run.part("corpus").get("chance"), int | float)}
+            points += [(at, fmean(values), min(values), max(values))] if values else []
+            level = mad.mean([run.part("corpus").get("chance") for run in runs])
+            chance |= {} if level is None else {at: level}
         if points:
             x, mean, low, high = zip(*sorted(points), strict=True)
             series.append(Series(model, x, mean, colours[model], marker="o", low=low, high=high))
@@ -177,13 +191,13 @@ def _place(results: Results, task: str, cells: Sequence[Cell]) -> Panel:
     found = {cell.key.label: [points for run in cell.seeds if (points := _points(run, kind))] for cell in cells}
     edges = _edges([points for of_model in found.values() for points in of_model])
     for model, seeds in found.items():
-        lines = [_binned(points, edges) for points in seeds]
-        if lines:
-            shared = [place for place in range(len(edges) - 1) if all(place in line for line in lines)]
-            x = tuple(fmean(line[place][0] for line in lines) for place in shared)
-            values = [[line[place][1] for line in lines] for place in shared]
-            bounds = {"low": tuple(map(min, values)), "high": tuple(map(max, values))}
-            series.append(Series(model, x, tuple(map(fmean, values)), colours[model], marker="o", **bounds))
+        binned = [_binned(points, edges) for points in seeds]
+        if binned:
+            shared = [place for place in range(len(edges) - 1) if all(place in one for one in binned)]
+            x = tuple(fmean(one[place][0] for one in binned) for place in shared)
+            values = [[one[place][1] for one in binned] for place in shared]
+            line = Series(model, x, tuple(map(fmean, values)), colours[model], marker="o")
+            series.append(replace(line, low=tuple(map(min, values)), high=tuple(map(max, values))))
     return Panel(title(task), tuple(series), x_label=WORDS.get(kind, ""), y_label="share right", y_range=WHOLE)
 
 

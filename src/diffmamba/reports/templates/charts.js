@@ -170,7 +170,9 @@
       hover.push([drawn[0], data]);
       if (!found.low) return drawn;
       const ends = {x0: x, x1: x, y0: {field: "low"}, y1: {field: "high"}};
-      drawn.push(plot.segment({...ends, source, line_color: colour("--ink"), line_width: 1.5}));
+      for (const [name, width] of [["--ground", 4], ["--ink", 1.5]]) {
+        drawn.push(plot.segment({...ends, source, line_color: colour(name), line_width: width}));
+      }
       return drawn;
     }
     if (found.low) {
@@ -298,7 +300,7 @@
     const height = Math.max(200, Math.min(700, (96 * chart.size[1]) / Math.max(1, chart.rows.length) - 30));
     for (const row of chart.rows) {
       const line = Object.assign(document.createElement("div"), {className: "panels"});
-      line.style.setProperty("--columns", row.length);
+      line.style.setProperty("--columns", Math.max(...chart.rows.map((one) => one.length)));
       for (const panel of row) {
         const cell = document.createElement("div");
         line.append(cell);
@@ -306,7 +308,8 @@
           cell.append(empty(panel));
           continue;
         }
-        const plot = figureOf(panel, height), hover = [];
+        const readable = 18 * (panel.y_names || []).length + 90;
+        const plot = figureOf(panel, Math.max(height, readable)), hover = [];
         for (const series of panel.series) {
           const drawn = draw(plot, chart, panel, series, hover);
           if (!series.label) continue;
