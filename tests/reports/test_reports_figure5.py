@@ -86,9 +86,8 @@ def test_each_reading_chooses_another_run_and_best_of_says_which_is_the_score():
         (told,) = sweep.document().data["rows"]
         assert [told[f"accuracy_by_{name}"] for name in mad.READINGS] == [0.8, 0.5, 0.6]
         assert (told["accuracy_mean"], told["best_of"]) == (score, best_of)
-        (setting,) = mad.settings(sweep.results(), "memorization", "mamba")
         expected = runs[{"test": 2, "val": 0, "fixed": 1}[best_of]]  # of the two best on the test set the first
-        assert [run.id for run in setting.chosen([1])] == [expected]
+        assert told["chosen_runs"] == [expected]
         assert f"accuracy, Δ and gain are those of column {figure5.HEADERS[best_of]}" in sweep.printed(400)
 
 
@@ -230,6 +229,8 @@ def test_charts_hold_the_scores(full):
         assert (series.label, series.y) == (model, tuple(cell.mean for cell in cells))
         assert series.low == tuple(cell.mean_interval.low for cell in cells)
         assert [round(x) for x in series.x] == list(range(7))
+    middles = [fmean(places) for places in zip(panel.series[0].x, panel.series[1].x, strict=True)]
+    assert middles == pytest.approx(range(7))
     paper = dict(zip(map(round, panel.series[2].x[::2]), panel.series[2].y[::2], strict=True))
     assert paper == {at: published.figure5(group, "mamba").value for at, group in enumerate(groups)}
     assert [len(row) for row in against.panels] == [3, 3, 3, 1, 4, 4]
@@ -361,6 +362,19 @@ def test_incomplete_stores_give_a_page(lost):
         assert {cell.delta for cell in results.cells} == {None}
     charts = [json.loads(interactive.as_json(chart)) for chart in sweep.design.charts(results)]
     assert [bool(chart["points"]) for chart in charts] == [lost != "all"] * len(charts)
+
+
+def test_models_with_other_settings_than_the_baseline_are_told():
+    sweep = Mad()
+    for model, change in (("mamba", ()), ("diff_mamba", ()), ("diff_mamba", {"length": 64})):
+        for seed in (1, 2):
+            sweep.add_run("compression", model, seed, change, test=0.5 + seed / 100)
+    printed = sweep.printed(400)
+    assert (
+        "Not all models were planned with the same settings, so Δ is not of the models alone, in: compression."
+        in printed
+    )
+    assert row(sweep.document().data, "compression", "diff_mamba")["gain_low"] is None
 
 
 def test_one_task_has_no_total_and_one_model_no_gain():

@@ -25,6 +25,7 @@ CHOICE = (
 )
 MAIN = "In this table accuracy, Δ and gain are those of column {column}."
 ONE_CHOICE = " Each setting was trained with one setting of the optimiser alone, so there was nothing to choose."
+UNEVEN = "Not all models were planned with the same settings, so Δ is not of the models alone, in: {groups}."
 GAIN = (
     f"gain: Δ in per cent of the baseline, over the seeds of both. Its interval is a bootstrap over seeds and settings "
     f"({1 - statistics.ERROR:.0%}, each row by itself). With few seeds such an interval is too narrow: with 3 seeds it "
@@ -103,15 +104,19 @@ def further(cell: Cell) -> dict[str, Any]:
         "paper_gain_percent": cell.key.published.gain_percent,
         "chance": level(cell, "chance"),
         "ceiling": level(cell, "ceiling"),
+        "chosen_runs": [run for seed in cell.seeds if seed.value is not None for run in seed.record["chosen"]],
     }
 
 
 def notes_on(results: Results) -> list[str]:
-    """Which choice the table shows."""
+    """Which choice the table shows, and where its Δ compares models on different settings."""
     ways = dict.fromkeys(cell.key.fields["best_of"] for cell in results.cells)
     choices = {repr(cell.key.fields["optimizer"]) for cell in results.planned}
     main = MAIN.format(column=" or ".join(HEADERS[way] for way in ways))
-    return [main + ONE_CHOICE * (len(choices) == 1)]
+    uneven = [
+        group for group, cells in results.groups.items() if len({cell.key.fields["settings"] for cell in cells}) > 1
+    ]
+    return [main + ONE_CHOICE * (len(choices) == 1), *[UNEVEN.format(groups=", ".join(uneven))] * bool(uneven)]
 
 
 DESIGN = Design(

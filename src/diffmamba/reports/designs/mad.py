@@ -138,7 +138,8 @@ def _seed(seed: int, found: Sequence[Setting], best_of: str) -> SeedResult:
     if readings[best_of] is None:
         what = "run with published.fixed" if best_of == "fixed" else "accuracy on the validation set"
         return SeedResult("", seed, "failed", f"has no {what} in some setting of the task", record=record)
-    record |= {"readings": readings, "scores": [scores[best_of]]}
+    runs = [run.id for run in _chosen(found, seed, best_of) if run]
+    record |= {"readings": readings, "scores": [scores[best_of]], "chosen": runs}
     return SeedResult("", seed, "finished", value=readings[best_of], record=record)
 
 
@@ -186,9 +187,9 @@ def _total_seed(seed: int, rows: Sequence[Cell]) -> SeedResult:
         return SeedResult("", seed, _status(found), f"has no score of {', '.join(named)}", record=record)
     readings = {name: mean([run.record["readings"][name] for run in found]) for name in READINGS}
     levels = {name: mean([run.record[name] for run in found]) for name in ("chance", "ceiling")}
-    scores = [part for run in found for part in run.record["scores"]]
+    lists = {name: [one for run in found for one in run.record[name]] for name in ("scores", "chosen")}
     value = fmean(run.value for run in found if run.value is not None)
-    record |= {"readings": readings, "scores": scores, **levels}
+    record |= {"readings": readings, **lists, **levels}
     return SeedResult("", seed, "finished", value=value, record=record)
 
 

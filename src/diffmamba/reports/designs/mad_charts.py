@@ -165,8 +165,8 @@ def _factor(results: Results, task: str, name: str) -> Panel:
             ticks.add(at)
             values = [run.value for run in runs if run.value is not None]
             points += [(at, fmean(values), min(values), max(values))] if values else []
-            level = mad.mean([run.part("corpus").get("chance") for run in runs])
-            chance |= {} if level is None else {at: level}
+            guess = mad.mean([run.part("corpus").get("chance") for run in runs])
+            chance |= {} if guess is None else {at: guess}
         if points:
             x, mean, low, high = zip(*sorted(points), strict=True)
             series.append(Series(model, x, mean, colours[model], marker="o", low=low, high=high))
