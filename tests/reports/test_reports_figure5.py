@@ -99,6 +99,7 @@ def test_a_reading_that_has_no_run_is_a_dash_and_no_score():
             del evaluation["val/accuracy"]
     (told,) = sweep.document().data["rows"]
     assert [told[f"accuracy_by_{name}"] for name in mad.READINGS] == [0.5, None, None]
+    assert "No setting of the optimiser here is published.fixed, so there is no column fixed." in sweep.printed(400)
     assert other.results().cells[0].status == "failed"
     assert other.results().missing == [
         "memorization, mamba: seed 1 has no run with published.fixed in some setting of the task"
@@ -297,6 +298,7 @@ def test_baselines_alone_have_no_picture_against_difficulty_and_say_so(tmp_path)
     assert "against_difficulty" not in [chart.name for chart in charts]
     assert mad_charts.ONLY_BASELINES in charts[0].caption
     assert figure5.ONE_CHOICE.strip() in sweep.printed(400)
+    assert "so there is no column fixed" not in sweep.printed(400)
 
 
 def test_100_columns_have_room_for_the_three_readings(small):

@@ -24,6 +24,7 @@ CHOICE = (
     "counts."
 )
 MAIN = "In this table accuracy, Δ and gain are those of column {column}."
+NOT_FIXED = " No setting of the optimiser here is published.fixed, so there is no column fixed."
 ONE_CHOICE = " Each setting was trained with one setting of the optimiser alone, so there was nothing to choose."
 UNEVEN = "Not all models were planned with the same settings, so Δ is not of the models alone, in: {groups}."
 GAIN = (
@@ -116,7 +117,9 @@ def notes_on(results: Results) -> list[str]:
     uneven = [
         group for group, cells in results.groups.items() if len({cell.key.fields["settings"] for cell in cells}) > 1
     ]
-    return [main + ONE_CHOICE * (len(choices) == 1), *[UNEVEN.format(groups=", ".join(uneven))] * bool(uneven)]
+    fixed = any(cell.key.fields["optimizer"] == cell.key.fields.get("fixed") for cell in results.planned)
+    main += ONE_CHOICE * (len(choices) == 1) + NOT_FIXED * (not fixed)
+    return [main, *[UNEVEN.format(groups=", ".join(uneven))] * bool(uneven)]
 
 
 DESIGN = Design(

@@ -24,7 +24,7 @@ PLACES = {"compression": "position", "memorization": ""} | dict.fromkeys(
 WORDS = {"gap": "positions back to the answer's source", "position": "position"}
 BARS = (
     "Bars are means over seeds, with the interval of each mean (Student's t, 95%, each bar by itself) where there are "
-    "seeds enough. Diamonds are the paper's bars, read off its figure."
+    "seeds enough; it may go on beyond the edge. Diamonds are the paper's bars, read off its figure."
 )
 ONLY_BASELINES = (
     "Each task was planned at its baseline setting alone, so there is no picture of the score against difficulty."
@@ -76,7 +76,7 @@ def against(results: Results) -> Chart:
 def while_training(results: Results) -> Chart:
     """Test accuracy over training, at the baseline setting of each task."""
     cells = ((task, _at_baseline(results, task, models)) for task, models in _tasks(results))
-    panels = [charts.panel(results, title(task), found) for task, found in cells]
+    panels = [replace(charts.panel(results, title(task), found), y_range=WHOLE) for task, found in cells]
     return charts.curves("while_training", results, _rows(panels), CURVES)
 
 
