@@ -12,6 +12,7 @@ from by_hand import failed, shown, table2
 from mad_by_hand import BASELINES, CHANGES, FIXED, OPTIMIZERS, TASKS, Mad, config, whole
 
 from diffmamba import reports
+from diffmamba.document import Chart, Grid
 from diffmamba.errors import SettingError
 from diffmamba.paper import published, remarks
 from diffmamba.reports import designs, interactive, statistics
@@ -153,6 +154,8 @@ def test_what_a_page_says_of_its_runs_is_of_the_real_runs(small):
     listed = [entry[1].text for group in made.blocks[-1].blocks[0].groups for entry in group.rows]
     assert sorted(listed) == sorted(small.records)
     assert {corpus["name"] for corpus in made.data["data"]} == set(FEW)
+    shown_first = [type(block).__name__ for block in made.blocks if isinstance(block, Chart | Grid)]
+    assert shown_first == ["Chart", "Grid", *["Chart"] * (len(shown_first) - 2)]
     assert made.data["git"]["revisions"] == {"7df0" * 10: len(small.planned)}
 
 

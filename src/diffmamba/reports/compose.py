@@ -62,10 +62,13 @@ def document(design: Design, results: Results) -> Document:
     facts = Grid.of(("what", "of the runs that count"), list(provenance.facts(results).items()), words=2)
     source = facts if results.counted else Paragraph("No run has finished yet.")
     remarks = tuple(design.remarks())
+    first = int(design.kind == "figure")  # the figure itself stands above its table
     blocks = (
         Paragraph(_summary(results)),
         *_warnings("Before you compare:", warnings(design, results)),
-        *(drawn + table if design.kind == "figure" else table + drawn),
+        *drawn[:first],
+        *table,
+        *drawn[first:],
         *_effects(design, results),
         *[Section("About the paper's numbers", (Bullets(remarks),), terminal=False)] * bool(remarks),
         Section("Where the numbers come from", (source,), terminal=False),
