@@ -15,6 +15,7 @@ from diffmamba.errors import SettingError
 from diffmamba.ranges import Seed, Size
 
 TRIES = 20  # parts of a split that are made in search of examples that are not in training
+SAMPLE = 256  # examples by which `check` sees whether a task may have too few different ones
 ORDER = len(SPLITS) + 1
 """The key of the order of the examples, beside the splits and what is fixed."""
 
@@ -89,6 +90,8 @@ class SyntheticData(Data):
                 )
         if self.evaluated < world_size:
             raise SettingError(f"data.evaluated={self.evaluated}: each of {world_size} ranks needs an example")
+        if not self.rule.repeats and len(np.unique(_names(self.rule.examples("train", SAMPLE, self.seed)))) < SAMPLE:
+            _ = self.splits  # they can be made quickly, and it is seen whether there are enough
 
     def described(self) -> str:
         factors = ", ".join(f"{name} {value}" for name, value in vars(self.rule).items())
@@ -123,9 +126,10 @@ class SyntheticData(Data):
             both = made.and_(further.at(_unknown(further, known)))
             made = both.at(_unknown(both, known[:0]))
         if len(made.inputs) < self.evaluated:
+            factors = ", ".join(f"data.{name}={value}" for name, value in vars(self.rule).items() if value)
             raise SettingError(
-                f"data.length={self.rule.length}, data.vocabulary={self.rule.vocabulary}: there are too few different "
-                f"examples for {split} that are not in training; raise one of the two, or lower data.examples"
+                f"{factors}: there are too few different examples for {split} that are not in training; raise one of "
+                f"these, or lower data.examples={self.examples} or data.evaluated={self.evaluated}"
             )
         return made.at(np.arange(self.evaluated))
 
