@@ -11,6 +11,7 @@ import torch
 from diffmamba.configuration import composed
 from diffmamba.data import Compression, InContextRecall, Memorization, Rule, SelectiveCopying
 from diffmamba.data.examples import SyntheticData
+from diffmamba.data.streams import IGNORED
 from diffmamba.data.synthetic import SPLITS, Examples
 from diffmamba.errors import SettingError
 from diffmamba.runs.execution import work_of
@@ -94,18 +95,25 @@ def test_a_resumed_training_gets_the_very_next_batch(step: int, parts: int) -> N
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-@pytest.mark.parametrize("evaluated", [3, 7, 8])
-def test_evaluations_read_each_example_once_in_as_many_batches_on_every_rank(world_size: int, evaluated: int) -> None:
+@pytest.mark.parametrize(("evaluated", "size"), [(3, 3), (7, 3), (8, 3), (8, 1), (7, 100)])
+def test_evaluations_read_each_example_once_in_as_many_batches_on_every_rank(
+    world_size: int, evaluated: int, size: int
+) -> None:
     for split in range(2):
-        ranks = [data_of(None, rank, world_size, evaluated=evaluated).val_dataloader() for rank in range(world_size)]
-        batches = [numbers(rank[split]) for rank in ranks]
-        assert [*chain(*chain(*batches))] == list(range(evaluated))
-        assert len({len(own) for own in batches}) == 1
-        assert [len(rank[split]) for rank in ranks] == [len(own) for own in batches]
-        assert max(len(batch) for own in batches for batch in own) <= 3
-    for inputs, targets, gaps in data_of().val_dataloader()[1]:
-        assert (targets == inputs + 100).all()
-        assert (gaps == inputs + 200).all()
+        changes = {"evaluated": evaluated, "eval_batch_size": size}
+        loaders = [data_of(None, rank, world_size, **changes).val_dataloader()[split] for rank in range(world_size)]
+        ranks = [list(loader) for loader in loaders]
+        assert {len(batches) for batches in ranks} == {len(loader) for loader in loaders}
+        assert len({len(batches) for batches in ranks}) == 1
+        counted = []
+        for inputs, targets, gaps in chain(*ranks):
+            assert 1 <= len(inputs) <= size
+            assert (gaps == inputs + 200).all()
+            counts = targets[:, 0] != IGNORED
+            assert (targets[counts] == inputs[counts] + 100).all()
+            assert (targets[~counts] == IGNORED).all()
+            counted += inputs[counts, 0].tolist()
+        assert counted == list(range(evaluated))
 
 
 def rows(examples: Examples) -> list[tuple[int, ...]]:

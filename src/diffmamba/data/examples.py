@@ -1,6 +1,7 @@
 """Examples of a synthetic task as Lightning wants them: made in memory, in a new order each epoch."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from diffmamba.data.data import Data
 from diffmamba.data.draws import Draws
+from diffmamba.data.streams import IGNORED
 from diffmamba.data.synthetic import SPLITS, Examples, Rule
 from diffmamba.errors import SettingError
 from diffmamba.ranges import Seed, Size
@@ -187,13 +189,17 @@ class TrainBatches:
 class EvalBatches:
     """Batches `(inputs, targets, gaps)` of a rank; all ranks have the same number of batches.
 
-    Where the examples cannot be divided among the ranks, some have one example more.
+    Where the examples cannot be divided among the ranks, some have one example more. If that is a batch of its own, the
+    others have an example without targets in its place.
     """
 
     def __init__(self, examples: Examples, batch_size: int, rank: int, world_size: int):
         rows = np.array_split(np.arange(len(examples.inputs)), world_size)
         count = -(-len(rows[0]) // batch_size)
         own = examples.at(rows[rank])
+        if len(own.inputs) < count:
+            other = own.at(np.array([0]))
+            own = own.and_(replace(other, targets=np.full_like(other.targets, IGNORED)))
         self._parts = [
             torch.from_numpy(np.ascontiguousarray(part)).tensor_split(count)
             for part in (own.inputs, own.targets, own.gaps)
