@@ -41,6 +41,9 @@ def test_logits_are_those_of_the_decoder_at_the_last_state_and_each_position(emb
             x = F.gelu(normed(x, norm) @ linear.weight.T + linear.bias)
         expected = network.embedding.logits(normed(x, norms[2]))
         torch.testing.assert_close(network(symbols)[:, position], expected, rtol=1e-5, atol=1e-6)
+    targets = torch.randint(SYMBOLS, symbols.shape).index_fill_(1, torch.tensor([2]), -100)
+    nats = F.cross_entropy(network(symbols).mT, targets, reduction="none")
+    torch.testing.assert_close(network(symbols, targets), nats)
 
 
 def test_nothing_reaches_the_logits_but_through_the_last_state() -> None:

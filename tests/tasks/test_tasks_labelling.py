@@ -1,12 +1,16 @@
 """Labelling: macro accuracy, the loss, and the details of a record, against plain NumPy."""
 
+import json
 import math
+import multiprocessing
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from diffmamba.data import FuzzyInContextRecall, InContextRecall
 from diffmamba.data.examples import SyntheticData
@@ -150,3 +154,36 @@ def test_every_answer_of_the_recall_tasks_is_counted_once_by_class_position_and_
         assert task.details["test"][kind]["at"] == at.tolist()
         assert task.details["test"][kind]["count"] == counts.tolist()
         assert sum(counts) == (targets >= 0).sum()
+
+
+def one_rank(rank: int, place: Path, rule: Any, sizes: dict[str, int]) -> None:
+    """Evaluates a rank's share of the examples, and writes what the ranks together found."""
+    distributed.init_process_group("gloo", f"file://{place}/meeting", rank=rank, world_size=2)
+    (place / f"{rank}.json").write_text(json.dumps(evaluated(rule, sizes, rank, 2)))
+    distributed.destroy_process_group()
+
+
+def evaluated(rule: Any, sizes: dict[str, int], rank: int = 0, world_size: int = 1) -> Any:
+    data = SyntheticData(rule=rule, **sizes)  # type: ignore[arg-type]
+    data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)  # type: ignore[assignment]
+    task = Alone(Table())
+    return [task.evaluate(*data.val_dataloader()), task.details]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_two_ranks_find_what_one_finds(tmp_path: Path, size: int) -> None:
+    """Of 7 examples one has 4 and the other 3, in as many batches."""
+    rule = InContextRecall(SYMBOLS, LENGTH + 1)
+    sizes = {"examples": 8, "evaluated": 7, "batch_size": 8, "eval_batch_size": size, "seed": 0}
+    forked = multiprocessing.get_context("fork")  # an import takes seconds
+    ranks = [forked.Process(target=one_rank, args=(rank, tmp_path, rule, sizes)) for rank in range(2)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(100)
+        assert rank.exitcode == 0
+    logged, details = evaluated(rule, sizes)
+    for number in range(2):
+        its, of_all = json.loads((tmp_path / f"{number}.json").read_text())
+        assert its == pytest.approx(logged, rel=1e-6)
+        assert of_all == details

@@ -138,7 +138,7 @@ class SyntheticData(Data):
     def train_dataloader(self) -> "TrainBatches":
         self._batches = TrainBatches(self.splits["train"], self.batch_size, self.seed, *self._ranks(), self.parts)
         if self._restored is not None:
-            self._batches.epoch, self._batches.position = self._restored["epoch"], self._restored["position"]
+            self._batches.load_state_dict(self._restored)
             self._restored = None
         return self._batches
 
@@ -146,7 +146,7 @@ class SyntheticData(Data):
         return [EvalBatches(self.splits[split], self.eval_batch_size, *self._ranks()) for split in ("val", "test")]
 
     def state_dict(self) -> dict[str, int]:
-        return {"epoch": self._batches.epoch, "position": self._batches.position} if self._batches else {}
+        return self._batches.state_dict() if self._batches is not None else {}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self._restored = state_dict  # Lightning asks for the training loader later
@@ -184,6 +184,14 @@ class TrainBatches:
                 if share == self._own[-1]:
                     self.epoch, self.position = divmod(self.epoch * self.steps + self.position + 1, self.steps)
                 yield self._inputs[shares[share]], self._targets[shares[share]]
+
+    def state_dict(self) -> dict[str, int]:
+        """The next step takes batch `position` of `epoch`. It is the same on every rank."""
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes on from a saved position, with any number of ranks and parts."""
+        self.epoch, self.position = state["epoch"], state["position"]
 
 
 class EvalBatches:
