@@ -214,9 +214,8 @@ def test_sizes_that_fit_are_taken() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("data=mad/fuzzy_in_context_recall data.motif=8", "data.vocabulary=16: .*data.motif=8 .* need at least 17"),
         ("data=mad/noisy_in_context_recall data.noise=1", "data.noise=1"),
-        ("data=mad/selective_copying data.copy=128", "data.copy=128: at most 127"),
+        ("data=pydoc8", "optimizer.hold: there is no data.examples; .* data=mad/NAME"),
         ("data=mad/memorization data.examples=20", "data.examples=20: .* data.batch_size=32"),
     ],
 )
