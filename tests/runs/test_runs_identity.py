@@ -167,6 +167,7 @@ WORDS = {
     "model.layer.1": ["ffn"],
     "model.layer.2": ["mixer"],
     "scale.mad.layer.0": ["ffn"],
+    "scale.mad.precision": ["bf16-mixed"],
     "data.symbols": ["bytes"],
     "optimizer.schedule": ["to_end"],
     "trainer.precision": ["bf16-mixed"],
