@@ -158,8 +158,8 @@ UNNAMED = {
 """The short list: settings that change no result, with the reason."""
 SHORTHAND = ("model.", "scale.", "data.", "budget.", "optimizer.")
 """Groups whose settings reach constructors only where something refers to them, or in place of each other."""
-REFUSED = (".ssm", ".epochs")
-"""Every other value is refused: Mamba-1 has no two groups, and steps are set."""
+REFUSED = (".ssm", ".groups", ".epochs")
+"""Every other value may be refused: Mamba-1 has no two groups, and steps are set."""
 WORDS = {
     "model.residual": ["pre_norm"],
     "model.lambda_index": ["mixers"],
