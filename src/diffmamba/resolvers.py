@@ -22,6 +22,8 @@ def fraction(setting: str, numerator: int, denominator: int, *, _root_: DictConf
 def batches(examples: str, batch_size: str, *, _root_: DictConfig) -> int:
     """The number of batches that so many examples make, the last one smaller; both are names of settings."""
     count, size = (OmegaConf.select(_root_, name) for name in (examples, batch_size))
+    if count is None:
+        raise SettingError(f"there is no {examples}; choose data that consist of examples: data=mad/NAME")
     if type(count) is not int or type(size) is not int or count < 1 or size < 1:
         raise SettingError(f"{examples}={count}, {batch_size}={size} must be whole numbers of at least 1")
     return -(-count // size)

@@ -21,7 +21,10 @@ from diffmamba.runs.execution import work_of
 from diffmamba.runs.plan import configurations, expand
 from diffmamba.runs.work import Training, Work, build_network
 
-GROUPS = ("model=", "model/embedding=", "data=", "data@measured=", "trainer=", "logger=", "measure=", "weights=")
+GROUPS = (
+    *("model=", "model/embedding=", "data=", "data@measured=", "trainer=", "logger=", "measure=", "weights="),
+    *("experiments=", "callbacks=", "task="),
+)
 TEXT = "the quick brown fox jumps over a lazy dog " * 20
 MODELS = sorted(path.stem for path in Path(configuration.CONF, "model").glob("*.yaml"))
 
@@ -48,6 +51,8 @@ def work(*settings: str) -> Work:
 
 def facts_of(work: Work) -> dict[str, Any]:
     """As if every choice of a text had a content of its own."""
+    if "corpus" not in work.module.keywords:
+        return dict(work.facts)
     choice: CorpusChoice = work.module.keywords["corpus"]  # type: ignore[attr-defined]
     content = json.dumps(choice.describe(), sort_keys=True, default=str)
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
@@ -153,14 +158,16 @@ UNNAMED = {
 """The short list: settings that change no result, with the reason."""
 SHORTHAND = ("model.", "scale.", "data.", "budget.", "optimizer.")
 """Groups whose settings reach constructors only where something refers to them, or in place of each other."""
-REFUSED = (".ssm", ".epochs")
-"""Every other value is refused: Mamba-1 has no two groups, and steps are set."""
+REFUSED = (".ssm", ".groups", ".epochs")
+"""Every other value may be refused: Mamba-1 has no two groups, and steps are set."""
 WORDS = {
     "model.residual": ["pre_norm"],
     "model.lambda_index": ["mixers"],
     "model.layer.0": ["ffn"],
     "model.layer.1": ["ffn"],
     "model.layer.2": ["mixer"],
+    "scale.mad.layer.0": ["ffn"],
+    "scale.mad.precision": ["bf16-mixed"],
     "data.symbols": ["bytes"],
     "optimizer.schedule": ["to_end"],
     "trainer.precision": ["bf16-mixed"],
@@ -258,6 +265,12 @@ def test_every_setting_of_a_model_names_it_or_reaches_nothing(model: str) -> Non
 @pytest.mark.parametrize("data", ["pydoc8", "pydoc_words", "text8"])
 def test_every_other_setting_names_a_run_or_is_on_the_short_list(data: str) -> None:
     assert walked((f"data={data}",), ("",)) == []
+
+
+def test_every_setting_of_a_synthetic_task_names_a_run_or_is_on_the_short_list() -> None:
+    groups = ("data", "optimizer", "callbacks", "seed", "scale.mad")
+    assert walked(("experiments=mad", "data=mad/noisy_in_context_recall"), groups) == []
+    assert walked(("experiments=mad", "data=mad/compression"), ("data",)) == []
 
 
 def test_a_setting_that_is_forgotten_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

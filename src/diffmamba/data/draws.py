@@ -25,14 +25,18 @@ class Draws:
         return np.floor(self.shares(*shape) * limit).astype(np.int64)
 
     def distinct(self, limit: int, size: int, *shape: int) -> Integers:
-        """Ordered choices of `size` different numbers in [0, limit): `(*shape, size)`, all choices equally likely."""
-        chosen = np.empty((*shape, 0), np.int64)
+        """Ordered choices of `size` different numbers in [0, limit): `(size, *shape)`, all choices equally likely."""
+        chosen: list[Integers] = []
+        ascending: list[Integers] = []
         for already in range(size):
             number = self.below(limit - already, *shape)
-            for taken in np.moveaxis(np.sort(chosen, axis=-1), -1, 0):
+            for taken in ascending:
                 number += number >= taken
-            chosen = np.concatenate([chosen, number[..., None]], axis=-1)
-        return chosen
+            chosen.append(number)
+            for place, taken in enumerate(ascending):
+                ascending[place], number = np.minimum(taken, number), np.maximum(taken, number)
+            ascending.append(number)
+        return np.stack(chosen)
 
     def order(self, size: int) -> Integers:
         """The numbers 0 to size - 1 in random order."""

@@ -1,6 +1,7 @@
 """Examples of a synthetic task as Lightning wants them: made in memory, in a new order each epoch."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -10,11 +11,13 @@ from torch import Tensor
 
 from diffmamba.data.data import Data
 from diffmamba.data.draws import Draws
+from diffmamba.data.streams import IGNORED
 from diffmamba.data.synthetic import SPLITS, Examples, Rule
 from diffmamba.errors import SettingError
 from diffmamba.ranges import Seed, Size
 
 TRIES = 20  # parts of a split that are made in search of examples that are not in training
+SAMPLE = 256  # examples by which `check` sees whether a task may have too few different ones
 ORDER = len(SPLITS) + 1
 """The key of the order of the examples, beside the splits and what is fixed."""
 
@@ -89,6 +92,8 @@ class SyntheticData(Data):
                 )
         if self.evaluated < world_size:
             raise SettingError(f"data.evaluated={self.evaluated}: each of {world_size} ranks needs an example")
+        if not self.rule.repeats and len(np.unique(_names(self.rule.examples("train", SAMPLE, self.seed)))) < SAMPLE:
+            _ = self.splits  # they can be made quickly, and it is seen whether there are enough
 
     def described(self) -> str:
         factors = ", ".join(f"{name} {value}" for name, value in vars(self.rule).items())
@@ -123,16 +128,17 @@ class SyntheticData(Data):
             both = made.and_(further.at(_unknown(further, known)))
             made = both.at(_unknown(both, known[:0]))
         if len(made.inputs) < self.evaluated:
+            factors = ", ".join(f"data.{name}={value}" for name, value in vars(self.rule).items() if value)
             raise SettingError(
-                f"data.length={self.rule.length}, data.vocabulary={self.rule.vocabulary}: there are too few different "
-                f"examples for {split} that are not in training; raise one of the two, or lower data.examples"
+                f"{factors}: there are too few different examples for {split} that are not in training; raise one of "
+                f"these, or lower data.examples={self.examples} or data.evaluated={self.evaluated}"
             )
         return made.at(np.arange(self.evaluated))
 
     def train_dataloader(self) -> "TrainBatches":
         self._batches = TrainBatches(self.splits["train"], self.batch_size, self.seed, *self._ranks(), self.parts)
         if self._restored is not None:
-            self._batches.epoch, self._batches.position = self._restored["epoch"], self._restored["position"]
+            self._batches.load_state_dict(self._restored)
             self._restored = None
         return self._batches
 
@@ -140,7 +146,7 @@ class SyntheticData(Data):
         return [EvalBatches(self.splits[split], self.eval_batch_size, *self._ranks()) for split in ("val", "test")]
 
     def state_dict(self) -> dict[str, int]:
-        return {"epoch": self._batches.epoch, "position": self._batches.position} if self._batches else {}
+        return self._batches.state_dict() if self._batches is not None else {}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self._restored = state_dict  # Lightning asks for the training loader later
@@ -179,17 +185,29 @@ class TrainBatches:
                     self.epoch, self.position = divmod(self.epoch * self.steps + self.position + 1, self.steps)
                 yield self._inputs[shares[share]], self._targets[shares[share]]
 
+    def state_dict(self) -> dict[str, int]:
+        """The next step takes batch `position` of `epoch`. It is the same on every rank."""
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes on from a saved position, with any number of ranks and parts."""
+        self.epoch, self.position = state["epoch"], state["position"]
+
 
 class EvalBatches:
     """Batches `(inputs, targets, gaps)` of a rank; all ranks have the same number of batches.
 
-    Where the examples cannot be divided among the ranks, some have one example more.
+    Where the examples cannot be divided among the ranks, some have one example more. If that is a batch of its own, the
+    others have an example without targets in its place.
     """
 
     def __init__(self, examples: Examples, batch_size: int, rank: int, world_size: int):
         rows = np.array_split(np.arange(len(examples.inputs)), world_size)
         count = -(-len(rows[0]) // batch_size)
         own = examples.at(rows[rank])
+        if len(own.inputs) < count:
+            other = own.at(np.array([0]))
+            own = own.and_(replace(other, targets=np.full_like(other.targets, IGNORED)))
         self._parts = [
             torch.from_numpy(np.ascontiguousarray(part)).tensor_split(count)
             for part in (own.inputs, own.targets, own.gaps)

@@ -90,8 +90,8 @@ class FuzzyInContextRecall(Rule):
 
     A pair is asked for at the end. It is drawn first, and stands also among the others: in place of the pair that
     would stand first at or after a uniform position, unless its key stands before that by chance. Pairs follow each
-    other as long as two more of full size fit in before the end. (In the suite's code a few examples ask for a pair
-    that has not been shown. Here each has.)
+    other as long as one of full size and the one that is asked for fit into `length - 1` positions with those before.
+    (In the suite's code a few examples ask for a pair that has not been shown. Here each has.)
     """
 
     vocabulary: Size
@@ -119,48 +119,49 @@ class FuzzyInContextRecall(Rule):
 
     def examples(self, split: str, count: int, seed: int, part: int = 0) -> Examples:
         draws, smallest = draws_of(seed, split, part), 1 if split == "train" else self.motif
-        slots = 1 + -(-self.length // (smallest + 1))  # the pair that is asked for, and all that can fit
+        fitting = 5 + 5 * self.length // (2 * (smallest + 1 + 2 * self.motif))  # a quarter more than fit on average
+        pairs = self._pairs(draws, count, 1, smallest)  # what is asked for
+        while _sizes(pairs[:, :, 1:]).sum(1).min() < self.length:
+            pairs = np.concatenate([pairs, self._pairs(draws, count, fitting, smallest)], axis=2)
+            names = _names(pairs[: self.motif])
+            pairs[self.motif :] = _of_first(names, pairs[self.motif :])
+        limit = self.length - _sizes(pairs[:, :, :1]) - 2 * self.motif  # a pair that starts below it fits
+        starts, same = _starts(pairs), names[:, 1:] == names[:, :1]
+        here = np.minimum((starts < draws.below(limit, count, 1)).sum(1), (starts < limit).sum(1) - 1)
+        missing = np.nonzero(np.where(same.any(1), same.argmax(1), same.shape[1]) > here)[0]  # else there by chance
+        for array in (pairs, names):
+            array[..., missing, 1 + here[missing]] = array[..., missing, 0]
+        used = np.concatenate([_starts(pairs) < limit, np.ones((count, 1), bool)], axis=1)
+        return self._laid_out(np.roll(pairs, -1, axis=2), np.roll(names, -1, axis=1), used, split)
+
+    def _pairs(self, draws: Draws, count: int, slots: int, smallest: int) -> Integers:
+        """Keys, then values `(2 · motif, count, slots)`, each filled up with -1. A key's own value is not yet known."""
         keys = self._motifs(draws, self.keys, count, slots, smallest)
         values = self._motifs(draws, self.answers, count, slots, 1)
-        values[values >= 0] += self.keys
-        values = _of_first(keys, values)
-        limit = self.length - _sizes(keys[:, :1], values[:, :1]) - 2 * self.motif  # a pair that starts below it fits
-        starts, same = _starts(keys[:, 1:], values[:, 1:]), _names(keys[:, 1:]) == _names(keys[:, :1])
-        here = np.minimum((starts < draws.below(limit, count, 1)).sum(1), (starts < limit).sum(1) - 1)
-        missing = np.nonzero(same.argmax(1) + (~same.any(1)) * slots > here)[0]
-        keys[missing, 1 + here[missing]] = keys[missing, 0]
-        values[missing, 1 + here[missing]] = values[missing, 0]
-        values = _of_first(keys, values)  # of a key whose first place was taken
-        pairs = np.concatenate([keys, values], axis=2)
-        used = _starts(keys[:, 1:], values[:, 1:]) < limit
-        return self._laid_out(np.concatenate([pairs[:, 1:], pairs[:, :1]], axis=1), used, split)
+        return np.concatenate([keys, np.where(values >= 0, values + self.keys, -1)])
 
     def _motifs(self, draws: Draws, symbols: int, count: int, slots: int, smallest: int) -> Integers:
-        """Motifs `(count, slots, motif)`, filled up with -1."""
+        """Motifs `(motif, count, slots)`, filled up with -1."""
         motifs = draws.distinct(symbols, self.motif, count, slots)
         sizes = smallest + draws.below(self.motif - smallest + 1, count, slots)
-        return np.where(np.arange(self.motif) < sizes[..., None], motifs, -1)
+        return np.where(np.arange(self.motif)[:, None, None] < sizes, motifs, -1)
 
-    def _laid_out(self, pairs: Integers, used: np.ndarray, split: str) -> Examples:
-        """Pairs `(count, slots, 2 · motif)` one after the other at the end of `length + 1` positions.
+    def _laid_out(self, pairs: Integers, names: Integers, used: np.ndarray, split: str) -> Examples:
+        """Lays out those pairs `(2 · motif, count, slots)` that are `used`, at the end of `length + 1` positions.
 
-        `used` says which of them are, the last one, which is asked for, left out.
+        `names` are those of their keys.
         """
-        count, slots, size = pairs.shape
-        used = np.concatenate([used, np.ones((count, 1), bool)], axis=1)
-        back = since_last(np.where(used, _names(pairs[..., : self.motif]), -1))  # pairs since the key stood last
-        kept = ((pairs >= 0) & used[..., None]).reshape(count, -1)
-        place = np.cumsum(kept, axis=1) + (self.length - kept.sum(1, keepdims=True))
-        answer = np.repeat(back > 0, size, axis=1) & (np.arange(slots * size) % size >= self.motif)
-        source = np.arange(slots * size) - np.repeat(back * size, size, axis=1)
-        gap = place - np.take_along_axis(place, source, axis=1) - 1  # from the symbol before the answer
-        row, column = np.nonzero(kept)
-        to = row, place[row, column]
-        laid = np.full((count, self.length + 1), self.vocabulary - 1)
-        answered, gaps = np.zeros(laid.shape, bool), np.zeros(laid.shape, np.int64)
-        laid[to], answered[to] = pairs.reshape(count, -1)[row, column], answer[row, column]
-        gaps[to] = np.where(answer, gap, 0)[row, column]
-        return predicted(laid, answered, gaps, split)
+        back = since_last(np.where(used, names, -1))  # pairs since the key stood last
+        sizes = np.where(used, _sizes(pairs), 0)
+        ends = np.cumsum(sizes, axis=1)
+        source = np.take_along_axis(ends, np.arange(back.shape[1]) - back, axis=1)
+        gap = np.where(back > 0, ends - source - 1, 0).ravel()  # from the symbol before the answer
+        laid_out = np.ascontiguousarray(np.moveaxis(np.where(used, pairs, -1), 0, -1))
+        filled = np.arange(self.length, -1, -1) < ends[:, -1:]
+        symbols, gaps = np.full(filled.shape, self.vocabulary - 1), np.zeros(filled.shape, np.int64)
+        symbols[filled], gaps[filled] = laid_out[laid_out >= 0], np.repeat(gap, sizes.ravel())
+        gaps[symbols < self.keys] = 0
+        return predicted(symbols, gaps > 0, gaps, split)
 
 
 def predicted(symbols: np.ndarray, answered: np.ndarray, gaps: np.ndarray, split: str) -> Examples:
@@ -187,14 +188,18 @@ def since_last(numbers: Integers) -> Integers:
 
 
 def _names(motifs: Integers) -> Integers:
-    """A number for each motif `(..., motif)`, filled up with -1: equal motifs have the same."""
-    base = int(motifs.max()) + 2
-    return (motifs + 1) @ (base ** np.arange(motifs.shape[-1]))
+    """A number of at least 0 for each motif `(motif, count, slots)`: equal motifs have the same."""
+    base, most, names = int(motifs.max()) + 2, 1, np.zeros(motifs.shape[1:], np.int64)
+    for symbols in motifs:
+        if most > 2**62 // base:
+            names = np.unique(names, return_inverse=True)[1].reshape(names.shape)
+            most = names.size
+        names, most = names * base + symbols + 1, most * base
+    return names
 
 
-def _of_first(keys: Integers, values: Integers) -> Integers:
-    """The values `(count, slots, motif)` with, for each key, those of the slot in which it stands first."""
-    names = _names(keys)
+def _of_first(names: Integers, values: Integers) -> Integers:
+    """The values `(motif, count, slots)` with, for each key, those of the slot in which its name stands first."""
     order = np.argsort(names, axis=1, kind="stable")
     ordered = np.take_along_axis(names, order, axis=1)
     new = np.ones(names.shape, bool)
@@ -202,15 +207,15 @@ def _of_first(keys: Integers, values: Integers) -> Integers:
     begins = np.maximum.accumulate(np.where(new, np.arange(names.shape[1]), 0), axis=1)
     first = np.empty_like(order)
     np.put_along_axis(first, order, np.take_along_axis(order, begins, axis=1), axis=1)
-    return np.take_along_axis(values, first[..., None], axis=1)
+    return np.take_along_axis(values, first[None], axis=2)
 
 
-def _sizes(keys: Integers, values: Integers) -> Integers:
-    """The number of symbols of each pair `(count, slots)`."""
-    return (keys >= 0).sum(2) + (values >= 0).sum(2)
+def _sizes(pairs: Integers) -> Integers:
+    """The number of symbols of each pair `(2 · motif, count, slots)`."""
+    return (pairs >= 0).sum(0)
 
 
-def _starts(keys: Integers, values: Integers) -> Integers:
-    """The position at which each pair would start if all stood one after the other `(count, slots)`."""
-    sizes = _sizes(keys, values)
+def _starts(pairs: Integers) -> Integers:
+    """The position at which each pair but the first would start if these stood in a row `(count, slots - 1)`."""
+    sizes = _sizes(pairs[:, :, 1:])
     return np.cumsum(sizes, axis=1) - sizes

@@ -55,7 +55,11 @@ class Rule(ABC):
 
     @abstractmethod
     def examples(self, split: str, count: int, seed: int, part: int = 0) -> Examples:
-        """So many examples of a split (train, val or test). Another `part` of a split has other examples."""
+        """So many examples of a split (train, val or test).
+
+        Another `part` of a split has other examples. Another count may have others too: fewer are not always the first
+        of more.
+        """
 
     @abstractmethod
     def check(self) -> None:

@@ -48,10 +48,14 @@ class AutoEncoder(nn.Module):
         layers = [(nn.RMSNorm(width, eps=1e-5), nn.Linear(width, width), nn.GELU()) for _ in range(2)]
         self.decoder = nn.Sequential(*(part for layer in layers for part in layer), nn.RMSNorm(width, eps=1e-5))
 
-    def forward(self, symbols: Tensor) -> Tensor:
-        """symbols `(batch, length)` → logits `(batch, length, vocabulary_size)`, each from the last position."""
+    def forward(self, symbols: Tensor, targets: Tensor | None = None) -> Tensor:
+        """symbols `(batch, length)` → logits `(batch, length, vocabulary_size)`, each from the last position.
+
+        With targets it returns -ln p of each instead, as `LanguageModel` does.
+        """
         last = self.backbone(self.embedding.embed(symbols))[:, -1:]
-        return self.embedding.logits(self.decoder(last + self.positions))
+        hidden = self.decoder(last + self.positions)
+        return self.embedding.logits(hidden) if targets is None else self.embedding.nats(hidden, targets)
 
 
 def sine_positions(length: int, width: int) -> Tensor:

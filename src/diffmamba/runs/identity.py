@@ -33,6 +33,8 @@ NEUTRAL = {
     "lightning.Trainer.benchmark": "chooses among kernels of the same result, within rounding",
     "LanguageModellingData.eval_batch_size": "an evaluation sums over all windows",
     "LanguageModellingData.parts": "is trainer.accumulate_grad_batches, which counts",
+    "SyntheticData.eval_batch_size": "an evaluation is of all examples",
+    "SyntheticData.parts": "is trainer.accumulate_grad_batches, which counts",
     "Perplexity.batch": "a measurement sums over all windows",
 }
 """Arguments of constructors that leave the result as it is, with the reason."""

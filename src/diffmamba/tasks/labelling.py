@@ -84,14 +84,16 @@ class Labelling(Task):
         accuracy = self.accuracy[split].compute()
         self.accuracy[split].reset()
         if split == "test":
-            self.details = {split: {kind: shares for kind, by in self.by.items() if (shares := by.compute())["at"]}}
+            shares = {kind: by.compute() for kind, by in self.by.items() if by.update_called}
+            self.details = {split: {kind: found for kind, found in shares.items() if found["at"]}}
             self.by.reset()
         return {"accuracy": accuracy}
 
     def _evaluate(self, split: str, found: Tensor, targets: Tensor, counted: Tensor, gaps: list[Tensor]) -> None:
         """Takes the answers `found` `(batch, length)` of a batch into the metrics of its split."""
         answers, right = targets[counted], (found == targets)[counted]
-        self.accuracy[split].update(found[counted], answers)
+        if len(answers):  # the metric does not take none
+            self.accuracy[split].update(found[counted], answers)
         if split == "test":
             length = targets.shape[1]
             positions = torch.arange(length, device=targets.device).expand_as(targets)[counted]

@@ -14,7 +14,7 @@ from diffmamba.tasks.task import Task
 class LanguageModelling(Task):
     """Trains a language model on `(inputs, targets)`, both `(batch, length)`; a target of -100 does not count.
 
-    The paper evaluates the test split at every epoch, and so does this.
+    Further parts of a batch are not read. The paper evaluates the test split at every epoch, and so does this.
     """
 
     metrics: ClassVar[Mapping[str, Metric]] = {
@@ -24,8 +24,9 @@ class LanguageModelling(Task):
     }
     headline = "test/ppl"
 
-    def loss(self, batch: tuple[Tensor, Tensor], split: str) -> tuple[Tensor, Tensor]:
-        return self.network(*batch).sum(), (batch[1] != IGNORED).sum()
+    def loss(self, batch: tuple[Tensor, ...], split: str) -> tuple[Tensor, Tensor]:
+        inputs, targets = batch[:2]
+        return self.network(inputs, targets).sum(), (targets != IGNORED).sum()
 
     def values(self, split: str, loss: Tensor) -> dict[str, Tensor]:
         return {"ppl": loss.exp(), "bpc": loss / math.log(2)}
