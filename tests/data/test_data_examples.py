@@ -169,7 +169,7 @@ def test_what_is_known_of_them_takes_no_examples(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Compression, "examples", None)
     data = data_of(Compression(16, 32), examples=1000)
     assert data.facts == {
-        "name": "Compression",
+        "name": "compression",
         "fingerprint": None,
         "sizes": {"train": 32_000, "val": 224, "test": 224},
         "vocabulary": 16,

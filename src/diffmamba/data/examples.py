@@ -60,7 +60,7 @@ class SyntheticData(Data):
     def facts(self) -> dict[str, Any]:
         counts = (self.examples, self.evaluated, self.evaluated)
         return {
-            "name": type(self.rule).__name__,
+            "name": self.rule.name,
             "fingerprint": None,
             "sizes": {split: count * self.rule.length for split, count in zip(SPLITS, counts, strict=True)},
             "vocabulary": self.rule.vocabulary,

@@ -48,6 +48,10 @@ class InContextRecall(Rule):
         )
 
     @property
+    def name(self) -> str:
+        return "noisy_" * bool(self.noise) + super().name
+
+    @property
     def keys(self) -> int:
         """The number of keys."""
         return (self.vocabulary - self.noise_vocabulary) // 2

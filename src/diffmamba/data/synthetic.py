@@ -5,6 +5,7 @@ are a pure function of these, of a split and of a seed. All examples of a split 
 were read from the suite's own code (athms/mad-lab), which figure 5 of *Differential Mamba* was made with.
 """
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -64,6 +65,11 @@ class Rule(ABC):
     @abstractmethod
     def check(self) -> None:
         """Raises SettingError for factors that do not fit each other."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the words of `conf/data/mad/`."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
     @property
     @abstractmethod

@@ -23,7 +23,6 @@ class AutoEncoder(nn.Module):
     Args:
         vocabulary_size: number of symbols.
         backbone: as in `LanguageModel`. The norm at its end is left out, since the decoder begins with one.
-        length: positions of a sequence.
         d_model: width of the backbone; None takes `backbone.d_model`.
         embedding: as in `LanguageModel`.
     """
@@ -32,7 +31,6 @@ class AutoEncoder(nn.Module):
         self,
         vocabulary_size: int,
         backbone: Backbone | Callable[[], Backbone],
-        length: Size,
         d_model: Size | None = None,
         embedding: Callable[..., nn.Module] = TiedEmbedding,
     ):
@@ -43,8 +41,6 @@ class AutoEncoder(nn.Module):
         self.embedding = cast(Embedding, embedding(vocabulary_size, width))
         self.backbone = built
         self.backbone.final_norm = nn.Identity()
-        self.positions: Tensor
-        self.register_buffer("positions", sine_positions(length, width), persistent=False)
         layers = [(nn.RMSNorm(width, eps=1e-5), nn.Linear(width, width), nn.GELU()) for _ in range(2)]
         self.decoder = nn.Sequential(*(part for layer in layers for part in layer), nn.RMSNorm(width, eps=1e-5))
 
@@ -54,12 +50,18 @@ class AutoEncoder(nn.Module):
         With targets it returns -ln p of each instead, as `LanguageModel` does.
         """
         last = self.backbone(self.embedding.embed(symbols))[:, -1:]
-        hidden = self.decoder(last + self.positions)
+        hidden = self.decoder(last + sine_positions(symbols.shape[1], last))
         return self.embedding.logits(hidden) if targets is None else self.embedding.nats(hidden, targets)
 
 
-def sine_positions(length: int, width: int) -> Tensor:
-    """A vector for each position `(length, width)`: sines, then cosines, of wavelengths from 2π to 20,000π."""
+def sine_positions(length: int, like: Tensor) -> Tensor:
+    """A vector for each position `(length, width)`: sines, then cosines, of wavelengths from 2π to 20,000π.
+
+    Width, device and number type are those of a tensor `(..., width)`.
+    """
+    width, device = like.shape[-1], like.device
     half = width // 2
-    angles = torch.arange(length)[:, None] / 10_000 ** (torch.arange(half) / max(1, half - 1))
-    return torch.cat([angles.sin(), angles.cos(), torch.zeros(length, width - 2 * half)], dim=1)
+    rates = 10_000 ** (-torch.arange(half, device=device) / max(1, half - 1))
+    angles = torch.arange(length, device=device)[:, None] * rates
+    waves = torch.cat([angles.sin(), angles.cos(), angles.new_zeros(length, width - 2 * half)], dim=1)
+    return waves.to(like.dtype)
