@@ -174,6 +174,8 @@ WORDS = {
     "trainer.strategy": ["ddp"],
     "model.embedding.cutoffs": [[3]],
     "data.cutoffs": [[3]],
+    "data.task": ["diffmamba.tasks.LanguageModelling"],
+    "data.network": ["diffmamba.models.AutoEncoder"],
 }
 """Other values of settings that take words or lists."""
 
