@@ -190,7 +190,7 @@ def file_check(root: str) -> Callable[[Any, tuple[str, ...]], None]:
     def files(words: tuple[str, ...]) -> list[reading.File]:
         return list(reading.files(root, words))
 
-    return lambda raw, words: reading.check_files(files(words), raw, settings.OF.get(root), known)
+    return lambda raw, words: reading.check_files(files(reading.choosing(words)), raw, settings.OF.get(root), known)
 
 
 def _raw(config: Any) -> Any:
