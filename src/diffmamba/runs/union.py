@@ -42,7 +42,8 @@ def items_of(config: DictConfig, given: Sequence[Override]) -> list[Item]:
     one line, with the file, for what is wrong with `grid` or `grids`.
     """
     refuse_grids(config, given)
-    grids = config.get("grids")
+    found = config.get("grids")  # alone: other settings may need those of an item
+    grids = OmegaConf.to_container(found, resolve=True) if OmegaConf.is_config(found) else found
     swept = next((one for one in given if one.key_or_group == "grid" and one.is_sweep_override()), None)
     chosen = list(dict.fromkeys(values(swept))) if swept else [str(config.get("grid") or "")]
     file = file_of(given)
@@ -50,7 +51,7 @@ def items_of(config: DictConfig, given: Sequence[Override]) -> list[Item]:
         if chosen != [""]:
             raise SettingError(f"{file}grid={','.join(chosen)} chooses among grids, and there are none")
         return []
-    form = _checked(OmegaConf.to_container(grids, resolve=True) if OmegaConf.is_config(grids) else grids, file)
+    form = _checked(grids, file)
     for name in chosen:
         if name not in form:
             hint = did_you_mean(name, form) if name else "; give grid=NAME"
