@@ -41,8 +41,8 @@ model.dropout=1                      | model.dropout=1 must be a number of at le
 scale.dropout=-0.1                   | scale.dropout=-0.1 must be a number of at least 0 and below 1
 model.n_layers=1.0                   | model.n_layers=1.0 must be a whole number of at least 1
 model.n_layers=0                     | model.n_layers=0 must be a whole number of at least 1
-model.layer=mixer                    | model.layer=mixer must be a list, each entry one of mixer, ffn
-model.layer=[mixer,mlp]              | model.layer=[mixer,mlp] must be a list, each entry one of mixer, ffn
+model.layer=mixer                    | model.layer=mixer must be a list, each entry one of mixer, ffn, swiglu
+model.layer=[mixer,mlp]              | model.layer=[mixer,mlp] must be a list, each entry one of mixer, ffn, swiglu
 model.outer_norm=yes                 | model.outer_norm=yes must be true or false
 model.lambda_form=scaler             | model.lambda_form=scaler is not known; use one of scalar, reparam
 model.lambda_form=null               | model.lambda_form=null must be one of scalar, reparam

@@ -13,7 +13,8 @@ from benchmarks.bench import Bench, read
 from benchmarks.record import Section
 
 SECTIONS = (
-    *("operators", "mixers", "differential", "training", "loop", "sweeps", "site", "length", "decoding", "published"),
+    *("operators", "mixers", "differential", "training", "loop", "sweeps", "mad", "site"),
+    *("length", "decoding", "published"),
 )
 
 

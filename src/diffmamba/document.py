@@ -92,7 +92,7 @@ class Series:
 
     `x` and `y` have the same length. `low` and `high` are a band around y, `error` an interval to either side of x.
     `line` is "solid", "dashed", "dotted" or "", `marker` a marker of matplotlib or "". A hollow marker has a white
-    face.
+    face. Where `bar` is not 0, each point is a bar of this width from 0 to y, and `low` and `high` are its interval.
     """
 
     label: str
@@ -106,6 +106,7 @@ class Series:
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
     error: tuple[float, ...] = ()
+    bar: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,9 @@ class Panel:
     """One pair of axes.
 
     `x_range` and `y_range` are (lowest, highest) or None for what fits. `y_names` puts these words at heights 0, 1, 2,
-    and so on, from top to bottom, in place of numbers. `x_at` draws a thin line up at this value of x, `x_ticks` are
-    where the x axis has numbers. A scale is "linear" or "log".
+    and so on, from top to bottom, in place of numbers; `x_names` puts words at 0, 1, 2, and so on, of the x axis.
+    `x_at` draws a thin line up at this value of x, `x_ticks` are where the x axis has numbers. A scale is "linear" or
+    "log".
     """
 
     title: str
@@ -124,6 +126,7 @@ class Panel:
     x_range: tuple[float, float] | None = None
     y_range: tuple[float, float] | None = None
     y_names: tuple[str, ...] = ()
+    x_names: tuple[str, ...] = ()
     x_engineering: bool = False  # 200k instead of 200000
     x_scale: str = "linear"
     y_scale: str = "linear"

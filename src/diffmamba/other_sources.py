@@ -6,15 +6,17 @@ from typing import Any
 from diffmamba.reports import Results
 from diffmamba.runs import sources
 
+MOST = 12  # cells that a warning names
+
 
 def source_warnings(results: Results) -> tuple[str, ...]:
     """A sentence for each set of modules that differs between the runs that count, or has changed since."""
-    counted = [(cell.key.label, run.record) for cell in results.cells for run in cell.seeds if run.value is not None]
+    counted = [(cell.key.label, run.record) for cell in results.planned for run in cell.seeds if run.value is not None]
     counted = [(label, record) for label, record in counted if _has_sources(record)]
     latest = max((record for _, record in counted), key=lambda record: record.get("finished") or "", default={})
     differing = [(label, sources.differing(record["sources"], latest["sources"])) for label, record in counted]
     changed = [(label, sources.changed(record)) for label, record in counted]
-    every = len(results.cells)
+    every = len(results.planned)
     return (
         *_told("Made by other sources than the latest run", differing, every, ""),
         *_told("Sources have changed since these runs", changed, every, " With force=true they are trained anew."),
@@ -28,9 +30,14 @@ def _told(what: str, found: Sequence[tuple[str, Sequence[str]]], every: int, adv
         if modules:
             cells.setdefault(sources.some(modules), {})[label] = None
     return [
-        f"{what} ({modules}): {'; '.join(labels) if len(labels) < every else 'every cell'}.{advice}"
+        f"{what} ({modules}): {_some(list(labels)) if len(labels) < every else 'every cell'}.{advice}"
         for modules, labels in cells.items()
     ]
+
+
+def _some(labels: Sequence[str]) -> str:
+    """The first of these labels, and how many others there are."""
+    return "; ".join(labels[:MOST]) + f"; and {len(labels) - MOST} others" * (len(labels) > MOST)
 
 
 def _has_sources(record: Mapping[str, Any]) -> bool:

@@ -19,10 +19,23 @@ def fraction(setting: str, numerator: int, denominator: int, *, _root_: DictConf
     return value * numerator // denominator
 
 
+def batches(examples: str, batch_size: str, *, _root_: DictConfig) -> int:
+    """The number of batches that so many examples make, the last one smaller; both are names of settings."""
+    count, size = (OmegaConf.select(_root_, name) for name in (examples, batch_size))
+    if type(count) is not int or type(size) is not int or count < 1 or size < 1:
+        raise SettingError(f"{examples}={count}, {batch_size}={size} must be whole numbers of at least 1")
+    return -(-count // size)
+
+
 def choose(setting: str, values: dict[str, Any], *, _root_: DictConfig) -> Any:
-    """The value that belongs to a setting's name: what depends on a choice made elsewhere."""
+    """The value that belongs to a setting's name: what depends on a choice made elsewhere.
+
+    Names that are not listed have the value of `otherwise`, if there is one.
+    """
     name = OmegaConf.select(_root_, setting)
     if name not in values:
+        if "otherwise" in values:
+            return values["otherwise"]
         raise SettingError(f"{setting}={name} is not known; use one of {', '.join(map(str, values))}")
     return values[name]
 
@@ -52,5 +65,5 @@ def wandb_offline() -> bool:
 
 def register() -> None:
     """Makes OmegaConf know them."""
-    for resolver in (fraction, choose, published, wandb_offline):
+    for resolver in (batches, fraction, choose, published, wandb_offline):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)

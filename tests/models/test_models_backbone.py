@@ -156,7 +156,7 @@ def test_a_mixer_says_what_it_must_define() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"layer": ()}, r"model\.layer=\[\] makes no layer; use one or more of mixer, ffn$"),
+        ({"layer": ()}, r"model\.layer=\[\] makes no layer; use one or more of mixer, ffn, swiglu$"),
         ({"mixers": ()}, r"model\.mixers=\[\] is empty, and model\.layer has a mixer"),
     ],
 )

@@ -2,7 +2,9 @@
 
 A source (`sources`, `published`) gives bytes, a symbol system (`symbols`) turns them into integers,
 `corpus.prepare` keeps these on disk, streams (`streams`) cut them into windows, and
-`datamodule.LanguageModellingData` gives the windows to Lightning. Nothing here knows a model.
+`datamodule.LanguageModellingData` gives the windows to Lightning. Synthetic tasks need none of that: a rule
+(`synthetic`, `recall`) makes examples, and `examples.SyntheticData` gives them to Lightning. Nothing here knows a
+model.
 """
 
 from importlib import import_module
@@ -10,24 +12,34 @@ from typing import TYPE_CHECKING, Any
 
 from diffmamba.data.corpus import Corpus, CorpusChoice, prepare
 from diffmamba.data.published import PublishedFile, WikiText103
+from diffmamba.data.recall import FuzzyInContextRecall, InContextRecall
 from diffmamba.data.sources import PythonDocs, PythonSource, Source, TextFile
 from diffmamba.data.streams import EvalWindows, TrainStreams
+from diffmamba.data.synthetic import Compression, Memorization, Rule, SelectiveCopying
 from diffmamba.data.systems import Vocabulary
 
 if TYPE_CHECKING:
     from diffmamba.data.data import Data
     from diffmamba.data.datamodule import LanguageModellingData
+    from diffmamba.data.examples import SyntheticData
 
 __all__ = [
+    "Compression",
     "Corpus",
     "CorpusChoice",
     "Data",
     "EvalWindows",
+    "FuzzyInContextRecall",
+    "InContextRecall",
     "LanguageModellingData",
+    "Memorization",
     "PublishedFile",
     "PythonDocs",
     "PythonSource",
+    "Rule",
+    "SelectiveCopying",
     "Source",
+    "SyntheticData",
     "TextFile",
     "TrainStreams",
     "Vocabulary",
@@ -35,7 +47,8 @@ __all__ = [
     "prepare",
 ]
 
-IN_MODULE = {"Data": "data", "LanguageModellingData": "datamodule"}  # of Lightning, which takes seconds to import
+IN_MODULE = {"Data": "data", "LanguageModellingData": "datamodule", "SyntheticData": "examples"}
+"""Those of Lightning, which takes seconds to import."""
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from diffmamba.errors import SettingError
 from diffmamba.mixers import Mixer
@@ -17,7 +18,7 @@ from diffmamba.ranges import Dropout, Repeats, Size
 
 Residual = Literal["post_norm", "pre_norm"]
 LambdaIndex = Literal["blocks", "mixers"]
-Layer = Literal["mixer", "ffn"]
+Layer = Literal["mixer", "ffn", "swiglu"]
 
 
 class FeedForward(nn.Sequential):
@@ -27,6 +28,20 @@ class FeedForward(nn.Sequential):
         super().__init__(
             nn.Linear(d_model, 4 * d_model), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * d_model, d_model)
         )
+
+
+class SwiGLU(nn.Module):
+    """`W3 (silu(W1 x) ⊙ W2 x)` without biases (arXiv 2002.05202), of inner width 8/3 · d_model, a multiple of 16."""
+
+    def __init__(self, d_model: int):
+        super().__init__()
+        inner = 16 * -(-8 * d_model // (3 * 16))
+        self.in_proj = nn.Linear(d_model, 2 * inner, bias=False)
+        self.out_proj = nn.Linear(inner, d_model, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.in_proj(x).chunk(2, dim=-1)
+        return self.out_proj(functional.silu(gate) * value)
 
 
 class ResidualBlock(nn.Module):
@@ -70,7 +85,7 @@ class Backbone(nn.Module):
         d_model: width of every block.
         n_layers: how often the pattern `layer` is repeated.
         mixers: functions `(d_model=, depth=) → Mixer`, used in turn: two of them alternate, as in the hybrid.
-        layer: the pattern, a sequence of "mixer" and "ffn"; each entry is a residual block.
+        layer: the pattern, a sequence of "mixer", "ffn" and "swiglu"; each entry is a residual block.
         residual: "post_norm" or "pre_norm", see `ResidualBlock`. With "pre_norm" the output has a final RMSNorm.
         dropout: probability, in the feed-forward layer and before each sum.
         lambda_index: what depth counts: "blocks" for all residual blocks, as in the paper's code, or "mixers".
@@ -91,15 +106,15 @@ class Backbone(nn.Module):
     ):
         super().__init__()
         if not layer:
-            raise SettingError("model.layer=[] makes no layer; use one or more of mixer, ffn")
+            raise SettingError("model.layer=[] makes no layer; use one or more of mixer, ffn, swiglu")
         if not mixers and "mixer" in layer:
             raise SettingError("model.mixers=[] is empty, and model.layer has a mixer; give one")
         self.d_model = d_model
         self.blocks = nn.ModuleList()
         n_mixers = 0
         for kind in list(layer) * n_layers:
-            if kind == "ffn":
-                inner: nn.Module = FeedForward(d_model, dropout)
+            if kind != "mixer":
+                inner: nn.Module = FeedForward(d_model, dropout) if kind == "ffn" else SwiGLU(d_model)
             else:
                 depth = len(self.blocks) + 1 if lambda_index == "blocks" else n_mixers + 1
                 inner = mixers[n_mixers % len(mixers)](d_model=d_model, depth=depth)

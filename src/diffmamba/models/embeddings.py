@@ -4,9 +4,10 @@
 narrower vectors, and predicts in two steps: first a cluster of symbols, then the symbol in it. Its sources are Grave et
 al. (arXiv 1609.04309) for the output, Baevski and Auli (arXiv 1809.10853) for the input, and Transformer-XL (arXiv
 1901.02860) for sharing the vectors. It is for large vocabularies: WikiText-103 has 267,735 words, for which a full
-table of width 1024 has 274M parameters, and each position 267,735 logits.
+table of width 1024 has 274M parameters, and each position 267,735 logits. `UntiedEmbedding` has vectors for the input
+and others for the output.
 
-Both have the methods `embed`, `logits` and `nats`. As in PyTorch's losses, a target of -100 is ignored.
+All have the methods `embed`, `logits` and `nats`. As in PyTorch's losses, a target of -100 is ignored.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,6 +41,31 @@ class TiedEmbedding(nn.Embedding):
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden `(..., d_model)` → `(..., vocabulary_size)`."""
         return F.linear(hidden, self.weight)
+
+    def nats(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """-ln p of each target in nats, in the shape of targets; 0 where the target is -100."""
+        return _nats(self.logits(hidden).flatten(0, -2), targets.flatten()).view_as(targets)
+
+
+class UntiedEmbedding(nn.Embedding):
+    """A table `(vocabulary_size, d_model)` for the input, and a linear layer with a bias for a full softmax.
+
+    Entries start from N(0, 0.02²), and biases from 0, as in the suite of MAD (arXiv 2403.17844).
+    """
+
+    def __init__(self, vocabulary_size: int, d_model: int):
+        super().__init__(vocabulary_size, d_model)
+        nn.init.normal_(self.weight, std=0.02)
+        self.head = nn.Linear(d_model, vocabulary_size)
+        nn.init.zeros_(self.head.bias)
+
+    def embed(self, symbols: Tensor) -> Tensor:
+        """symbols `(batch, length)` → `(batch, length, d_model)`."""
+        return self(symbols)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden `(..., d_model)` → `(..., vocabulary_size)`."""
+        return self.head(hidden)
 
     def nats(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """-ln p of each target in nats, in the shape of targets; 0 where the target is -100."""

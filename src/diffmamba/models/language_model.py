@@ -7,8 +7,10 @@ from torch import Tensor, nn
 
 from diffmamba.mixers.mixer import State
 from diffmamba.models.backbone import Backbone
-from diffmamba.models.embeddings import AdaptiveEmbedding, TiedEmbedding
+from diffmamba.models.embeddings import AdaptiveEmbedding, TiedEmbedding, UntiedEmbedding
 from diffmamba.ranges import Size
+
+Embedding = TiedEmbedding | UntiedEmbedding | AdaptiveEmbedding
 
 
 class LanguageModel(nn.Module):
@@ -32,8 +34,9 @@ class LanguageModel(nn.Module):
     ):
         super().__init__()
         built = cast(Backbone, backbone if isinstance(backbone, nn.Module) else backbone())
+        self.vocabulary_size = vocabulary_size
         width = built.d_model if d_model is None else d_model
-        self.embedding = cast("TiedEmbedding | AdaptiveEmbedding", embedding(vocabulary_size, width))
+        self.embedding = cast(Embedding, embedding(vocabulary_size, width))
         self.backbone = built
 
     def forward(self, symbols: Tensor, targets: Tensor | None = None) -> Tensor:

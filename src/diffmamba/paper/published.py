@@ -19,11 +19,15 @@ DECIMALS = 3  # the paper prints PPL with three decimals, so a difference of two
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """What the paper prints for one cell: a value, its difference to the baseline, millions of parameters."""
+    """What the paper prints for one cell: a value, its difference to the baseline, millions of parameters.
+
+    In figure 5 it prints the gain over the baseline in percent; the value is read off its bars.
+    """
 
     value: float | None = None
     delta: float | None = None
     params_m: int | None = None
+    gain_percent: float | None = None
 
 
 @cache
@@ -59,6 +63,16 @@ def table2(model: str, outer_norm: bool, lambda_form: str | None) -> PublishedRe
         return PublishedResult()
     ppl, baseline = row["with_norm" if outer_norm else "without_norm"], _table2_rows()["mamba", None]["without_norm"]
     return PublishedResult(ppl, None if ppl is None else round(ppl - baseline, DECIMALS), row["params_m"])
+
+
+def figure5(task: str, model: str) -> PublishedResult:
+    """Figure 5 (accuracy on MAD) of a task or of the `total`; `None` where the paper has no bar."""
+    figure = numbers()["figure5"]
+    score, baseline = (figure["approximate_scores"].get(name, {}).get(task) for name in (model, MODELS[0]))
+    if score is None:
+        return PublishedResult()
+    gain = 0.0 if model == MODELS[0] else float(figure["gain_percent"][task])
+    return PublishedResult(score, round(score - baseline, DECIMALS), gain_percent=gain)
 
 
 @cache

@@ -3,7 +3,7 @@
     design = designs.find("table", "table2")
     found = results(design, [(run.id, run.config), ...], records, scale="smoke")
     show(document(design, found), console)  # in the terminal
-    write(design, found, directory)         # table.json, table.csv, table.md, index.html
+    write(design, found, directory)         # table.json, table.csv, table.md, index.html, and its pictures
 
 The runs come from the sweep of the design, and `records` maps their ids to the content of their `result.json`. A new
 table or figure is one file in `designs/`. What a page says is a `diffmamba.document.Document`; `render` draws it.
@@ -18,7 +18,7 @@ import pandas as pd
 
 from diffmamba import atomic
 from diffmamba.document import Block, Chart, Document, Section
-from diffmamba.reports import charts, designs, pages, pictures, render, swept
+from diffmamba.reports import designs, pages, pictures, render, swept
 from diffmamba.reports.cells import Cell, Results
 from diffmamba.reports.compose import document
 from diffmamba.reports.design import Design, results
@@ -44,11 +44,14 @@ __all__ = [
 def write(design: Design, results: Results, directory: Path) -> list[Path]:
     """Writes the files of a table or figure into `directory`, made if need be; returns their paths, the page last."""
     made = document(design, results)
-    points = charts.points(results).to_csv(index=False)
+    points = design.points(results) if design.points else None
     if design.kind == "figure":
-        chart = replace(design.charts(results)[0], name=design.name)
-        return write_document(made, directory, design.name, {**pictured([chart], "pdf"), f"{design.name}.csv": points})
-    return write_table(made, directory, pictured(_charts(made.blocks)) | {"curves.csv": points})
+        first, *others = _charts(made.blocks)
+        drawn = pictured([replace(first, name=design.name)], "pdf") | pictured(others)
+        content = _csv(_rows(made) if points is None else points)
+        return write_document(made, directory, design.name, {**drawn, f"{design.name}.csv": content})
+    further = {} if points is None else {"curves.csv": _csv(points)}
+    return write_table(made, directory, {**pictured(_charts(made.blocks)), **further})
 
 
 def write_page(document: Document, directory: Path) -> list[Path]:
@@ -58,12 +61,20 @@ def write_page(document: Document, directory: Path) -> list[Path]:
 
 def write_table(document: Document, directory: Path, further: Mapping[str, str | bytes]) -> list[Path]:
     """Writes a document whose data have `rows` as table.json, table.csv, table.md and index.html; the paths."""
+    return write_document(document, directory, "table", {"table.csv": _csv(_rows(document)), **further})
+
+
+def _rows(document: Document) -> pd.DataFrame:
+    """The rows of a document, with lists as words."""
     table = pd.DataFrame(document.data["rows"])
     for name in table.columns:
         if any(isinstance(found, list) for found in table[name]):
             table[name] = [" ".join(map(str, found)) if isinstance(found, list) else found for found in table[name]]
-    table = table.astype({"params": "Int64"} if "params" in table else {})
-    return write_document(document, directory, "table", {"table.csv": table.to_csv(index=False), **further})
+    return table.astype({"params": "Int64"} if "params" in table else {})
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    return frame.to_csv(index=False)
 
 
 def pictured(found: Iterable[Chart], *further: str) -> dict[str, bytes]:

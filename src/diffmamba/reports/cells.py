@@ -128,11 +128,16 @@ class Cell:
 
     @property
     def status(self) -> str:
-        """The first that holds: complete (all seeds count), partial, running, failed, stopped, damaged, missing."""
+        """The first that holds: complete (all seeds count), partial, running, failed, stopped, damaged, missing.
+
+        A seed that was folded from several runs may be partial itself.
+        """
         if self.values:
             return "complete" if len(self.values) == len(self.seeds) else "partial"
         found = {run.status for run in self.seeds}
-        return next((name for name in ("running", "failed", "stopped", "damaged") if name in found), "missing")
+        return next(
+            (name for name in ("running", "failed", "stopped", "damaged", "partial") if name in found), "missing"
+        )
 
     @property
     def parameters(self) -> int | None:
@@ -144,7 +149,7 @@ class Cell:
     def gaps(self) -> list[str]:
         """Why seeds do not count: a clause for each that has a record, and one for all that have not started."""
         started = (run for run in self.seeds if run.value is None and run.record)
-        found = [f"seed {run.seed} {run.reason} (run {run.id})" for run in started]
+        found = [f"seed {run.seed} {run.reason}" + f" (run {run.id})" * bool(run.id) for run in started]
         pending = [str(run.seed) for run in self.seeds if not run.record]
         return found + ([f"seed{'s' * (len(pending) > 1)} {', '.join(pending)} not started"] if pending else [])
 
@@ -198,6 +203,7 @@ class Results:
         settings: words of the command line that make these cells others than the plain sweep has.
         without_baseline: those of them that leave out the baseline of a group.
         sources: what is to be said of the sources that the runs were made by.
+        fine: the cells of which each seed is a run, where those of the table were folded from several of them.
     """
 
     metric: Headline
@@ -206,6 +212,12 @@ class Results:
     settings: tuple[str, ...] = ()
     without_baseline: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    fine: tuple[Cell, ...] = ()
+
+    @property
+    def planned(self) -> tuple[Cell, ...]:
+        """The cells of which each seed is a run of the sweep."""
+        return self.fine or self.cells
 
     @property
     def groups(self) -> dict[str, list[Cell]]:
@@ -221,7 +233,7 @@ class Results:
     @property
     def runs(self) -> list[SeedResult]:
         """Every run of the sweep once, in its order. One may stand for several cells."""
-        return list({run.id: run for cell in self.cells for run in cell.seeds}.values())
+        return list({run.id: run for cell in self.planned for run in cell.seeds}.values())
 
     @property
     def counted(self) -> list[SeedResult]:

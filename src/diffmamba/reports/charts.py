@@ -22,7 +22,8 @@ from diffmamba.reports.statistics import half_width
 Look = Callable[[Cell], dict[str, Any]]
 GREY = "#4d4d4d"
 HUES = {"mamba": GREY, "diff_s6": "#d55e00", "diff_mamba": "#0072b2"}
-OTHER_HUES = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # all of Okabe and Ito
+OTHER_HUES = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#999933", "#44aa99", "#332288")
+"""Colours of further models: with `HUES` those of Okabe and Ito, then of Tol."""
 CURVES = (
     "The mean of {metric} over the seeds that count. The band reaches from the lowest to the highest seed; it is no "
     "interval of the mean."

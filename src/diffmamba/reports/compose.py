@@ -62,10 +62,13 @@ def document(design: Design, results: Results) -> Document:
     facts = Grid.of(("what", "of the runs that count"), list(provenance.facts(results).items()), words=2)
     source = facts if results.counted else Paragraph("No run has finished yet.")
     remarks = tuple(design.remarks())
+    first = int(design.kind == "figure")  # the figure itself stands above its table
     blocks = (
         Paragraph(_summary(results)),
         *_warnings("Before you compare:", warnings(design, results)),
-        *(drawn + table if design.kind == "figure" else table + drawn),
+        *drawn[:first],
+        *table,
+        *drawn[first:],
         *_effects(design, results),
         *[Section("About the paper's numbers", (Bullets(remarks),), terminal=False)] * bool(remarks),
         Section("Where the numbers come from", (source,), terminal=False),
@@ -126,8 +129,9 @@ def _columns(design: Design, results: Results) -> list[Column]:
 
 def rules(design: Design, results: Results) -> list[str]:
     """How to read the table: what Δ is, what its interval promises, and what the signs and the further columns say."""
+    notes = [*design.notes, *design.notes_on(results)]
     if not design.baseline:
-        return list(design.notes)
+        return notes
     better = results.metric.verdict("negative", "positive")
     words = {"metric": results.metric.label, "baseline": design.baseline, "better": f", {better}" * bool(better)}
     found, shown = [DELTA_RULE.format(**words)], _columns(design, results)
@@ -146,7 +150,7 @@ def rules(design: Design, results: Results) -> list[str]:
         uncertain = SPREAD_RULE.format(seeds=most, low=low, high=high)
         for column, rule in ((columns.NEEDED, NEEDED_RULE), (columns.SMALLEST, SMALLEST_RULE)):
             found += [rule.format(power=statistics.POWER, uncertain=uncertain)] * (column in shown)
-    return [*found, *design.notes]
+    return [*found, *notes]
 
 
 def _interval_rule(compared: list[Comparison]) -> str:
@@ -242,7 +246,7 @@ def _runs(results: Results) -> Grid:
             "–" if (seconds := run.record.get("wall_seconds")) is None else str(timedelta(seconds=round(seconds))),
             "–" if (speed := run.record.get("tokens_per_second")) is None else f"{speed:,.0f}",
         )
-        for cell in results.cells
+        for cell in results.planned
         for run in cell.seeds
     ]
     headers = ("cell", "run", "status", "seed", results.metric.label, "wall time", "tokens/s")

@@ -1,12 +1,15 @@
 """What makes one published table or figure different from the next, and how records fill it. See `designs/`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+import pandas as pd
 
 from diffmamba.document import Chart
 from diffmamba.errors import SettingError
 from diffmamba.reports.cells import Cell, Key, Results, compared
+from diffmamba.reports.charts import points
 from diffmamba.reports.columns import Column
 from diffmamba.reports.records import Record, cleaned, headline, rank, read
 
@@ -22,13 +25,18 @@ class Design:
         baseline: in words, the cell that Δ is taken to; "" if there is none.
         columns: of the table. Where cells have a group, it stands as a title above them; where not, cells that follow
             each other with the same first column share it.
-        charts: its pictures. The first of a figure is the figure, and its points are written beside it.
+        charts: its pictures. The first of a figure is the figure.
         metric: the key of the metric; None for the headline that the records name.
         setting: that of the paper's numbers, in words, for results of another one.
         remarks: what is to be said about the paper's numbers, whatever the results are.
         further: fields that end each row of `table.json`.
         kind: `table`, `figure`, or `sweep` for a table that was made for a sweep.
         notes: what is to be said of the table, whatever the results are.
+        notes_on: what is to be said of the table with these results.
+        counting: the statuses of the runs that count.
+        fold: makes the cells of the table, where a cell is not one configuration with its seeds but is computed from
+            several of these. It is given cells that are not compared yet, and keeps them as `Results.fine`.
+        points: what the CSV file beside the pictures holds; None for the rows of the table.
         effects: differences between cells that are asked for by themselves, each as a cell with a baseline of its own.
             They have a section of their own, and their intervals hold for all of them together.
         asked: what the command line said of the page of a sweep: its baseline, its title.
@@ -47,6 +55,10 @@ class Design:
     further: Callable[[Cell], dict[str, Any]] = lambda cell: {}
     kind: Literal["table", "figure", "sweep"] = "table"
     notes: tuple[str, ...] = ()
+    notes_on: Callable[[Results], Sequence[str]] = lambda results: ()
+    counting: tuple[str, ...] = ("finished",)
+    fold: Callable[[Results], Results] = lambda results: results
+    points: Callable[[Results], pd.DataFrame] | None = points
     effects: Callable[[Results], Sequence[Cell]] = lambda results: ()
     asked: Mapping[str, str] = field(default_factory=dict)
 
@@ -79,8 +91,9 @@ def results(
     metric = headline(records.values(), design.metric)
     cells = []
     for key, by_seed in ids.items():
-        seeds = (read(by_seed[seed], seed, records.get(by_seed[seed]), metric) for seed in sorted(by_seed, key=rank))
-        cells.append(Cell(key, tuple(seeds), metric))
+        runs = ((by_seed[seed], seed, records.get(by_seed[seed])) for seed in sorted(by_seed, key=rank))
+        cells.append(Cell(key, tuple(read(*run, metric, design.counting) for run in runs), metric))
     groups = list(dict.fromkeys(cell.key.group for cell in cells))
     cells.sort(key=lambda cell: groups.index(cell.key.group))  # those of a group stand together
-    return Results(metric, scale, compared(cells), tuple(settings))
+    folded = design.fold(Results(metric, scale, tuple(cells), tuple(settings)))
+    return replace(folded, cells=compared(folded.cells))

@@ -11,6 +11,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
 
 from diffmamba.document import Chart, Panel, Series
@@ -19,11 +20,12 @@ STYLE = Path(__file__).parent / "templates" / "pictures.mplstyle"
 DATED = {"svg": ["Date"], "png": ["Software"], "pdf": ["CreationDate", "Producer", "Creator"]}  # left out of the files
 LETTERS = 13  # of a legend or a title in an inch
 BESIDE = 7  # letters that the numbers beside a panel take
+INK = "#1c1e21"  # of the interval of a bar
 HANDLE = 8  # letters that the line beside a label takes
 LINES: dict[str, Any] = {"solid": "-", "dashed": (0, (4, 2)), "dotted": ":", "": "none"}
 
 
-@lru_cache(maxsize=8)  # a figure is drawn for its file and for its page
+@lru_cache(maxsize=32)  # a figure is drawn for its file and for its page
 def drawn(chart: Chart, kind: str) -> bytes:
     """The chart as a file of this kind: `svg`, `png` or `pdf`."""
     with mpl.rc_context(fname=STYLE):
@@ -73,6 +75,10 @@ def draw(axes: Axes, panel: Panel) -> None:
     if panel.x_engineering:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.xaxis.set_major_locator(MaxNLocator(5))
+    if panel.x_names:
+        axes.set_xticks(range(len(panel.x_names)), map(_plain, panel.x_names))
+        axes.set_xlim(-0.5, len(panel.x_names) - 0.5)
+        axes.grid(axis="x", visible=False)
     if panel.y_names:
         axes.set_yticks(range(len(panel.y_names)), map(_plain, panel.y_names))
         axes.set_ylim(len(panel.y_names) - 0.5, -0.5)
@@ -80,6 +86,14 @@ def draw(axes: Axes, panel: Panel) -> None:
 
 
 def _draw_series(axes: Axes, series: Series) -> None:
+    if series.bar:
+        face = "none" if series.hollow else series.colour
+        look: dict[str, Any] = {"facecolor": face, "edgecolor": series.colour, "linewidth": 0.8}
+        axes.bar(series.x, series.y, series.bar, label=_plain(series.label), **look)
+        if series.low:
+            lines = axes.vlines(series.x, series.low, series.high, color=INK, linewidth=1.2)
+            lines.set_path_effects([withStroke(linewidth=3, foreground="white")])
+        return
     if series.low:
         axes.fill_between(series.x, series.low, series.high, color=series.colour, alpha=0.1, linewidth=0)
     if series.error:

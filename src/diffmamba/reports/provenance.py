@@ -5,7 +5,7 @@ Revision, corpus, versions and hardware are those of the runs that count in a me
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +13,8 @@ import pandas as pd
 
 from diffmamba.reports.cells import Results
 from diffmamba.reports.records import SeedResult
+
+MOST = 12  # corpora that are told one by one
 
 
 def corpora(runs: Iterable[SeedResult]) -> list[dict[str, Any]]:
@@ -44,7 +46,7 @@ def facts(results: Results) -> dict[str, str]:
     entries = {
         "git revision": "; ".join(f"{name} ({_share(n, results)})" for name, n in revisions(results).items()),
         "uncommitted changes": f"in {_share(dirty(results), results)}" if dirty(results) else "none",
-        "corpus": "; ".join(map(_corpus, corpora(runs))),
+        "corpus": _told_corpora(corpora(runs)),
         "versions": ", ".join(versions),
         "hardware": "; ".join(f"{name} ({_share(n, results)})" for name, n in hardware.items()),
         "time": f"{timedelta(seconds=round(seconds))} over all runs",
@@ -79,6 +81,14 @@ def warnings(results: Results) -> list[str]:
     ):
         found += [f"{told} in: {'; '.join(cell.key.label for cell in cells)}."] * bool(cells)
     return found
+
+
+def _told_corpora(found: Sequence[Mapping[str, Any]]) -> str:
+    """These corpora in words; of many their names, each with how many of them have it."""
+    if len(found) <= MOST:
+        return "; ".join(map(_corpus, found))
+    counts = Counter(str(corpus.get("name")) for corpus in found)
+    return f"{len(found)}: " + ", ".join(f"{count} of {name}" for name, count in counts.items())
 
 
 def _corpus(corpus: Mapping[str, Any]) -> str:

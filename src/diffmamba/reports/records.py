@@ -5,7 +5,7 @@ it is looked through once, at the entrance: what has not the shape that it shoul
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ SHAPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("status", "kind", "finished"), str),
     **dict.fromkeys(("wall_seconds", "tokens_per_second"), (int, float)),
     **dict.fromkeys(("config", "task", "measure", "values", "error", "progress", "stopped", "sources"), Mapping),
-    **dict.fromkeys(("git", "versions", "hardware", "parameters", "corpus"), Mapping),
+    **dict.fromkeys(("git", "versions", "hardware", "parameters", "corpus", "details"), Mapping),
     "evaluations": list,
 }
 """The types of those parts of a record that tables read."""
@@ -68,7 +68,11 @@ class Headline:
 
 @dataclass(frozen=True)
 class SeedResult:
-    """One seed of a cell. `value` is set exactly when the run counts in a mean; `reason` says why it does not."""
+    """One seed of a cell. `value` is set exactly when it counts in a mean; `reason` says why it does not.
+
+    It is that of a run. Where cells were folded (see `Results.fine`) it is that of several, and has no `id`; its
+    `record` is then what the fold has found of them.
+    """
 
     id: str
     seed: int
@@ -97,17 +101,22 @@ def headline(records: Iterable[Record], key: str | None) -> Headline:
     return Headline(name, name.rpartition("/")[2])
 
 
-def read(run_id: str, seed: int, record: Record | None, metric: Headline) -> SeedResult:
-    """The result in `record`, if the run has started. One that finished without a finite metric has failed."""
+def read(
+    run_id: str, seed: int, record: Record | None, metric: Headline, counting: Collection[str] = ("finished",)
+) -> SeedResult:
+    """The result in `record`, if the run has started. Runs count that have one of the statuses `counting`.
+
+    One that counts, but has no finite metric, has failed.
+    """
     status = (record or {}).get("status", "pending")
     if record is None or status == "pending":
         return SeedResult(run_id, seed, "pending", "not started", record=record or {})
-    if status != "finished":
+    if status not in counting:
         return SeedResult(run_id, seed, status, _reason(record), record=record)
     evaluated = record.get("values") if record.get("kind") == "measurement" else (record.get("evaluations") or [{}])[-1]
     value = _finite((evaluated or {}).get(metric.key))
     if value is None:
-        return SeedResult(run_id, seed, "failed", f"finished without a finite {metric.key}", record=record)
+        return SeedResult(run_id, seed, "failed", f"{status} without a finite {metric.key}", record=record)
     return SeedResult(run_id, seed, status, value=value, record=record)
 
 

@@ -138,6 +138,39 @@ def mean_interval(values: ArrayLike) -> Interval | None:
     return None if math.isnan(half) else Interval(mean - half, mean + half)
 
 
+def gain_interval(parts: Sequence[tuple[ArrayLike, ArrayLike]]) -> Interval | None:
+    """The interval of a gain in percent over a baseline, where a score is a mean over parts of means over settings.
+
+    A percentile bootstrap: seeds are drawn anew, the same for all parts and for both, and settings within each part,
+    the same for both. With few seeds it is too narrow (see `BOOTSTRAP_FROM`), so no verdict should rest on it.
+
+    Args:
+        parts: for each part the values of ours and of the baseline, both (seeds, settings), with the same seeds.
+
+    Returns:
+        None for fewer than two seeds, if all draws say the same, or if the baseline may be 0.
+    """
+    tables = [(np.asarray(ours, float), np.asarray(baseline, float)) for ours, baseline in parts]
+    if not tables or len(tables[0][0]) < 2:
+        return None
+    draw, seeds = np.random.default_rng(0), len(tables[0][0])
+    weights = _drawn(draw, seeds)
+    sums = np.zeros((2, RESAMPLES))
+    for ours, baseline in tables:
+        of_settings = _drawn(draw, ours.shape[1])
+        sums += [np.einsum("rs,st,rt->r", weights, values, of_settings, optimize=True) for values in (ours, baseline)]
+    if not (sums[1] > 0).all():
+        return None
+    gains = 100 * (sums[0] / sums[1] - 1)
+    low, high = np.quantile(gains, (ERROR / 2, 1 - ERROR / 2))
+    return None if _equal(gains, 100.0) else Interval(float(low), float(high))
+
+
+def _drawn(draw: np.random.Generator, count: int) -> NDArray[np.float64]:
+    """What share of each resample each of `count` has, drawn with equal chances: (resamples, count)."""
+    return draw.multinomial(count, np.full(count, 1 / count), RESAMPLES) / count
+
+
 def half_width(values: ArrayLike, rows: int = 1) -> NDArray[np.float64]:
     """Half the width of the interval of a mean, if `rows` such intervals are to hold together.
 

@@ -40,6 +40,7 @@ class RunRecorder(L.Callback):
         self.record = record
         self.logs = logs
         self.evaluations: list[dict[str, float]] = []
+        self.details: dict[str, Any] = {}  # of the last evaluation, if the task gives any
         self.stopped: dict[str, Any] | None = None
         """The step at which a callback of the user's ended the training, and its name."""
         self.loss: float | None = None  # as last logged
@@ -68,6 +69,7 @@ class RunRecorder(L.Callback):
         self.record |= {
             "progress": {"step": trainer.global_step, "steps": self.steps},
             "evaluations": self.evaluations,
+            **({"details": self.details} if self.details else {}),
             "wall_seconds": self.wall_seconds(),
             "tokens_per_second": self.tokens_per_second(),
             "memory_gb": self._memory(trainer),
@@ -191,6 +193,7 @@ class RunRecorder(L.Callback):
                 **self._lambdas,
             }
         )
+        self.details = getattr(pl_module, "details", {})
         self.update(trainer)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
@@ -200,6 +203,7 @@ class RunRecorder(L.Callback):
     def state_dict(self) -> dict[str, Any]:
         return {
             "evaluations": self.evaluations,
+            "details": self.details,
             "stopped": self.stopped,
             "tokens": self.tokens,
             "training_seconds": self.training_seconds,
@@ -208,6 +212,7 @@ class RunRecorder(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.evaluations = list(state_dict["evaluations"])
+        self.details = state_dict.get("details", {})
         self.stopped = state_dict.get("stopped")
         self.tokens = state_dict["tokens"]
         self.training_seconds = state_dict["training_seconds"]

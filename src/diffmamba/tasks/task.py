@@ -47,6 +47,8 @@ class Task(L.LightningModule):
         super().__init__()
         self.network = network
         self.optimizer = optimizer
+        self.details: dict[str, Any] = {}
+        """What the last evaluation gives beside its metrics, such as lists, as plain data for the record."""
         self._losses: list[Tensor] = []  # of the parts of the last step
         self.means = MetricCollection({split: MeanMetric() for split in SPLITS}, compute_groups=False)
 

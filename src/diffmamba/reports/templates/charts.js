@@ -88,14 +88,15 @@
   }
 
   function figureOf(panel, height) {
-    const names = panel.y_names || [];
+    const names = panel.y_names || [], below = panel.x_names || [];
     const options = {
       title: panel.title || null, height, sizing_mode: "stretch_width",
       x_axis_type: panel.x_scale || "linear", y_axis_type: panel.y_scale || "linear",
       tools: "pan,box_zoom,wheel_zoom,reset,save", toolbar_location: "above", output_backend: "canvas", min_width: 120,
     };
     const y_range = names.length ? range([-0.5, names.length - 0.5], true) : range(panel.y_range);
-    if (panel.x_range) options.x_range = range(panel.x_range);
+    const x_range = below.length ? range([-0.5, below.length - 0.5]) : range(panel.x_range);
+    if (x_range) options.x_range = x_range;
     if (y_range) options.y_range = y_range;
     const plot = Bokeh.Plotting.figure(options);
     plot.toolbar.autohide = true;
@@ -123,6 +124,15 @@
       for (const grid of plot.center) if (grid instanceof Bokeh.Grid && grid.dimension === 0) grid.ticker = ticker;
       plot.xaxes[0].major_label_overrides = new Map(panel.x_ticks.map((at) => [at, String(at)]));
     }
+    if (below.length) {
+      plot.xaxes[0].ticker = new Bokeh.FixedTicker({ticks: below.map((_, at) => at)});
+      plot.xaxes[0].major_label_overrides = new Map(below.map((name, at) => [at, name]));
+      for (const grid of plot.center) if (grid instanceof Bokeh.Grid && grid.dimension === 0) grid.visible = false;
+      if (innerWidth < 640) {
+        plot.xaxes[0].major_label_overrides = new Map(below.map((name, at) => [at, name.replaceAll("\n", " ")]));
+        plot.xaxes[0].major_label_orientation = "vertical";
+      }
+    }
     if (names.length) {
       plot.yaxes[0].ticker = new Bokeh.FixedTicker({ticks: names.map((_, at) => at)});
       plot.yaxes[0].major_label_overrides = new Map(names.map((name, at) => [at, name]));
@@ -132,6 +142,11 @@
       plot.add_layout(new Bokeh.Span({location: panel.x_at, dimension: "height", line_color: soft, line_width: 1}));
     }
     return plot;
+  }
+
+  // The name at this place of an axis that has names.
+  function nameAt(panel, x) {
+    return panel.x_names[Math.round(x)].replaceAll("\n", " ");
   }
 
   // Draws a series; returns what a legend switches on and off.
@@ -146,8 +161,20 @@
       data.low = found.x.map((x, at) => x - found.error[at]);
       data.high = found.x.map((x, at) => x + found.error[at]);
     }
+    if (panel.x_names) data.name = found.x.map((x) => nameAt(panel, x));
     const source = new Bokeh.ColumnDataSource({data});
     const [x, y] = [{field: "x"}, {field: "y"}];
+    if (series.bar) {
+      const look = {line_color: hue, fill_color: series.hollow ? null : hue};
+      drawn.push(plot.vbar({x, top: y, bottom: 0, width: series.bar, source, ...look}));
+      hover.push([drawn[0], data]);
+      if (!found.low) return drawn;
+      const ends = {x0: x, x1: x, y0: {field: "low"}, y1: {field: "high"}};
+      for (const [name, width] of [["--ground", 4], ["--ink", 1.5]]) {
+        drawn.push(plot.segment({...ends, source, line_color: colour(name), line_width: width}));
+      }
+      return drawn;
+    }
     if (found.low) {
       drawn.push(plot.varea({x, y1: {field: "low"}, y2: {field: "high"}, source, fill_color: hue, fill_alpha: 0.15}));
     }
@@ -172,7 +199,7 @@
   function addHover(plot, panel, hover) {
     const [xs, ys] = [panel.x_label || "x", panel.y_label || "y"].map((one) => one.split("\n")[0]);
     for (const [renderer, data] of hover) {
-      const told = [["", "@label"], [xs, "@x{0.[000000]}"]];
+      const told = [["", "@label"], data.name ? ["at", "@name"] : [xs, "@x{0.[000000]}"]];
       if (!panel.y_names) told.push([ys, "@y{0.[0000]a}"]);
       if (!panel.y_names && Math.max(...data.y.map(Math.abs)) < 1e4) told[2][1] = "@y{0.[000000]}";
       if (data.low) told.push([panel.y_names ? "interval" : "from, to", "@low{0.[0000]}, @high{0.[0000]}"]);
@@ -185,6 +212,7 @@
     const dash = (DASHES[line] || []).join(" ");
     const stroke = line ? `<line x1="0" y1="6" x2="26" y2="6" stroke="${hue}" stroke-width="2" stroke-dasharray="${dash}"/>` : "";
     const face = series.hollow ? "var(--ground)" : hue;
+    if (series.bar) return `<svg width="12" height="12" aria-hidden="true"><rect x="1" y="1" width="10" height="10" stroke="${hue}" fill="${face}"/></svg>`;
     const dot = series.marker ? `<circle cx="13" cy="6" r="3.5" stroke="${hue}" fill="${face}"/>` : "";
     return `<svg width="26" height="12" aria-hidden="true">${stroke}${dot}</svg>`;
   }
@@ -221,7 +249,8 @@
           const label = series.label || (panel.y_names ? (series.hollow ? "published" : "here") : "");
           const value = (name) => (found[name] ? found[name][at] : "");
           const y = name === undefined ? found.y[at] : name;
-          rows.push([(panel.title || "").replaceAll("\n", " "), label, x, y, value("low"), value("high"), value("error")]);
+          const place = panel.x_names ? nameAt(panel, x) : x;
+          rows.push([(panel.title || "").replaceAll("\n", " "), label, place, y, value("low"), value("high"), value("error")]);
         });
       }
     }
@@ -271,7 +300,7 @@
     const height = Math.max(200, Math.min(700, (96 * chart.size[1]) / Math.max(1, chart.rows.length) - 30));
     for (const row of chart.rows) {
       const line = Object.assign(document.createElement("div"), {className: "panels"});
-      line.style.setProperty("--columns", row.length);
+      line.style.setProperty("--columns", Math.max(...chart.rows.map((one) => one.length)));
       for (const panel of row) {
         const cell = document.createElement("div");
         line.append(cell);
@@ -279,7 +308,8 @@
           cell.append(empty(panel));
           continue;
         }
-        const plot = figureOf(panel, height), hover = [];
+        const readable = 18 * (panel.y_names || []).length + 90;
+        const plot = figureOf(panel, Math.max(height, readable)), hover = [];
         for (const series of panel.series) {
           const drawn = draw(plot, chart, panel, series, hover);
           if (!series.label) continue;
