@@ -241,7 +241,7 @@ def _advice(name: str, root: str) -> str:
     if group == "trainer" and key in REFUSED:
         return f"; {REFUSED[key]}"
     if name == "grid":
-        return "; the file of a sweep gives it that has `grids`, and none of them is meant here"
+        return "; only a sweep has it whose file has `grids`"
     if choices := [choice for choice, file in _files_of(group, root) if _defines(file, key)] if key else []:
         return f"; it belongs to {' or '.join(f'{group}={choice}' for choice in choices)}"
     return did_you_mean(name, known_names(root))

@@ -154,7 +154,9 @@ def _files(group: str) -> list[str]:
 def _own_scales(sweep: str) -> list[str]:
     """The scales that the file of a sweep varies, joined as in the name of its page; nothing where it varies none."""
     for place in reversed(_places()):
-        with suppress(OSError, YAMLError, OmegaConfBaseException, TypeError):  # its plan will complain of it
+        with suppress(
+            OSError, YAMLError, OmegaConfBaseException, TypeError, AttributeError
+        ):  # its plan will complain of it
             file = OmegaConf.load(place / "sweeps" / f"{sweep}.yaml")
             plain: Any = OmegaConf.to_container(file)
             items = OmegaConf.select(file, f"grids.{plain.get('grid')}") or ()
