@@ -78,7 +78,7 @@ def test_multirun_goes_on_after_a_failed_cell_and_ends_with_status_1(world, comm
 UNION = """# @package _global_
 grid: rates
 grids:
-  rates: [{seed: "0,1"}, {seed: 0, optimizer.learning_rate: "1e30,1e-2"}]
+  rates: [{seed: 0}, {seed: 0, optimizer.learning_rate: "1e30,1e-2"}]
   wrong: [{seed: 0}, {model.headdim: 31}]
 """
 
@@ -102,7 +102,6 @@ def test_a_union_of_grids_is_one_multirun_of_all_its_items(world, command, union
     records = world.store.records().values()
     assert {(one["config"]["name"], one["status"]) for one in records} == {
         ("seed=0", "finished"),
-        ("seed=1", "finished"),
         ("seed=0, optimizer.learning_rate=1e+30", "failed"),
         ("seed=0, optimizer.learning_rate=0.01", "finished"),
     }
