@@ -113,6 +113,7 @@ optimiser.learning_rate=1    | did you mean optimizer.learning_rate?
 learning_rate=1              | did you mean optimizer.learning_rate?
 batch_size=8                 | did you mean data.batch_size?
 model=diffmamba              | model=diffmamba is not known; did you mean diff_mamba?
+data.copy=1                  | there is no setting data.copy; it belongs to data=mad/selective_copying
 modle=mamba                  | there is no setting modle; did you mean model?
 data=pydoc                   | data=pydoc is not known; did you mean pydoc8?
 experiments=tabel2           | experiments=tabel2 is not known; did you mean table2?

@@ -98,7 +98,7 @@ def application(root: str, function: Callable[[dict[str, Any]], int | Ended]) ->
                 if not multirun and config.hydra.mode != RunMode.MULTIRUN:
                     _do_one(entry, config)
                     return statuses[0]
-                _do_all(entry, root, words[1:], config)
+            _do_all(entry, root, words[1:], config)
         else:
             hydra.main(version_base="1.3", config_path=CONF, config_name=root)(entry)()
         return statuses[0] if len(statuses) == 1 else int(any(statuses))

@@ -190,7 +190,7 @@ def file_check(root: str) -> Callable[[Any, tuple[str, ...]], None]:
     def files(words: tuple[str, ...]) -> list[reading.File]:
         return list(reading.files(root, words))
 
-    return lambda raw, words: reading.check_files(files(words), raw, settings.OF.get(root), known)
+    return lambda raw, words: reading.check_files(files(reading.choosing(words)), raw, settings.OF.get(root), known)
 
 
 def _raw(config: Any) -> Any:
@@ -241,11 +241,17 @@ def _advice(name: str, root: str) -> str:
     if group == "trainer" and key in REFUSED:
         return f"; {REFUSED[key]}"
     if name == "grid":
-        return "; the file of a sweep gives it that has `grids`, and none of them is meant here"
-    choices = [file.stem for file in sorted(Path(CONF, group).glob("*.yaml")) if _defines(file, key)] if key else []
-    if choices:
+        return "; only a sweep has it whose file has `grids`"
+    if choices := [choice for choice, file in _files_of(group, root) if _defines(file, key)] if key else []:
         return f"; it belongs to {' or '.join(f'{group}={choice}' for choice in choices)}"
     return did_you_mean(name, known_names(root))
+
+
+def _files_of(group: str, root: str) -> list[tuple[str, Path]]:
+    """The choices of a group with their files, as `mad/compression` of data. A folder in it may be a group itself."""
+    folder, others = Path(CONF, group), set(_groups(root)) - {group}
+    files = {file.relative_to(folder).with_suffix("").as_posix(): file for file in sorted(folder.rglob("*.yaml"))}
+    return [(name, file) for name, file in files.items() if f"{group}/{name}".rpartition("/")[0] not in others]
 
 
 def _defines(file: Path, key: str) -> bool:

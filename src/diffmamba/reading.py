@@ -96,13 +96,25 @@ def _check_argument(file: str, name: str, raw: Any) -> None:
         raise SettingError(f"{file}.yaml: {error}") from None
 
 
-def files(root: str, words: Sequence[str]) -> Iterator[File]:
-    """The files to check among those that these words choose. Hydra takes a tenth of a second to find them."""
+def _loader() -> ConfigLoaderImpl | None:
     loader = GlobalHydra.instance().config_loader() if GlobalHydra.instance().is_initialized() else None
-    if not isinstance(loader, ConfigLoaderImpl):
-        return
-    own = any(source.provider == USER for source in loader.get_sources())
-    if not own and not any(word.lstrip("+").startswith(("sweeps=", "experiments=")) for word in words):
+    return loader if isinstance(loader, ConfigLoaderImpl) else None
+
+
+def choosing(words: Sequence[str]) -> tuple[str, ...]:
+    """Those of the words that may choose a file to check: all of them where the user has files of their own."""
+    loader = _loader()
+    own = loader is not None and any(source.provider == USER for source in loader.get_sources())
+    return tuple(word for word in words if own or word.lstrip("+").startswith(("sweeps=", "experiments=")))
+
+
+def files(root: str, words: Sequence[str]) -> Iterator[File]:
+    """The files to check among those that these words choose, which are `choosing`.
+
+    Hydra takes a tenth of a second to find them.
+    """
+    loader = _loader()
+    if loader is None or not words:
         return
     for default in loader.compute_defaults_list(root, list(words), RunMode.RUN).defaults:
         path = default.config_path or ""

@@ -75,6 +75,39 @@ def test_multirun_goes_on_after_a_failed_cell_and_ends_with_status_1(world, comm
     assert "test PPL" in outcome.out
 
 
+UNION = """# @package _global_
+grid: rates
+grids:
+  rates: [{seed: 0}, {seed: 0, optimizer.learning_rate: "1e30,1e-2"}]
+  wrong: [{seed: 0}, {model.headdim: 31}]
+"""
+
+
+@pytest.fixture
+def union(world, monkeypatch):
+    """A sweep that is a union of two small grids."""
+    (world.folder / "own" / "sweeps").mkdir(parents=True)
+    (world.folder / "own" / "sweeps" / "union.yaml").write_text(UNION)
+    monkeypatch.setenv("DIFFMAMBA_CONF", str(world.folder / "own"))
+
+
+def test_a_union_of_grids_is_one_multirun_of_all_its_items(world, command, union):
+    words = world.words("sweeps=union", "model=mamba", "optimizer.warmup_steps=0")
+    line = command("train", [*words, "grid=wrong"]).refusal()
+    assert "headdim" in line
+    assert "(in 1 of 2 cells, first model.headdim=31)" in line
+    assert not world.store.directory.exists()
+    outcome = command("train", words)
+    assert (outcome.status, outcome.quiet) == (1, True)  # since one fails; the one after it is trained
+    records = world.store.records().values()
+    assert {(one["config"]["name"], one["status"]) for one in records} == {
+        ("seed=0", "finished"),
+        ("seed=0, optimizer.learning_rate=1e+30", "failed"),
+        ("seed=0, optimizer.learning_rate=0.01", "finished"),
+    }
+    assert not any({"grid", "grids"} & set(one["config"]) for one in records)
+
+
 TWO_SEEDS = "seed=0,1"
 ONE_NORM = ("model.outer_norm=false", "model.lambda_form=scalar")
 GRIDS = {

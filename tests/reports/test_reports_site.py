@@ -313,11 +313,18 @@ def test_a_build_that_waits_for_another_says_so(tmp_path):
     assert told == [f"another build works in {tmp_path}; waiting for it"]
 
 
-def test_a_sweep_that_varies_the_scale_itself_is_one_subject_without_a_scale(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hydra:\n  sweeper:\n    params:\n      scale: smoke, paper\n",
+        "grid: a\ngrids: {a: [{scale: smoke}, {scale: 'smoke,paper', seed: 1}], b: [{scale: small}]}\n",
+    ],
+)
+def test_a_sweep_that_varies_the_scale_itself_is_one_subject_without_a_scale(tmp_path, monkeypatch, text):
     monkeypatch.setenv("DIFFMAMBA_CONF", str(tmp_path))
     monkeypatch.setattr(subjects, "_own_names", lambda: ["two"])
     (tmp_path / "sweeps").mkdir()
-    (tmp_path / "sweeps" / "two.yaml").write_text("hydra:\n  sweeper:\n    params:\n      scale: smoke, paper\n")
+    (tmp_path / "sweeps" / "two.yaml").write_text(text)
     (two,) = (one for one in subjects.candidates([], tmp_path / "reports") if one.name == "two")
     assert two.folder("two") == "two-smoke+paper"
     assert two.command({}, "a, b#", "my pages") == (

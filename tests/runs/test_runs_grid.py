@@ -92,6 +92,22 @@ def test_a_cell_of_a_random_grid_is_what_hydra_composes(words: list[str], random
         return
 
 
+@given(st.lists(st.sampled_from(AXES), max_size=6, unique=True), st.randoms(use_true_random=False))
+@few(2)
+def test_a_cell_of_a_random_union_is_what_hydra_composes(words: list[str], random: Any) -> None:
+    """Cells of the same files, each with some of the words."""
+    try:
+        with grid_of([*words, "scale.steps=3,4", "scale.d_state=8,16", "seed=0,1"], "train") as grid:
+            some = random.sample(grid.cells, min(2 * CELLS, len(grid.cells)))
+            cells = [[word for word in cell.overrides if random.random() < 0.7] for cell in some]
+            union = Grid("train", cells, {})
+            for cell in union.cells:
+                told(lambda cell=cell: union.composed(cell))
+            assert_equal(union, union.cells[:CELLS])
+    except SettingError:  # the words have no grid
+        return
+
+
 def test_a_cell_of_a_sweep_of_the_users_own_is_what_hydra_composes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -54,6 +54,7 @@ class Grid:
         self._check_files = file_check(root)
         self._of_files: Callable[[str], bool] = cache(self._chooses_files)
         self._values: Callable[[str], bool] = cache(self._sets_a_value)
+        self._in_files: Callable[[tuple[str, ...]], dict[str, Any]] = cache(self._find_in_files)
 
     def composed(self, cell: Cell) -> dict[str, Any]:
         """The resolved configuration of a cell. Cells share the parts that are equal, so nobody may change them.
@@ -73,7 +74,8 @@ class Grid:
     def _family(self, words: tuple[str, ...]) -> Variants:
         """The configuration that these words share with other cells, set to the values of these words."""
         values = {self._parsed(word).key_or_group: self._parsed(word).value() for word in words if self._values(word)}
-        key = tuple(self._parsed(word).key_or_group if self._values(word) else word for word in words)
+        values |= self._of_others(words)
+        key = (*(word for word in words if not self._values(word)), *sorted(values))
         if key not in self._families:
             self._families[key] = self._new_family(words, list(values))
         found = self._families[key]
@@ -90,8 +92,27 @@ class Grid:
         found.set(values)
         return found
 
+    def _of_others(self, words: tuple[str, ...]) -> dict[str, Any]:
+        """The values that settings have in the files of a cell, where other cells of these files give them values.
+
+        So the cells of all items of a union can be of one family. A value that another one decides is left out.
+        """
+        choices = self._choices(words)
+        set_here = tuple(f"{self._parsed(word).key_or_group}." for word in words if word not in choices)
+        return {name: one for name, one in self._in_files(choices).items() if not f"{name}.".startswith(set_here)}
+
+    def _find_in_files(self, choices: tuple[str, ...]) -> dict[str, Any]:
+        """The values that a choice of files has for settings to which cells of these files give one."""
+        template = self._template(choices)
+        if isinstance(template, SettingError):
+            return {}
+        words = {word for cell in self._by_choices[choices] for word in cell.overrides if self._values(word)}
+        nodes = {name: place(template, name) for name in {self._parsed(word).key_or_group for word in words}}
+        plain = {name: node._value() for name, node in nodes.items() if type(node) is AnyNode}
+        return {name: value for name, value in plain.items() if _is_plain(value)}
+
     def _new_family(self, words: tuple[str, ...], names: list[str]) -> Variants | SettingError | None:
-        choices = tuple(word for word in words if self._of_files(word))
+        choices = self._choices(words)
         template = self._template(choices)
         if isinstance(template, SettingError):
             return template
@@ -117,8 +138,20 @@ class Grid:
         except SettingError as error:
             return error
 
+    @cached_property
+    def _by_choices(self) -> dict[tuple[str, ...], list[Cell]]:
+        """The cells of each choice of files."""
+        found: dict[tuple[str, ...], list[Cell]] = {}
+        for cell in self.cells:
+            found.setdefault(self._choices(cell.overrides), []).append(cell)
+        return found
+
+    def _choices(self, words: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of the words that Hydra reads when it makes the list of files."""
+        return tuple(word for word in words if self._of_files(word))
+
     def _chooses_files(self, word: str) -> bool:
-        """Whether Hydra reads a word when it makes the list of files. All others it puts on top of these files."""
+        """Whether a word is one of the choices of files. All others Hydra puts on top of these files."""
         override = self._parsed(word)
         name, loader = override.key_or_group, GlobalHydra.instance().config_loader()
         assert isinstance(loader, ConfigLoaderImpl)
@@ -131,9 +164,12 @@ class Grid:
         override = self._parsed(word)
         if word not in self._varying or self._of_files(word) or override.type is not OverrideType.CHANGE:
             return False
-        value = override.value()
-        plain = value is None or isinstance(value, bool | int | float | str)
-        return override.package is None and plain and "${" not in str(value) and value != "???"
+        return override.package is None and _is_plain(override.value())
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is one for itself: no part of a configuration, and nothing that refers to another value."""
+    return (value is None or isinstance(value, bool | int | float | str)) and "${" not in str(value) and value != "???"
 
 
 def _can_vary(config: DictConfig, names: list[str], overrides: list[Override], template: DictConfig) -> bool:

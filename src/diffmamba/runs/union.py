@@ -19,7 +19,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from diffmamba.configuration import one_line
 from diffmamba.errors import SettingError
 from diffmamba.runs.search import file_of, refuse_grids
 from diffmamba.spelling import did_you_mean
@@ -42,11 +44,10 @@ def items_of(config: DictConfig, given: Sequence[Override]) -> list[Item]:
     one line, with the file, for what is wrong with `grid` or `grids`.
     """
     refuse_grids(config, given)
-    found = config.get("grids")  # alone: other settings may need those of an item
-    grids = OmegaConf.to_container(found, resolve=True) if OmegaConf.is_config(found) else found
-    swept = next((one for one in given if one.key_or_group == "grid" and one.is_sweep_override()), None)
-    chosen = list(dict.fromkeys(values(swept))) if swept else [str(config.get("grid") or "")]
     file = file_of(given)
+    grids, default = (_resolved(config, name, file) for name in ("grids", "grid"))
+    swept = next((one for one in given if one.key_or_group == "grid" and one.is_sweep_override()), None)
+    chosen = list(dict.fromkeys(values(swept))) if swept else [str(default or "")]
     if grids is None:
         if chosen != [""]:
             raise SettingError(f"{file}grid={','.join(chosen)} chooses among grids, and there are none")
@@ -105,6 +106,16 @@ def with_words(items: Sequence[Item], given: Sequence[Override]) -> Iterator[lis
             yield found
 
 
+def _resolved(config: DictConfig, name: str, file: str) -> Any:
+    """A setting alone, as plain data: others may need the settings of an item."""
+    try:
+        found = config.get(name)
+        return OmegaConf.to_container(found, resolve=True) if OmegaConf.is_config(found) else found
+    except OmegaConfBaseException as error:
+        told = one_line(error)
+        raise SettingError(f"{file}{told if told.startswith(name) else f'{name}: {told}'}") from error
+
+
 def _checked(grids: Any, file: str) -> Mapping[str, Any]:
     if not isinstance(grids, Mapping) or not grids:
         raise SettingError(f"{file}grids must be names, each with a list of small grids such as {EXAMPLE}")
@@ -128,7 +139,9 @@ def _items(found: Sequence[Mapping[str, Any]], place: str, params: set[str]) -> 
                 raise SettingError(
                     f"{place}: item {number} and hydra.sweeper.params both set {name}; leave it out of one of them"
                 )
-        words = (OverridesParser.create().parse_override(_word(name, value)) for name, value in item.items())
+        words = [OverridesParser.create().parse_override(_word(name, value)) for name, value in item.items()]
+        if empty := next((one.key_or_group for one in words if not values(one)), None):
+            raise SettingError(f"{place}: item {number}: {empty} has no values")
         yield Item(place, {one.get_key_element(): one for one in words})
 
 

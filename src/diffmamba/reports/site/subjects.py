@@ -154,9 +154,18 @@ def _files(group: str) -> list[str]:
 def _own_scales(sweep: str) -> list[str]:
     """The scales that the file of a sweep varies, joined as in the name of its page; nothing where it varies none."""
     for place in reversed(_places()):
-        with suppress(OSError, YAMLError, OmegaConfBaseException, TypeError, KeyError):  # its plan will complain of it
-            params = OmegaConf.select(OmegaConf.load(place / "sweeps" / f"{sweep}.yaml"), "hydra.sweeper.params")
-            return ["+".join(one.strip() for one in str(params["scale"]).split(","))]
+        with suppress(
+            OSError, YAMLError, OmegaConfBaseException, TypeError, AttributeError
+        ):  # its plan will complain of it
+            file = OmegaConf.load(place / "sweeps" / f"{sweep}.yaml")
+            plain: Any = OmegaConf.to_container(file)
+            items = OmegaConf.select(file, f"grids.{plain.get('grid')}") or ()
+            parts = (OmegaConf.select(file, "hydra.sweeper.params"), *items)
+            scales = [
+                one.strip() for part in parts if part and "scale" in part for one in str(part["scale"]).split(",")
+            ]
+            if scales:
+                return ["+".join(dict.fromkeys(scales))]
     return []
 
 
