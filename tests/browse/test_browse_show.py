@@ -10,6 +10,10 @@ import pandas as pd
 import pytest
 from shelves import Shelf
 
+from diffmamba.browse import plain
+from diffmamba.configuration import composed
+from diffmamba.runs.execution import work_of
+from diffmamba.runs.index import flat
 from tests.outcome import Outcome
 
 Runs = Callable[..., Outcome]
@@ -62,6 +66,33 @@ def test_settings_of_another_version(shelf: Shelf, runs: Runs) -> None:
     assert told.status == 0
     assert "model=forgotten data=pydoc8 scale=smoke seed=0\n" in told.out
     assert "width=3" in told.out
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "model=mamba data=mad/noisy_in_context_recall scale=smoke experiments=mad seed=1 published.best_of=val "
+        "optimizer.weight_decay=0.1 data.length=64 data.noise=0.6",
+        "model=mamba data=pydoc8 scale=smoke experiments=table1 seed=0 published.depth=deep model.dropout=0.2",
+    ],
+)
+def test_the_words_shown_make_the_same_run_again(shelf: Shelf, runs: Runs, asked: str) -> None:
+    """Also of a data file in a folder, and of an experiment; and no word more than it takes."""
+    config = composed(asked.split())
+    path = shelf.put("t1")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"config": config}))
+    line = next(line for line in runs("show", "t1").out.splitlines() if line.startswith("settings"))
+    words = line.split()[1:]
+    assert sorted(words) == sorted(asked.split())
+    assert work_of(composed(words)).identity() == work_of(config).identity()
+
+
+def test_what_follows_another_setting_of_the_same_group_is_no_difference() -> None:
+    """Also where runs before had another value there."""
+    for length in (64, 128):
+        words = ["data=mad/compression", f"data.length={length}"]
+        settings = dict(pair for key, part in composed(words).items() for pair in flat(key, part))
+        assert plain.differing(settings) == {"data.length": length}
 
 
 def test_measurement(shelf: Shelf, runs: Runs) -> None:

@@ -177,8 +177,9 @@ def _word(name: str, value: Any) -> str:
 
 
 def _identity(entry: index.Entry) -> str:
-    """All settings but those that tell runs of one configuration apart."""
-    kept = {name: value for name, value in entry.settings.items() if name.partition(".")[0] not in (*UNTOLD, "seed")}
+    """All settings but those that tell runs of one configuration apart. `published` tells the experiment."""
+    away = {*UNTOLD, "seed"} - {"published"}
+    kept = {name: value for name, value in entry.settings.items() if name.partition(".")[0] not in away}
     return json.dumps(kept)
 
 
