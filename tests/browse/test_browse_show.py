@@ -11,6 +11,7 @@ import pytest
 from shelves import Shelf
 
 from diffmamba.browse import plain
+from diffmamba.browse.places import joined, places
 from diffmamba.configuration import composed
 from diffmamba.runs.execution import work_of
 from diffmamba.runs.index import flat
@@ -93,6 +94,26 @@ def test_what_follows_another_setting_of_the_same_group_is_no_difference() -> No
         words = ["data=mad/compression", f"data.length={length}"]
         settings = dict(pair for key, part in composed(words).items() for pair in flat(key, part))
         assert plain.differing(settings) == {"data.length": length}
+
+
+def test_accuracy_by_place(shelf: Shelf, runs: Runs) -> None:
+    """Neighbours are joined where there are many, with about as many answers in each; each answer counts once."""
+    gaps = {"at": [1, 3, 7], "accuracy": [1.0, 0.5, 0.25], "count": [8, 4, 0]}
+    many = {"at": [*range(40)], "accuracy": [0.0] * 20 + [1.0] * 20, "count": [3] + [1] * 39}
+    shelf.put("t1", details={"test": {"gap": gaps, "position": many, "class": "?"}})
+    shelf.put("t2", details=[1])
+    rows = [line.split(maxsplit=3) for line in runs("show", "t1").out.splitlines()]
+    said = {row[2]: row[3] for row in rows if row[:2] == ["right", "by"]}
+    assert said["gap"] == "1: 1.000, 3: 0.500"
+    assert said["position"].startswith("0–2: 0.000, ")
+    assert said["position"].endswith("35–39: 1.000")
+    assert "right by" not in runs("show", "t2").out
+    found = places(shelf.store.run("t1").load() or {}, "position")
+    for most in (1, 7, 39):
+        groups = joined(found, most)
+        assert len(groups) <= most
+        assert sum(one.answers for one in groups) == 42
+        assert sum(one.answers * one.right for one in groups) == pytest.approx(20)
 
 
 def test_measurement(shelf: Shelf, runs: Runs) -> None:

@@ -118,6 +118,8 @@ def _trained(run: Run, record: Record, entry: index.Entry) -> list[Block]:
         drawn.append(Paragraph(told, "warning"))
     charts = curves.of_training(logged, record)
     drawn += [Section("Curves", (Charts(tuple(charts)), Paragraph(curves.BAND, "note")))] if charts else []
+    if by_place := curves.by_place(record):
+        drawn.append(Section("Accuracy by place", (Charts(tuple(by_place)), Paragraph(curves.PLACES, "note"))))
     if not evaluations:
         return [*drawn, Section("Evaluations", (Paragraph("It was not evaluated yet."),))]
     step = max(1, -(-len(evaluations) // MOST_EVALUATIONS))
