@@ -208,3 +208,16 @@ def test_help(runs: Runs) -> None:
     assert all(name in told.out for name in ("list", "show", "diff", "curves", "prune", "export"))
     assert "columns=" in runs("list", "--help").out
     assert "did you mean list?" in runs("lst").refusal()
+
+
+def test_data_are_chosen_by_their_file_or_by_their_name(shelf: Shelf, runs: Runs) -> None:
+    for run, name in (("t1", "compression"), ("t2", "memorization"), ("t3", "pydoc8")):
+        shelf.put(run, settings={"data.name": name})
+    for word, found in (
+        ("data=compression", ["t1"]),
+        ("data=mad/compression", ["t1"]),
+        ("data=mad/*", ["t1", "t2"]),
+        ("data!=mad/*", ["t3"]),
+        ("data=pydoc8,mad/memorization", ["t2", "t3"]),
+    ):
+        assert sorted(row.split()[0] for row in runs("list", word).rows) == found

@@ -10,6 +10,11 @@ import pandas as pd
 import pytest
 from shelves import Shelf
 
+from diffmamba.browse import plain
+from diffmamba.browse.places import joined, places
+from diffmamba.configuration import composed
+from diffmamba.runs.execution import work_of
+from diffmamba.runs.index import flat
 from tests.outcome import Outcome
 
 Runs = Callable[..., Outcome]
@@ -62,6 +67,53 @@ def test_settings_of_another_version(shelf: Shelf, runs: Runs) -> None:
     assert told.status == 0
     assert "model=forgotten data=pydoc8 scale=smoke seed=0\n" in told.out
     assert "width=3" in told.out
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "model=mamba data=mad/noisy_in_context_recall scale=smoke experiments=mad seed=1 published.best_of=val "
+        "optimizer.weight_decay=0.1 data.length=64 data.noise=0.6",
+        "model=mamba data=pydoc8 scale=smoke experiments=table1 seed=0 published.depth=deep model.dropout=0.2",
+    ],
+)
+def test_the_words_shown_make_the_same_run_again(shelf: Shelf, runs: Runs, asked: str) -> None:
+    """Also of a data file in a folder, and of an experiment; and no word more than it takes."""
+    config = composed(asked.split())
+    path = shelf.put("t1")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"config": config}))
+    line = next(line for line in runs("show", "t1").out.splitlines() if line.startswith("settings"))
+    words = line.split()[1:]
+    assert sorted(words) == sorted(asked.split())
+    assert work_of(composed(words)).identity() == work_of(config).identity()
+
+
+def test_what_follows_another_setting_of_the_same_group_is_no_difference() -> None:
+    """Also where runs before had another value there."""
+    for length in (64, 128):
+        words = ["data=mad/compression", f"data.length={length}"]
+        settings = dict(pair for key, part in composed(words).items() for pair in flat(key, part))
+        assert plain.differing(settings) == {"data.length": length}
+
+
+def test_accuracy_by_place(shelf: Shelf, runs: Runs) -> None:
+    """Neighbours are joined where there are many, with about as many answers in each; each answer counts once."""
+    gaps = {"at": [1, 3, 7], "accuracy": [1.0, 0.5, 0.25], "count": [8, 4, 0]}
+    many = {"at": [*range(40)], "accuracy": [0.0] * 20 + [1.0] * 20, "count": [3] + [1] * 39}
+    shelf.put("t1", details={"test": {"gap": gaps, "position": many, "class": "?"}})
+    shelf.put("t2", details=[1])
+    rows = [line.split(maxsplit=3) for line in runs("show", "t1").out.splitlines()]
+    said = {row[2]: row[3] for row in rows if row[:2] == ["right", "by"]}
+    assert said["gap"] == "1: 1.000, 3: 0.500"
+    assert said["position"].startswith("0–2: 0.000, ")
+    assert said["position"].endswith("35–39: 1.000")
+    assert "right by" not in runs("show", "t2").out
+    found = places(shelf.store.run("t1").load() or {}, "position")
+    for most in (1, 7, 39):
+        groups = joined(found, most)
+        assert len(groups) <= most
+        assert sum(one.answers for one in groups) == 42
+        assert sum(one.answers * one.right for one in groups) == pytest.approx(20)
 
 
 def test_measurement(shelf: Shelf, runs: Runs) -> None:

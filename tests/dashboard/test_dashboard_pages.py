@@ -1,6 +1,7 @@
 """What a page holds: what its file says, for the runs that the store has."""
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -64,6 +65,19 @@ def test_runs_are_those_of_the_group_the_scale_and_the_corpus_grouped_by_variant
     assert [key["name"] for key in runs[0]["grouping"]] == [
         f"model.value.{name}" for name in ("name", "outer_norm", "lambda_form")
     ]
+
+
+def test_the_table_of_runs_has_the_figures_that_count_among_them(desk):
+    desk.shelf.put("t1", settings={"group": "figure5"}, task={"headline": "test/accuracy", "metrics": {}})
+    desk.shelf.put("t2", settings={"group": "table2"})
+    desk.make()
+    for page, names in {
+        "figure5-smoke": {"test/accuracy", "val/accuracy"},
+        "table2-smoke": {"test/ppl", "val/ppl"},
+        "workspace": {"test/accuracy", "val/accuracy", "test/ppl", "val/ppl"},
+    }.items():
+        columns = set(re.findall(r'"summary:((?:test|val)/\w+)"', json.dumps(desk.written(page)["spec"])))
+        assert columns == names, page
 
 
 def test_each_variant_has_the_hue_of_its_model_and_no_two_the_same_colour(desk):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from diffmamba.dashboard import choice
+from diffmamba.dashboard import choice, description, variants
+from diffmamba.runs import index
 from diffmamba.runs.plan import expand
 from tests.dashboard.desks import asked, run_sets
 
@@ -43,6 +44,19 @@ def test_it_has_the_runs_that_the_other_one_has_trained(desk, planned, monkeypat
         assert sorted(asked(runs)["run.value"]) == sorted(item.id for item in planned)
         (shared,) = desk.reports.glob("wandb/second/*")
         assert shared.resolve().parents[1].name in {item.id for item in planned}
-        assert "second: of its runs, 1 is in the group first, which trained it first" in outcome.out
+        assert "second: 1 of its runs was trained in the group first; the page shows all of its plan" in outcome.out
     (runs, *_) = run_sets(desk.written("first-smoke")["spec"])
     assert asked(runs)["group"] == "first"
+
+
+def test_it_has_no_runs_of_its_group_that_are_not_in_its_plan(desk):
+    """Such as trials with other settings: their lines would be drawn into those of the plan."""
+    told = description.Description(group="second", sections=[])
+    for name, group in {"trial": "second", "t1": "first", "t2": "second"}.items():
+        desk.shelf.put(name, settings={"group": group})
+        page = variants.shown("second", told, index.entries(desk.shelf.store).values(), "smoke", ["t1", "t2", "t3"])
+        if name == "t1":  # none of the plan in the group itself: it is a sweep of trials
+            assert [entry.id for entry in page.entries] == ["trial"]
+            assert (page.runs, page.left) == ((), 0)
+    assert [entry.id for entry in page.entries] == ["t1", "t2"]
+    assert (page.runs, page.left) == (["t1", "t2", "t3"], 1)

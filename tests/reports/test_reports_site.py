@@ -84,7 +84,14 @@ def first(planned, tmp_path_factory):
     put(store, planned[1].id, planned[1].config, status="running", finished=None, progress={"step": 7, "steps": STEPS})
     own = json.loads(json.dumps(planned[2].config))
     own["optimizer"]["learning_rate"], own["scale"]["learning_rate"] = 0.123, 0.123
-    put(store, "tfree0000000", own | {"name": HOSTILE, "group": "mine"})
+    gaps = {"at": [1, 3, 5], "accuracy": [1.0, 0.5, 0.25], "count": [8, 4, 0]}
+    classes = {"at": [2, 3], "accuracy": [0.7, 0.8], "count": [6, 6]}
+    put(
+        store,
+        "tfree0000000",
+        own | {"name": HOSTILE, "group": "mine"},
+        details={"test": {"gap": gaps, "class": classes}},
+    )
     measure = {"name": "perplexity", "headline": "test/ppl", "metrics": METRICS}
     weights = {"kind": "Run", "run": "tfree0000000"}
     of_own = {"kind": "measurement", "measure": measure, "values": {"test/ppl": 4.5}, "weights": weights}
@@ -172,6 +179,14 @@ def test_the_page_of_a_training_has_its_curves_and_λ_by_block(first, planned):
     assert points(found["lambda"], "block 2")[:2] == [(1, 0.5), (2, 0.501)]
     assert points(found["loss"], "train")[-1] == (STEPS, 2.61)
     assert points(found["ppl"], "test") == [(20, 7), (STEPS, 5)]
+
+
+def test_the_page_of_a_training_has_its_accuracy_by_place_if_its_record_tells_it(first, planned):
+    found = charts((first / "reports" / "runs" / "tfree0000000.html").read_text())
+    assert points(found["by-gap"], "") == [(1, 1), (3, 0.5)]
+    assert points(found["by-class"], "") == [(2, 0.7), (3, 0.8)]
+    assert "by-position" not in found
+    assert "by-gap" not in charts((first / "reports" / "runs" / f"{planned[3].id}.html").read_text())
 
 
 def test_the_page_of_a_run_says_what_differs_from_the_default_and_leads_to_what_it_belongs_to(first, planned):

@@ -8,6 +8,7 @@ from diffmamba.browse.columns import TREES, UNTOLD
 from diffmamba.browse.fields import moment, text
 from diffmamba.browse.files import files_below, size
 from diffmamba.browse.listing import state
+from diffmamba.browse.places import ORDERED, joined, places
 from diffmamba.browse.screen import Column, Screen
 from diffmamba.browse.words import Words, run_of
 from diffmamba.errors import SettingError
@@ -21,6 +22,7 @@ OPTIONS = ("runs",)
 TRACEBACK_LINES = 6
 MOST_ROWS = 12  # of evaluations, or of a measurement
 MOST_FILES = 12
+MOST_PLACES = 8  # in a line of accuracy by place
 
 
 def run(words: Words, store: RunStore, found: Found) -> int:
@@ -55,6 +57,7 @@ def _show(screen: Screen, shown: Run, record: Record, found: Found) -> None:
     screen.pairs({"name": str(name), "settings": _chosen(entry)})
     screen.pairs({**trouble(record, entry), **going_on(shown, entry)})
     _show_results(screen, record, entry)
+    screen.pairs(_by_place(record))
     if record["kind"] == "measurement":
         _show_rows(screen, shown)
     screen.heading("made")
@@ -107,13 +110,12 @@ def by_group(entry: Entry) -> dict[str, str]:
 
 
 def _show_results(screen: Screen, record: Record, entry: Entry) -> None:
-    screen.heading("results")
-    at = f" at step {record['evaluations'][-1]['step']}" if record.get("evaluations") else ""
-    figures = {f"{name}{at}": figure(entry, name, value) for name, value in entry.values.items()}
+    evaluations = record.get("evaluations") or []
+    screen.heading("results" + (f" at step {evaluations[0]['step']}" if len(evaluations) == 1 else ""))
+    figures = {name: figure(entry, name, value) for name, value in entry.values.items()}
     if not figures:
         screen.line("not evaluated")
         return
-    evaluations = record.get("evaluations") or []
     if len(evaluations) < 2:
         screen.pairs(figures)
         return
@@ -127,6 +129,18 @@ def _show_results(screen: Screen, record: Record, entry: Entry) -> None:
     screen.table([Column(name, [figure(entry, name, one.get(name)) for one in some], False) for name in names])
     if len(some) < len(evaluations):
         screen.line(f"{len(some)} of {len(evaluations)} evaluations; all: diffmamba runs curves {entry.id}", "note")
+
+
+def _by_place(record: Record) -> dict[str, str]:
+    """The share of right answers on test by place, where the record tells it."""
+    found = {kind: joined(places(record, kind), MOST_PLACES) for kind in ORDERED}
+    return {
+        f"right by {kind}": ", ".join(
+            f"{one.low:g}{f'–{one.high:g}' * (one.high > one.low)}: {one.right:.3f}" for one in told
+        )
+        for kind, told in found.items()
+        if told
+    }
 
 
 def figure(entry: Entry, name: str, value: Any) -> str:

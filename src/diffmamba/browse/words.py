@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from diffmamba.browse.fields import Names, text, value
+from diffmamba.browse.groups import named
 from diffmamba.errors import SettingError
 from diffmamba.runs.form import STATUSES
 from diffmamba.runs.index import Entry
@@ -140,7 +141,10 @@ def _condition(word: str, names: Names, options: Collection[str]) -> Condition:
     parts = WORD.fullmatch(word)
     assert parts is not None
     name = parts["name"] if parts["name"] in AGES else names.found(parts["name"], [*options, *AGES])
-    condition = Condition(word, name, parts["sign"], tuple(COMMA.split(parts["value"])))
+    values = COMMA.split(parts["value"])
+    if name.endswith(".name"):  # data=mad/compression names a file
+        values = [one for value in values for one in named(name.removesuffix(".name"), value)]
+    condition = Condition(word, name, parts["sign"], tuple(values))
     if name in AGES:
         seconds(word)
     if name == "status":

@@ -83,13 +83,16 @@ def _shown(store: Any, reports: Path, what: str, scale: str) -> list[Any]:
 
 
 def _say_shared(page: Any, console: Console) -> None:
-    """Says which runs of a sweep another one has trained."""
+    """Says which runs of a sweep another one has trained, and which of its group are not in its plan."""
     from diffmamba.dashboard import members
 
     others = members.elsewhere(page.entries, page.description.group) if page.runs else {}
     for group, count in others.items():
-        are, them = ("is", "it") if count == 1 else ("are", "them")
-        say(console, f"{page.name}: of its runs, {count} {are} in {group}, which trained {them} first")
+        were = "was" if count == 1 else "were"
+        say(console, f"{page.name}: {count} of its runs {were} trained {group}; the page shows all of its plan")
+    if page.left:
+        are = "is" if page.left == 1 else "are"
+        say(console, f"{page.name}: {page.left} of the group's runs {are} left out: not in the plan at this scale")
 
 
 def _made(page: Any, sender: Any, settings: dict[str, Any]) -> Any:

@@ -12,8 +12,8 @@ from diffmamba.dashboard.variants import Shown
 
 VIEW = "nw-diffmamba-v"
 """The name of our workspace among the saved views of a project: the one with this name is brought up to date."""
-RESULTS = ("test/ppl", "val/ppl", "status", "wall_seconds", "tokens_per_second")
-"""The columns of the table of runs, behind the settings that tell variants apart."""
+ENDED = ("status", "wall_seconds", "tokens_per_second")
+"""The last columns of the table of runs, behind the settings that tell variants apart and the figures that count."""
 LONGEST = 128  # characters that W&B takes in the title of a report
 
 
@@ -33,7 +33,7 @@ def workspace(page: Shown, entity: str, project: str) -> ws.Workspace:
         runset_settings=ws.RunsetSettings(
             groupby=[expr.Config(name) for name in settings],
             group_colors=colours,
-            pinned_columns=columns(settings, RESULTS),
+            pinned_columns=columns(settings, [*page.results, *ENDED]),
         ),
     )
     made._internal_name, made._internal_runset_id = VIEW, name_of(page.name, "runs")
@@ -63,7 +63,7 @@ def _grid(page: Shown, section: Any, value: str) -> wr.PanelGrid:
     runs = wr.Runset(
         name=name,
         groupby=[f"config.{setting}" for setting in settings],
-        pinned_columns=["run:displayName", *columns(settings, RESULTS)],
+        pinned_columns=["run:displayName", *columns(settings, [*page.results, *ENDED])],
     )
     runs._id = name_of(page.name, section.title, value, "runs")
     runs._stashed_filters_v2, runs._stashed_filter_string = filter_of(page), ""

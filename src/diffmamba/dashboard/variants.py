@@ -14,7 +14,7 @@ from diffmamba.runs.index import Entry
 
 Variant = tuple[str, ...]
 """The values of the settings that tell a variant from the others, as W&B writes them."""
-MODEL = "model.name"
+MODEL, PPL = "model.name", "test/ppl"
 LIGHTER = 0.3
 """How much nearer to white each further variant of a model is: its models keep their hue."""
 
@@ -26,7 +26,8 @@ class Shown:
     Args:
         name: of the page, such as `table2`.
         scale: of its runs; "" where it shows all scales.
-        runs: the ids of all runs that it may show, where its group does not have all of them.
+        runs: the ids of all runs that it may show, where these are not all runs of its group and no others.
+        left: how many runs of its group it does not show, since they are not in the plan of its sweep.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Shown:
     entries: Sequence[Entry]
     scale: str = ""
     runs: Sequence[str] = ()
+    left: int = 0
 
     @property
     def settings(self) -> list[str]:
@@ -43,6 +45,12 @@ class Shown:
         away = (*UNTOLD, "seed", self.description.each, *OF_A_RUN)
         found = (name for name in telling(self.entries) if name not in away and not name.startswith(TREES))
         return list(found) or [MODEL]
+
+    @property
+    def results(self) -> list[str]:
+        """The figures that count among its runs, on test and val: the columns of the table of runs."""
+        found = sorted({entry.headline for entry in self.entries if entry.headline}) or [PPL]
+        return [one for name in found for one in dict.fromkeys((name, name.replace("test/", "val/", 1)))]
 
     @property
     def variants(self) -> list[Variant]:
@@ -86,9 +94,10 @@ def shown(
 ) -> Shown:
     """A page with the runs of its group, its scale, and the settings that it asks for.
 
-    `planned`: further runs of its sweep, which may have another group.
+    `planned`: the runs of its sweep, whichever group they have. Other runs of its group are left out then, unless it
+    has no run of the plan: it is a sweep of trials.
     """
-    asked, further = dict[str, Any](description.where), set(planned)
+    asked, planned = dict[str, Any](description.where), set(planned)
     if description.group:
         asked["scale.name"] = scale
     trained = (entry for entry in entries if entry.kind == "training")
@@ -96,9 +105,10 @@ def shown(
     if not description.group:
         return Shown(name, description, found)
     own = {entry.id for entry in found if entry.setting("group") == description.group}
-    found = [entry for entry in found if entry.id in own | further]
-    is_more = any(entry.id not in own for entry in found)
-    return Shown(name, description, found, scale, sorted(own | further) if is_more else ())
+    kept = planned if planned & own or not own else own
+    found = [entry for entry in found if entry.id in kept]
+    is_group = {entry.id for entry in found} == own
+    return Shown(name, description, found, scale, () if is_group else sorted(kept), len(own - kept))
 
 
 def groups(entries: Iterable[Entry]) -> list[str]:

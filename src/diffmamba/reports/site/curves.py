@@ -3,6 +3,7 @@
 import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.colors import to_hex
 
+from diffmamba.browse.places import ORDERED, joined, places
 from diffmamba.document import Chart, Panel, Series
 from diffmamba.reports.charts import GREY, HUES, OTHER_HUES
 from diffmamba.runs.form import Record
@@ -29,6 +31,14 @@ LOGGED_ALONE = {
 BLOCKS = {"lambda": ("λ by block", "λ"), "gradient": ("norm of the gradients", "norm")}
 """What is logged for each block, as `NAME/N`."""
 BAND = "Where there are many rows, a point is the mean of some, and the band reaches from the lowest to the highest."
+KINDS = {
+    "gap": "positions back to the answer's source",
+    "position": "position in the sequence",
+    "class": "the answer, a symbol",
+}
+"""By which places a record may tell its accuracy, and the label of the axis."""
+MOST_PLACES = 24
+PLACES = "At the last evaluation, on test. A point is a place, or neighbours that have as many answers as other points."
 FIXED = ("measure", "value")
 Points = list[tuple[float, float]]
 """Pairs of x and y, in the order of x."""
@@ -45,6 +55,22 @@ def of_training(logged: Mapping[str, Points], record: Record) -> list[Chart]:
         if name in logged
     ]
     return [chart for chart in charts if chart is not None]
+
+
+def by_place(record: Record) -> list[Chart]:
+    """The charts of test accuracy by each kind of place that the record tells of."""
+    charts = []
+    for kind, label in KINDS.items():
+        found = places(record, kind)
+        shown = joined(found, MOST_PLACES) if kind in ORDERED else found
+        if not 1 < len(shown) <= MOST_OF_A_SERIES:
+            continue
+        points = [(one.at, one.right) for one in shown]
+        line = _line("", points, HUES["diff_s6"], MOST_OF_A_SERIES, marker="o")
+        line = line if kind in ORDERED else replace(line, line="")
+        panel = Panel(f"accuracy by {kind}", (line,), x_label=label, y_label="share right", y_range=(-0.02, 1.02))
+        charts.append(Chart(f"by-{kind}", "", ((panel,),), f"The share of right answers by {kind}.", size=SIZE))
+    return charts
 
 
 def of_measurement(rows: Sequence[Mapping[str, str]]) -> list[Chart]:

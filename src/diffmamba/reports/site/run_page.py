@@ -118,6 +118,8 @@ def _trained(run: Run, record: Record, entry: index.Entry) -> list[Block]:
         drawn.append(Paragraph(told, "warning"))
     charts = curves.of_training(logged, record)
     drawn += [Section("Curves", (Charts(tuple(charts)), Paragraph(curves.BAND, "note")))] if charts else []
+    if by_place := curves.by_place(record):
+        drawn.append(Section("Accuracy by place", (Charts(tuple(by_place)), Paragraph(curves.PLACES, "note"))))
     if not evaluations:
         return [*drawn, Section("Evaluations", (Paragraph("It was not evaluated yet."),))]
     step = max(1, -(-len(evaluations) // MOST_EVALUATIONS))
@@ -177,8 +179,9 @@ def _word(name: str, value: Any) -> str:
 
 
 def _identity(entry: index.Entry) -> str:
-    """All settings but those that tell runs of one configuration apart."""
-    kept = {name: value for name, value in entry.settings.items() if name.partition(".")[0] not in (*UNTOLD, "seed")}
+    """All settings but those that tell runs of one configuration apart. `published` tells the experiment."""
+    away = {*UNTOLD, "seed"} - {"published"}
+    kept = {name: value for name, value in entry.settings.items() if name.partition(".")[0] not in away}
     return json.dumps(kept)
 
 
