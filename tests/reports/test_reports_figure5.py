@@ -194,6 +194,21 @@ def test_chance_and_ceiling_are_means_over_settings():
     assert (told["chance"], told["ceiling"]) == (pytest.approx(0.09375), pytest.approx(0.8))
 
 
+def test_networks_of_several_sizes_in_a_row_are_told_as_a_range():
+    sweep = Mad()
+    for task, change, count in (
+        ("memorization", (), 66_000),
+        ("memorization", {"vocabulary": 512}, 99_000),
+        ("compression", (), 66_000),
+    ):
+        sweep.add_run(task, "mamba", 1, change, test=0.5, parameters={"total": count})
+    keys = ("params", "params_least", "params_most")
+    told = {one["task"]: [one[key] for key in keys] for one in sweep.document().data["rows"]}
+    several = [None, 66_000, 99_000]
+    assert list(told.values()) == [[66_000] * 3, several, several]
+    assert "66.0k–99.0k" in sweep.printed(400)
+
+
 def test_published_numbers_and_what_can_be_computed_about_them():
     found = published.figure5("compression", "diff_mamba")
     assert (found.value, found.delta, found.gain_percent) == (0.885, 0.085, 10.6)

@@ -86,6 +86,17 @@ def _gain_interval_text(cell: Cell) -> str:
     return "–" if found is None else f"{_percent(found.low)}, {_percent(found.high)}"
 
 
+def sizes(cell: Cell) -> dict[str, int | None]:
+    """The parameters of the smallest and of the largest network of a row."""
+    found = [run.part("parameters") for run in cell.seeds]
+    ends = ((name, choose, [one[name] for one in found if name in one]) for name, choose in mad.SIZES.items())
+    return {name: choose(counts) if counts else None for name, choose, counts in ends}
+
+
+def _sizes_text(cell: Cell) -> str:
+    return "–".join(dict.fromkeys(map(columns.parameters, sizes(cell).values())))
+
+
 def _reading_column(name: str) -> Column:
     return Column(HEADERS[name], lambda cell: cell.metric.text(reading(cell, name)), spare=True)
 
@@ -103,6 +114,7 @@ def further(cell: Cell) -> dict[str, Any]:
         "gain_low": found.low if found else None,
         "gain_high": found.high if found else None,
         "paper_gain_percent": cell.key.published.gain_percent,
+        **{f"params_{name}": count for name, count in sizes(cell).items()},
         "chance": level(cell, "chance"),
         "ceiling": level(cell, "ceiling"),
         "chosen_runs": [run for seed in cell.seeds if seed.value is not None for run in seed.record["chosen"]],
@@ -150,7 +162,7 @@ DESIGN = Design(
         columns.NEEDED,
         columns.P,
         columns.SPREAD,
-        columns.PARAMETERS,
+        replace(columns.PARAMETERS, text=_sizes_text),
     ),
     charts=lambda results: mad_charts.all_of(results, BASELINE_IN_WORDS),
     setting="models of width 1024 on the grid of the authors' code, 33 settings of difficulty with 6 of the optimiser",

@@ -8,7 +8,7 @@ The published code chooses the run with the best accuracy on the test set. Two o
 the validation set, which was not seen in training, and one setting of the optimiser for all.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
@@ -25,6 +25,8 @@ READINGS = ("test", "val", "fixed")
 BASELINE = "mamba"
 TOLD = 3  # runs that a reason names
 TOTAL = "total"
+SIZES: dict[str, Callable[..., int]] = {"least": min, "most": max}
+"""The parameters of the smallest and of the largest network of a row: vocabularies differ, and so do embeddings."""
 
 
 def key(config: Mapping[str, Any]) -> Key:
@@ -153,7 +155,14 @@ def _known(runs: Sequence[SeedResult]) -> dict[str, Any]:
     if not started:
         return {}
     levels = {name: mean([run.part("corpus").get(name) for run in started]) for name in ("chance", "ceiling")}
-    return {"parameters": started[0].part("parameters"), **levels}
+    return {"parameters": _sizes(run.part("parameters").get("total") for run in started), **levels}
+
+
+def _sizes(counts: Iterable[Any]) -> dict[str, int]:
+    """The smallest and the largest of these networks, and their size where all have the same."""
+    found = [count for count in counts if isinstance(count, int)]
+    ends = {name: choose(found) for name, choose in SIZES.items() if found}
+    return ends | ({"total": found[0]} if len({*found}) == 1 else {})
 
 
 def _status(runs: Iterable[SeedResult]) -> str:
@@ -181,7 +190,7 @@ def _total(model: str, rows: Sequence[Cell], tasks: Sequence[str]) -> Cell:
 def _total_seed(seed: int, rows: Sequence[Cell]) -> SeedResult:
     """The mean over tasks in one seed. It counts if it counts in every task."""
     found = [run for row in rows for run in row.seeds if run.seed == seed]
-    record: dict[str, Any] = next(({"parameters": run.part("parameters")} for run in found if run.record), {})
+    record: dict[str, Any] = {"parameters": _sizes(run.part("parameters").get(n) for run in found for n in SIZES)}
     if any(run.value is None for run in found) or len(found) < len(rows):
         named = [row.key.group for row in rows if seed not in row.values]
         return SeedResult("", seed, _status(found), f"has no score of {', '.join(named)}", record=record)
