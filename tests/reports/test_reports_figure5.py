@@ -4,20 +4,24 @@ import csv
 import json
 import math
 from itertools import pairwise, product
+from pathlib import Path
 from statistics import fmean, stdev
 
 import numpy as np
 import pytest
 from by_hand import failed, shown, table2
 from mad_by_hand import BASELINES, CHANGES, FIXED, OPTIMIZERS, TASKS, Mad, config, whole
+from omegaconf import OmegaConf
 
 from diffmamba import reports
+from diffmamba.data import FuzzyInContextRecall, Memorization
 from diffmamba.document import Chart, Grid
 from diffmamba.errors import SettingError
 from diffmamba.paper import published, remarks
 from diffmamba.reports import designs, interactive, statistics
 from diffmamba.reports.designs import figure5, mad, mad_charts
 
+ROOT = Path(__file__).parents[2]
 FEW = {"compression": [{"vocabulary": 32}], "selective_copying": [{"copy": 32}, {"length": 512}]}
 SEEDS = (1, 2, 3)
 
@@ -244,6 +248,31 @@ def test_published_numbers_and_what_can_be_computed_about_them():
     assert "in about 0.094 of cases" in fuzzy
     assert "a share of 0.913 of all keys" in memorization
     assert "0.799 and 0.829" in total
+
+
+def planned_by_the_sweep(task):
+    """What a task is at its baseline, and its vocabulary in each setting of the paper's grid."""
+    baseline = OmegaConf.load(ROOT / f"conf/data/mad/{task}.yaml")
+    grid = OmegaConf.load(ROOT / "sweeps/figure5.yaml").grids.paper
+    items = [item for item in grid if item.data == f"mad/{task}"]
+    changed = [item.get("data.vocabulary") for item in items]
+    counts = [len(str(one).split(",")) for item in items for name, one in item.items() if name != "data"] + [1]
+    same = [baseline.vocabulary] * (sum(counts) - sum(len(one.split(",")) for one in changed if one))
+    return baseline, same + [int(value) for one in changed if one for value in one.split(",")]
+
+
+def test_the_levels_that_are_told_of_the_paper_are_those_of_the_rules_on_its_grid():
+    figure = published.numbers()["figure5"]
+    fuzzy, vocabularies = planned_by_the_sweep("fuzzy_in_context_recall")
+    assert sorted(figure["fuzzy_vocabularies"]) == sorted(vocabularies)
+    rules = [FuzzyInContextRecall(count, fuzzy.length, fuzzy.motif) for count in vocabularies]
+    assert [remarks.motif_chance(count) for count in vocabularies] == [1 / rule.answers for rule in rules]
+    memorization, vocabularies = planned_by_the_sweep("memorization")
+    told = figure["memorization"]
+    assert sorted(told["vocabularies"]) == sorted(vocabularies)
+    ceilings = [Memorization(count, memorization.length).ceiling(memorization.examples) for count in vocabularies]
+    draws = told["examples"] * told["draws"]
+    assert [remarks.share_seen(count, draws) for count in vocabularies] == pytest.approx(ceilings)
 
 
 def test_the_grid_of_the_paper_has_the_published_number_of_settings():
