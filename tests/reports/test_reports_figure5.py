@@ -381,6 +381,7 @@ def test_a_figure_writes_all_pictures_and_its_rows(tmp_path):
     sweep = whole(changes=FEW, optimizers=OPTIMIZERS[2:3], tasks=("compression",))
     written = set(sweep.write(tmp_path))
     pictures = {f"{name}.{kind}" for kind in ("svg", "png") for name in ("against_difficulty", "by_place", "deltas")}
+    assert {"runs.csv", "evaluations.csv", "places.csv"} <= written
     assert pictures | {"figure5.svg", "figure5.png", "figure5.pdf", "figure5.json", "figure5.md"} <= written
     assert "curves.csv" not in written
     data = json.loads((tmp_path / "figure5.json").read_text())
@@ -394,6 +395,26 @@ def test_a_figure_writes_all_pictures_and_its_rows(tmp_path):
     page = (tmp_path / "index.html").read_text()
     assert '"bar":' in page
     assert '"x_names":["compression"' in page
+
+
+def test_files_beside_the_figure_hold_the_runs_and_points_behind_its_pictures(small):
+    tables = small.design.tables(small.results())
+    runs = tables["runs"].set_index("run")
+    assert sorted(runs.index) == [run_id for run_id, _ in small.planned]
+    for run_id, told in small.planned:
+        last, row = small.records[run_id]["evaluations"][-1], runs.loc[run_id]
+        assert (row["task"], row["model"], row["seed"]) == (told["data"]["name"], told["model"]["name"], told["seed"])
+        assert (row["test_accuracy"], row["val_accuracy"]) == (last["test/accuracy"], last["val/accuracy"])
+        assert {name: row[name] for name in ("vocabulary", "length")}.items() <= told["data"].items()
+        assert row["learning_rate"] == told["optimizer"]["learning_rate"]
+        assert row["by_fixed"] == (told["optimizer"] == FIXED)
+    counting = {run_id for cell in small.document().data["rows"] for run_id in cell["chosen_runs"]}
+    assert {*runs.index[runs["by_test"]]} == counting
+    for name, points in (("evaluations", 4), ("places", 2 * 63)):
+        assert tables[name]["run"].value_counts().to_dict() == dict.fromkeys(counting, points)
+    ends = tables["evaluations"].groupby("run")["test_accuracy"].last()
+    assert ends.to_dict() == runs.loc[runs["by_test"], "test_accuracy"].to_dict()
+    assert tables["places"].query("by == 'gap' and at == 5")["count"].unique() == [185]
 
 
 MODELS = ("mamba", "naive_diff", "diff_s6", "diff_mamba", "hybrid", "mamba_grouped", "diff_mamba_additive", "mamba1")

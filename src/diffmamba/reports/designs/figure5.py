@@ -9,7 +9,7 @@ from diffmamba.reports import columns, statistics
 from diffmamba.reports.cells import Cell, Results
 from diffmamba.reports.columns import Column
 from diffmamba.reports.design import Design
-from diffmamba.reports.designs import mad, mad_charts
+from diffmamba.reports.designs import mad, mad_charts, mad_points
 
 BASELINE_IN_WORDS = "mamba on the same task"
 SCORE = (
@@ -178,4 +178,5 @@ DESIGN = Design(
     notes=(SCORE, CHOICE, GAIN, LEVELS, PUBLISHED),
     notes_on=notes_on,
     points=None,
+    tables=mad_points.all_of,
 )

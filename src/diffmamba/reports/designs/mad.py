@@ -57,11 +57,12 @@ class Choice:
         """The run that is chosen. Of equals the first; None where no run has what it is chosen by."""
         if reading == "fixed":
             return next((run for key, run in self.runs if key.fields["optimizer"] == key.fields.get("fixed")), None)
-        found = [(run, run.value if reading == "test" else _validated(run)) for _, run in self.runs]
+        found = [(run, run.value if reading == "test" else validated(run)) for _, run in self.runs]
         return max(((run, one) for run, one in found if one is not None), key=lambda one: one[1], default=(None, 0))[0]
 
 
-def _validated(run: SeedResult) -> float | None:
+def validated(run: SeedResult) -> float | None:
+    """The accuracy of a run on its validation set, at the last evaluation."""
     found = (run.record.get("evaluations") or [{}])[-1].get("val/accuracy")
     return float(found) if isinstance(found, int | float) else None
 

@@ -188,7 +188,7 @@ def _factor(results: Results, task: str, name: str) -> Panel:
 def _place(results: Results, task: str, cells: Sequence[Cell]) -> Panel:
     """The accuracy of a task by place, a line for each model. All lines have the same bins."""
     kind, colours, series = PLACES.get(task, "gap"), charts.hues(results), []
-    found = {cell.key.label: [points for run in cell.seeds if (points := _points(run, kind))] for cell in cells}
+    found = {cell.key.label: [points for run in cell.seeds if (points := places(run, kind))] for cell in cells}
     edges = _edges([points for of_model in found.values() for points in of_model])
     for model, seeds in found.items():
         binned = [_binned(points, edges) for points in seeds]
@@ -205,7 +205,7 @@ Points = list[tuple[float, float, float]]
 """Place, accuracy and number of answers."""
 
 
-def _points(run: SeedResult, kind: str) -> Points:
+def places(run: SeedResult, kind: str) -> Points:
     """What a record says of the places of the test set that have answers."""
     part: Any = run.part("details").get("test")
     found = part.get(kind) if isinstance(part, Mapping) else None
