@@ -304,6 +304,8 @@ def test_charts_hold_the_scores(full):
     assert middles == pytest.approx(range(7))
     paper = dict(zip(map(round, panel.series[2].x[::2]), panel.series[2].y[::2], strict=True))
     assert paper == {at: published.figure5(group, "mamba").value for at, group in enumerate(groups)}
+    levels = [(series.x, series.y) for series in panel.series[3:] if series.label == "chance"]
+    assert levels == [((at - 0.45, at + 0.45), (0.125, 0.125)) for at in range(7)]
     assert [len(row) for row in against.panels] == [3, 3, 3, 1, 4, 4]
     noise = against.panels[4][3]
     assert (noise.x_label, noise.x_scale, noise.x_ticks) == ("noise", "log", (0.2, 0.6))
@@ -319,6 +321,8 @@ def test_charts_hold_the_scores(full):
         assert series.y[at] == pytest.approx(fmean(values))
         assert (series.low[at], series.high[at]) == (min(values), max(values))
     assert [panel.title for row in training.panels for panel in row] == [mad_charts.title(task) for task in TASKS]
+    for chart in (against, training, by_place):
+        assert all(panel.series[0].width > panel.series[1].width for row in chart.panels for panel in row)
     assert sum(map(len, by_place.panels)) == 5
     assert deltas.name == "deltas"
 
@@ -331,7 +335,8 @@ def by_gap(*seeds):
         sweep.records[run_id]["details"] = {"test": {"gap": gap}}
     ((panel,),) = mad_charts.by_place(sweep.results()).panels
     assert panel.x_label == mad_charts.WORDS["gap"]
-    (line,) = panel.series
+    line, chance = panel.series
+    assert (chance.label, chance.x, chance.y) == ("chance", (min(line.x), max(line.x)), (0.125, 0.125))
     return line
 
 
@@ -350,6 +355,8 @@ def test_gaps_with_few_answers_share_a_bin_with_others_and_weigh_little_in_it():
     line = by_gap({"at": at, "count": [1] * 10 + [1000] * 10, "accuracy": [0.0] * 10 + [1.0] * 10})
     assert line.y == pytest.approx([1000 / 1010] + [1.0] * 9)
     assert line.x[1:] == tuple(range(12, 21))
+    thin = by_gap({"at": at, "count": [100] * 19 + [10], "accuracy": [0.5] * 20})
+    assert thin.x[-1] == pytest.approx((100 * 19 + 10 * 20) / 110)  # the last one is too thin for a point of its own
     few = by_gap({"at": [3, 1, 7], "count": [1, 5, 0], "accuracy": [0.1, 0.2, 0.3]})
     assert (few.x, few.y) == ((1, 3), (0.2, 0.1))  # a place without answers is left out
 
