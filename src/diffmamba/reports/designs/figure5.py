@@ -25,7 +25,7 @@ CHOICE = (
 )
 MAIN = "In this table accuracy, Δ and gain are those of column {column}."
 NOT_FIXED = " No setting of the optimiser here is published.fixed, so there is no column fixed."
-ONE_CHOICE = " Each setting was trained with one setting of the optimiser alone, so there was nothing to choose."
+ONE_CHOICE = "Each setting was trained with one setting of the optimiser alone, so there was nothing to choose."
 UNEVEN = "Not all models were planned with the same settings, so Δ is not of the models alone, in: {groups}."
 GAIN = (
     f"gain: Δ in per cent of the baseline, over the seeds of both. Its interval is a bootstrap "
@@ -104,7 +104,12 @@ def _sizes_text(cell: Cell) -> str:
 
 
 def _reading_column(name: str) -> Column:
-    return Column(HEADERS[name], lambda cell: cell.metric.text(reading(cell, name)), spare=True)
+    """The readings are worth their columns only where there was something to choose."""
+    return Column(
+        HEADERS[name],
+        lambda cell: cell.metric.text(reading(cell, name) if cell.key.fields["optimizers"] > 1 else None),
+        spare=True,
+    )
 
 
 def _level_column(name: str) -> Column:
@@ -136,7 +141,7 @@ def notes_on(results: Results) -> list[str]:
         group for group, cells in results.groups.items() if len({cell.key.fields["settings"] for cell in cells}) > 1
     ]
     fixed = any(cell.key.fields["optimizer"] == cell.key.fields.get("fixed") for cell in results.planned)
-    main += ONE_CHOICE * (len(choices) == 1) + NOT_FIXED * (not fixed)
+    main = ONE_CHOICE if len(choices) == 1 else main + NOT_FIXED * (not fixed)
     main += FEW_SEEDS * any(gain_interval(cell) for cell in results.cells if len(cell.pairs) < statistics.DRAWN_FROM)
     return [main, *[UNEVEN.format(groups=", ".join(uneven))] * bool(uneven)]
 
@@ -154,14 +159,14 @@ DESIGN = Design(
     columns=(
         columns.MODEL,
         columns.RESULT,
+        *map(_reading_column, mad.READINGS),
         columns.DELTA,
+        Column("gain, %", lambda cell: _percent(gain(cell)), spare=True),
+        Column("paper gain, %", lambda cell: _percent(cell.key.published.gain_percent), short="paper, %", spare=True),
         columns.DIFFERS,
         columns.SIGN,
         columns.INTERVAL,
         columns.SEEDS,
-        Column("gain, %", lambda cell: _percent(gain(cell)), spare=True),
-        Column("paper gain, %", lambda cell: _percent(cell.key.published.gain_percent), short="paper, %", spare=True),
-        *map(_reading_column, mad.READINGS),
         columns.PUBLISHED,
         Column("interval of gain, %", _gain_interval_text, spare=True),
         *map(_level_column, ("chance", "ceiling")),

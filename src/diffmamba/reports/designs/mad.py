@@ -116,8 +116,9 @@ def _task(results: Results, task: str, model: str, found: Sequence[Setting]) -> 
     seeds = sorted({run.seed for one in found for cell in one.cells for run in cell.seeds}, key=rank)
     figure = published.numbers()["figure5"]
     as_published = len(found) == figure["settings"].get(task) and best_of == "test"
+    optimizers = max(len(one.cells) for one in found)
     made = Key(
-        {"task": task, "model": model, "settings": len(found), "best_of": best_of},
+        {"task": task, "model": model, "settings": len(found), "optimizers": optimizers, "best_of": best_of},
         label=f"{task}, {model}",
         is_baseline=model == BASELINE,
         group=task,
@@ -176,9 +177,11 @@ def _total(model: str, rows: Sequence[Cell], tasks: Sequence[str]) -> Cell:
     """The row of a model over all tasks."""
     whole = set(tasks) == set(TASKS)
     group = TOTAL if whole else f"{TOTAL} of {len(tasks)} tasks"
-    fields, seeds = rows[0].key.fields, sorted({run.seed for row in rows for run in row.seeds}, key=rank)
+    seeds = sorted({run.seed for row in rows for run in row.seeds}, key=rank)
+    counts = [(row.key.fields["settings"], row.key.fields["optimizers"]) for row in rows]
+    settings, optimizers = sum(one for one, _ in counts), max(one for _, one in counts)
     made = Key(
-        {**fields, "task": group, "settings": sum(row.key.fields["settings"] for row in rows)},
+        {**rows[0].key.fields, "task": group, "settings": settings, "optimizers": optimizers},
         label=f"{group}, {model}",
         is_baseline=model == BASELINE,
         group=group,
