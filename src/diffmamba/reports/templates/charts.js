@@ -312,7 +312,7 @@
           cell.append(empty(panel));
           continue;
         }
-        if (panel.title) cell.append(Object.assign(document.createElement("h4"), {textContent: panel.title}));
+        if (panel.title) cell.append(Object.assign(document.createElement("strong"), {textContent: panel.title}));
         const readable = 18 * (panel.y_names || []).length + 90;
         const plot = figureOf(panel, Math.max(height, readable)), hover = [];
         for (const series of panel.series) {
