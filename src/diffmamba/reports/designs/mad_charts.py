@@ -4,6 +4,7 @@ import math
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from statistics import fmean
 from typing import Any
@@ -90,6 +91,10 @@ def _looks(models: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {model: {"marker": MARKERS[at % 4], "width": 1.4 if at else 3.0} for at, model in enumerate(models)}
 
 
+def _look(looks: Mapping[str, dict[str, Any]], cell: Cell) -> dict[str, Any]:
+    return looks[cell.key.label]
+
+
 def against(results: Results) -> Chart:
     """The score against each factor of difficulty: a row for each task, a panel for each factor that varies."""
     varied = ((task, _varied(results, task, models)) for task, models in _tasks(results))
@@ -102,8 +107,8 @@ def while_training(results: Results) -> Chart:
     """Test accuracy over training, at the baseline setting of each task."""
     panels = []
     for task, models in _tasks(results):
-        looks, found = _looks(models), _at_baseline(results, task, models)
-        panel = charts.panel(results, title(task), found, look=lambda cell, of=looks: of[cell.key.label])
+        found = _at_baseline(results, task, models)
+        panel = charts.panel(results, title(task), found, look=partial(_look, _looks(models)))
         panels.append(replace(panel, y_range=WHOLE))
     return charts.curves("while_training", results, _rows(panels), CURVES)
 
