@@ -4,20 +4,24 @@ import csv
 import json
 import math
 from itertools import pairwise, product
+from pathlib import Path
 from statistics import fmean, stdev
 
 import numpy as np
 import pytest
 from by_hand import failed, shown, table2
 from mad_by_hand import BASELINES, CHANGES, FIXED, OPTIMIZERS, TASKS, Mad, config, whole
+from omegaconf import OmegaConf
 
 from diffmamba import reports
+from diffmamba.data import FuzzyInContextRecall, Memorization
 from diffmamba.document import Chart, Grid
 from diffmamba.errors import SettingError
 from diffmamba.paper import published, remarks
 from diffmamba.reports import designs, interactive, statistics
 from diffmamba.reports.designs import figure5, mad, mad_charts
 
+ROOT = Path(__file__).parents[2]
 FEW = {"compression": [{"vocabulary": 32}], "selective_copying": [{"copy": 32}, {"length": 512}]}
 SEEDS = (1, 2, 3)
 
@@ -95,9 +99,10 @@ def test_each_reading_chooses_another_run_and_best_of_says_which_is_the_score():
 def test_a_reading_that_has_no_run_is_a_dash_and_no_score():
     sweep, other = Mad(), Mad("fixed")
     for one in (sweep, other):
-        run_id = one.add_run("memorization", "mamba", 1, optimizer=OPTIMIZERS[0], test=0.5)
-        for evaluation in one.records[run_id]["evaluations"]:
-            del evaluation["val/accuracy"]
+        for optimizer, test in zip(OPTIMIZERS[:2], (0.5, 0.4), strict=True):
+            run_id = one.add_run("memorization", "mamba", 1, optimizer=optimizer, test=test)
+            for evaluation in one.records[run_id]["evaluations"]:
+                del evaluation["val/accuracy"]
     (told,) = sweep.document().data["rows"]
     assert [told[f"accuracy_by_{name}"] for name in mad.READINGS] == [0.5, None, None]
     assert "No setting of the optimiser here is published.fixed, so there is no column fixed." in sweep.printed(400)
@@ -160,14 +165,14 @@ def test_what_a_page_says_of_its_runs_is_of_the_real_runs(small):
 
 
 def test_the_interval_of_the_gain_is_a_bootstrap_over_seeds_and_settings(small):
-    told = row(small.document().data, "compression", "diff_mamba")
+    told = row(small.document().data, "selective_copying", "diff_mamba")
     ours, theirs = (
-        np.array([chosen(small, "compression", model, seed, BY["test"]) for seed in SEEDS])
+        np.array([chosen(small, "selective_copying", model, seed, BY["test"]) for seed in SEEDS])
         for model in ("diff_mamba", "mamba")
     )
     draw, gains = np.random.default_rng(7), []
     for _ in range(4000):
-        places = np.ix_(draw.integers(0, 3, 3), draw.integers(0, 2, 2))
+        places = np.ix_(draw.integers(0, 3, 3), draw.integers(0, 3, 3))
         gains.append(100 * (ours[places].mean() / theirs[places].mean() - 1))
     low, high = np.quantile(gains, [0.025, 0.975])
     assert [told["gain_low"], told["gain_high"]] == pytest.approx([low, high], abs=0.05 * (high - low))
@@ -177,13 +182,39 @@ def test_the_interval_of_the_gain_is_a_bootstrap_over_seeds_and_settings(small):
 def test_a_gain_has_no_interval_where_there_is_nothing_to_draw_from():
     same = np.full((3, 4), 0.5)
     assert statistics.gain_interval([]) is None
-    assert statistics.gain_interval([([[0.5, 0.6]], [[0.4, 0.5]])]) is None  # one seed
+    assert statistics.gain_interval([([[0.5, 0.6]], [[0.4, 0.5]])]) is None  # one seed and two settings
+    assert statistics.gain_interval([([[0.5], [0.6]], [[0.4], [0.55]])]) is None  # two seeds and one setting
     assert statistics.gain_interval([(same, same)]) is None
     assert statistics.gain_interval([(same, np.eye(3, 4))]) is None  # some draws have a baseline of 0
     varied = same + np.linspace(0, 0.1, 12).reshape(3, 4)
     found = statistics.gain_interval([(1.1 * varied, varied)])  # the same gain whatever is drawn
     assert found is None
     assert statistics.gain_interval([(varied, same), (varied, same)]).low > 0
+
+
+def test_with_one_seed_the_interval_of_the_gain_is_over_settings_and_says_so(small):
+    settings = [0.5, 0.6, 0.8], [0.5, 0.5, 0.5]
+    found = statistics.gain_interval([([settings[0]], [settings[1]])])
+    assert (found.low, found.high) == (0.0, pytest.approx(60))  # all draws of one setting: 1 of 27 for each end
+    sweep = whole(changes=FEW, optimizers=OPTIMIZERS[2:3], seeds=(1,), tasks=tuple(FEW))
+    told = {one["task"]: one["gain_low"] for one in sweep.document().data["rows"] if one["model"] == "diff_mamba"}
+    assert told["compression"] is None  # two settings
+    assert None not in (told["selective_copying"], told["total of 2 tasks"])
+    assert figure5.FEW_SEEDS.strip() in sweep.printed(400)
+    assert figure5.FEW_SEEDS.strip() not in small.printed(400)
+
+
+@pytest.mark.parametrize(("seeds", "settings", "least", "most"), [(3, 1, 65, 85), (3, 6, 88, 98)])
+def test_intervals_of_gains_hold_the_true_gain_as_often_as_is_said(monkeypatch, seeds, settings, least, most):
+    monkeypatch.setattr(statistics, "RESAMPLES", 400)
+    draw, held = np.random.default_rng(1), 0
+    for _ in range(300):
+        hardness, gained = draw.normal(0.7, 0.1, settings), draw.normal(0.05, 0.05, settings)
+        noise = draw.normal(0, 0.03, (2, seeds, settings))
+        truth = 0.05 / 0.7 if settings > 1 else float(gained[0] / hardness[0])
+        found = statistics.gain_interval([(hardness + gained + noise[0], hardness + noise[1])])
+        held += found.low <= 100 * truth <= found.high
+    assert least < held / 3 < most
 
 
 def test_chance_and_ceiling_are_means_over_settings():
@@ -194,18 +225,55 @@ def test_chance_and_ceiling_are_means_over_settings():
     assert (told["chance"], told["ceiling"]) == (pytest.approx(0.09375), pytest.approx(0.8))
 
 
+def test_networks_of_several_sizes_in_a_row_are_told_as_a_range():
+    sweep = Mad()
+    for task, change, count in (
+        ("memorization", (), 66_000),
+        ("memorization", {"vocabulary": 512}, 99_000),
+        ("compression", (), 66_000),
+    ):
+        sweep.add_run(task, "mamba", 1, change, test=0.5, parameters={"total": count})
+    keys = ("params", "params_least", "params_most")
+    told = {one["task"]: [one[key] for key in keys] for one in sweep.document().data["rows"]}
+    several = [None, 66_000, 99_000]
+    assert list(told.values()) == [[66_000] * 3, several, several]
+    assert "66.0k–99.0k" in sweep.printed(400)
+
+
 def test_published_numbers_and_what_can_be_computed_about_them():
     found = published.figure5("compression", "diff_mamba")
     assert (found.value, found.delta, found.gain_percent) == (0.885, 0.085, 10.6)
     assert published.figure5("total", "mamba").gain_percent == 0.0
     assert published.figure5("compression", "diff_s6") == published.PublishedResult()
-    assert remarks.motif_chance(16) == 1 / 8
-    seen = np.mean([len({*draws}) / 50 for draws in np.random.default_rng(0).integers(0, 50, (2000, 60))])
-    assert remarks.share_seen(50, 60) == pytest.approx(seen, abs=0.005)
     fuzzy, memorization, total = remarks.on_figure5()
     assert "in about 0.094 of cases" in fuzzy
     assert "a share of 0.913 of all keys" in memorization
     assert "0.799 and 0.829" in total
+
+
+def planned_by_the_sweep(task):
+    """What a task is at its baseline, and its vocabulary in each setting of the paper's grid."""
+    baseline = OmegaConf.load(ROOT / f"conf/data/mad/{task}.yaml")
+    grid = OmegaConf.load(ROOT / "sweeps/figure5.yaml").grids.paper
+    items = [item for item in grid if item.data == f"mad/{task}"]
+    changed = [item.get("data.vocabulary") for item in items]
+    counts = [len(str(one).split(",")) for item in items for name, one in item.items() if name != "data"] + [1]
+    same = [baseline.vocabulary] * (sum(counts) - sum(len(one.split(",")) for one in changed if one))
+    return baseline, same + [int(value) for one in changed if one for value in one.split(",")]
+
+
+def test_the_levels_that_are_told_of_the_paper_are_those_of_the_rules_on_its_grid():
+    figure = published.numbers()["figure5"]
+    fuzzy, vocabularies = planned_by_the_sweep("fuzzy_in_context_recall")
+    assert sorted(figure["fuzzy_vocabularies"]) == sorted(vocabularies)
+    rules = [FuzzyInContextRecall(count, fuzzy.length, fuzzy.motif) for count in vocabularies]
+    assert [remarks.motif_chance(count) for count in vocabularies] == [1 / rule.answers for rule in rules]
+    memorization, vocabularies = planned_by_the_sweep("memorization")
+    told = figure["memorization"]
+    assert sorted(told["vocabularies"]) == sorted(vocabularies)
+    ceilings = [Memorization(count, memorization.length).ceiling(memorization.examples) for count in vocabularies]
+    draws = told["examples"] * told["draws"]
+    assert [remarks.share_seen(count, draws) for count in vocabularies] == pytest.approx(ceilings)
 
 
 def test_the_grid_of_the_paper_has_the_published_number_of_settings():
@@ -237,6 +305,8 @@ def test_charts_hold_the_scores(full):
     assert middles == pytest.approx(range(7))
     paper = dict(zip(map(round, panel.series[2].x[::2]), panel.series[2].y[::2], strict=True))
     assert paper == {at: published.figure5(group, "mamba").value for at, group in enumerate(groups)}
+    levels = [(series.x, series.y) for series in panel.series[3:] if series.label == "chance"]
+    assert levels == [((at - 0.45, at + 0.45), (0.125, 0.125)) for at in range(7)]
     assert [len(row) for row in against.panels] == [3, 3, 3, 1, 4, 4]
     noise = against.panels[4][3]
     assert (noise.x_label, noise.x_scale, noise.x_ticks) == ("noise", "log", (0.2, 0.6))
@@ -252,6 +322,8 @@ def test_charts_hold_the_scores(full):
         assert series.y[at] == pytest.approx(fmean(values))
         assert (series.low[at], series.high[at]) == (min(values), max(values))
     assert [panel.title for row in training.panels for panel in row] == [mad_charts.title(task) for task in TASKS]
+    for chart in (against, training, by_place):
+        assert all(panel.series[0].width > panel.series[1].width for row in chart.panels for panel in row)
     assert sum(map(len, by_place.panels)) == 5
     assert deltas.name == "deltas"
 
@@ -264,7 +336,8 @@ def by_gap(*seeds):
         sweep.records[run_id]["details"] = {"test": {"gap": gap}}
     ((panel,),) = mad_charts.by_place(sweep.results()).panels
     assert panel.x_label == mad_charts.WORDS["gap"]
-    (line,) = panel.series
+    line, chance = panel.series
+    assert (chance.label, chance.x, chance.y) == ("chance", (min(line.x), max(line.x)), (0.125, 0.125))
     return line
 
 
@@ -283,6 +356,8 @@ def test_gaps_with_few_answers_share_a_bin_with_others_and_weigh_little_in_it():
     line = by_gap({"at": at, "count": [1] * 10 + [1000] * 10, "accuracy": [0.0] * 10 + [1.0] * 10})
     assert line.y == pytest.approx([1000 / 1010] + [1.0] * 9)
     assert line.x[1:] == tuple(range(12, 21))
+    thin = by_gap({"at": at, "count": [100] * 19 + [10], "accuracy": [0.5] * 20})
+    assert thin.x[-1] == pytest.approx((100 * 19 + 10 * 20) / 110)  # the last one is too thin for a point of its own
     few = by_gap({"at": [3, 1, 7], "count": [1, 5, 0], "accuracy": [0.1, 0.2, 0.3]})
     assert (few.x, few.y) == ((1, 3), (0.2, 0.1))  # a place without answers is left out
 
@@ -300,20 +375,24 @@ def test_baselines_alone_have_no_picture_against_difficulty_and_say_so(tmp_path)
     charts = sweep.design.charts(sweep.results())
     assert "against_difficulty" not in [chart.name for chart in charts]
     assert mad_charts.ONLY_BASELINES in charts[0].caption
-    assert figure5.ONE_CHOICE.strip() in sweep.printed(400)
-    assert "so there is no column fixed" not in sweep.printed(400)
+    printed = sweep.printed(400)
+    assert figure5.ONE_CHOICE in printed
+    assert "so there is no column fixed" not in printed
+    (table,) = (block for block in sweep.document().blocks if isinstance(block, Grid))
+    assert not {*figure5.HEADERS.values()} & {column.header for column in table.columns}
 
 
 def test_100_columns_have_room_for_the_three_readings(small):
     printed = small.printed(100).splitlines()
     assert max(map(len, printed)) <= 100
-    assert any(line.split()[-3:] == ["test", "val", "fixed"] for line in printed)
+    assert any(line.split()[2:5] == ["test", "val", "fixed"] for line in printed)
 
 
 def test_a_figure_writes_all_pictures_and_its_rows(tmp_path):
     sweep = whole(changes=FEW, optimizers=OPTIMIZERS[2:3], tasks=("compression",))
     written = set(sweep.write(tmp_path))
     pictures = {f"{name}.{kind}" for kind in ("svg", "png") for name in ("against_difficulty", "by_place", "deltas")}
+    assert {"runs.csv", "evaluations.csv", "places.csv"} <= written
     assert pictures | {"figure5.svg", "figure5.png", "figure5.pdf", "figure5.json", "figure5.md"} <= written
     assert "curves.csv" not in written
     data = json.loads((tmp_path / "figure5.json").read_text())
@@ -327,6 +406,26 @@ def test_a_figure_writes_all_pictures_and_its_rows(tmp_path):
     page = (tmp_path / "index.html").read_text()
     assert '"bar":' in page
     assert '"x_names":["compression"' in page
+
+
+def test_files_beside_the_figure_hold_the_runs_and_points_behind_its_pictures(small):
+    tables = small.design.tables(small.results())
+    runs = tables["runs"].set_index("run")
+    assert sorted(runs.index) == [run_id for run_id, _ in small.planned]
+    for run_id, told in small.planned:
+        last, row = small.records[run_id]["evaluations"][-1], runs.loc[run_id]
+        assert (row["task"], row["model"], row["seed"]) == (told["data"]["name"], told["model"]["name"], told["seed"])
+        assert (row["test_accuracy"], row["val_accuracy"]) == (last["test/accuracy"], last["val/accuracy"])
+        assert {name: row[name] for name in ("vocabulary", "length")}.items() <= told["data"].items()
+        assert row["learning_rate"] == told["optimizer"]["learning_rate"]
+        assert row["by_fixed"] == (told["optimizer"] == FIXED)
+    counting = {run_id for cell in small.document().data["rows"] for run_id in cell["chosen_runs"]}
+    assert {*runs.index[runs["by_test"]]} == counting
+    for name, points in (("evaluations", 4), ("places", 2 * 63)):
+        assert tables[name]["run"].value_counts().to_dict() == dict.fromkeys(counting, points)
+    ends = tables["evaluations"].groupby("run")["test_accuracy"].last()
+    assert ends.to_dict() == runs.loc[runs["by_test"], "test_accuracy"].to_dict()
+    assert tables["places"].query("by == 'gap' and at == 5")["count"].unique() == [185]
 
 
 MODELS = ("mamba", "naive_diff", "diff_s6", "diff_mamba", "hybrid", "mamba_grouped", "diff_mamba_additive", "mamba1")

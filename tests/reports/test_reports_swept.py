@@ -222,6 +222,22 @@ def test_two_values_that_are_written_alike_are_two_rows():
     assert len({cell.key.label for cell in results.cells}) == 7
 
 
+def test_a_setting_that_a_cell_does_not_have_is_in_no_label_and_one_that_is_null_is():
+    grid = Grid(models=(), rates=())
+    for extra in ({}, {"noise": None, "other": 1}, {"noise": 0.2, "other": 2}, {"noise": 0.6, "other": 2}):
+        for model in ("mamba", "diff_mamba"):
+            grid.add(config(model, extra=extra), 1.0)
+    results = grid.results("model=mamba")
+    first, *others = results.groups
+    assert first == "noise=null, other=null"  # it needs some name
+    assert others == ["noise=null, other=1", "noise=0.2, other=2", "noise=0.6, other=2"]
+    assert [cell.key.label for cell in results.cells[:3]] == [
+        "model=mamba",
+        "model=diff_mamba",
+        "model=mamba, noise=null, other=1",
+    ]
+
+
 def test_a_sweep_of_any_name_is_a_table_in_a_folder_of_its_own():
     folders = set()
     for name in ("mine", "figure_x", "figure2", "table2", "a/b", "a_b", "../up", "a b", "x" * 300):

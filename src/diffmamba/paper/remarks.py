@@ -24,7 +24,7 @@ def on_figure5() -> tuple[str, ...]:
     bars, keys, total = figure["approximate_scores"], figure["memorization"], "total"
     chance = fmean(motif_chance(vocabulary) for vocabulary in figure["fuzzy_vocabularies"])
     draws = keys["examples"] * keys["draws"]
-    ceiling = fmean(share_seen(vocabulary // 2, draws) for vocabulary in keys["vocabularies"])
+    ceiling = fmean(share_seen(vocabulary, draws) for vocabulary in keys["vocabularies"])
     words = {model: {task: f"{score:.3g}" for task, score in scores.items()} for model, scores in bars.items()}
     ours, baseline = words["diff_mamba"], words["mamba"]
     means = [fmean(score for task, score in bars[model].items() if task != total) for model in ("mamba", "diff_mamba")]
@@ -42,13 +42,13 @@ def on_figure5() -> tuple[str, ...]:
 
 
 def motif_chance(vocabulary: int) -> float:
-    """The chance that one of the values is right where half of a vocabulary are values, all equally likely."""
+    """1 / `FuzzyInContextRecall.answers`. (What needs PyTorch stays out of here: a page should not wait for it.)"""
     return 1 / (vocabulary // 2)
 
 
-def share_seen(kinds: int, draws: int) -> float:
-    """The expected share of `kinds` that so many draws with equal chances show."""
-    return 1 - (1 - 1 / kinds) ** draws
+def share_seen(vocabulary: int, draws: int) -> float:
+    """`Memorization.ceiling`: the expected share of all keys that so many draws with equal chances show."""
+    return 1 - (1 - 1 / ((vocabulary - 1) // 2)) ** draws
 
 
 def printed(template: str) -> str:

@@ -45,12 +45,13 @@ def write(design: Design, results: Results, directory: Path) -> list[Path]:
     """Writes the files of a table or figure into `directory`, made if need be; returns their paths, the page last."""
     made = document(design, results)
     points = design.points(results) if design.points else None
+    tables = {f"{name}.csv": _csv(table) for name, table in design.tables(results).items()}
     if design.kind == "figure":
         first, *others = _charts(made.blocks)
         drawn = pictured([replace(first, name=design.name)], "pdf") | pictured(others)
         content = _csv(_rows(made) if points is None else points)
-        return write_document(made, directory, design.name, {**drawn, f"{design.name}.csv": content})
-    further = {} if points is None else {"curves.csv": _csv(points)}
+        return write_document(made, directory, design.name, {**drawn, f"{design.name}.csv": content, **tables})
+    further = tables if points is None else {"curves.csv": _csv(points), **tables}
     return write_table(made, directory, {**pictured(_charts(made.blocks)), **further})
 
 

@@ -37,6 +37,7 @@ class Design:
         fold: makes the cells of the table, where a cell is not one configuration with its seeds but is computed from
             several of these. It is given cells that are not compared yet, and keeps them as `Results.fine`.
         points: what the CSV file beside the pictures holds; None for the rows of the table.
+        tables: further CSV files, by their names: what neither the rows nor `points` hold of these results.
         effects: differences between cells that are asked for by themselves, each as a cell with a baseline of its own.
             They have a section of their own, and their intervals hold for all of them together.
         asked: what the command line said of the page of a sweep: its baseline, its title.
@@ -59,6 +60,7 @@ class Design:
     counting: tuple[str, ...] = ("finished",)
     fold: Callable[[Results], Results] = lambda results: results
     points: Callable[[Results], pd.DataFrame] | None = points
+    tables: Callable[[Results], Mapping[str, pd.DataFrame]] = lambda results: {}
     effects: Callable[[Results], Sequence[Cell]] = lambda results: ()
     asked: Mapping[str, str] = field(default_factory=dict)
 

@@ -95,6 +95,11 @@ class Factor:
         """A value as people write it."""
         return ANY if found == ANY and _json(ANY) not in self.texts else self.texts.get(_json(found), _json(found))
 
+    def has(self, entry: Entry) -> bool:
+        """Whether a configuration has this setting, and be it null."""
+        there = self.name in entry.parts.get(self.name.partition(".")[0], {})
+        return there or value(entry, self.name) is not None
+
     def key(self, entry: Entry) -> str:
         """The value of a configuration, as JSON."""
         return _json(value(entry, self.name))

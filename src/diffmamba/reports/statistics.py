@@ -42,6 +42,8 @@ those of nearly equal values make it very wide: for nine rows 3.2 times as wide 
 right where nothing differs.
 """
 RESAMPLES = 9_999
+DRAWN_FROM = 3
+"""The number of seeds, or of settings, from which they are resampled. Two give three resamples, which say nothing."""
 FLIPS = 2**14
 """Flips of signs in a test. Up to 14 seeds these are all there are; with more they are drawn."""
 ROUNDING = 1e-12
@@ -142,19 +144,28 @@ def gain_interval(parts: Sequence[tuple[ArrayLike, ArrayLike]]) -> Interval | No
     """The interval of a gain in percent over a baseline, where a score is a mean over parts of means over settings.
 
     A percentile bootstrap: seeds are drawn anew, the same for all parts and for both, and settings within each part,
-    the same for both. With few seeds it is too narrow (see `BOOTSTRAP_FROM`), so no verdict should rest on it.
+    the same for both. Fewer than `DRAWN_FROM` seeds, or settings of a part, are taken as they are. With few of them it
+    is too narrow, so no verdict should rest on it. How often such intervals of 95 % held the true gain in 2,000 trials,
+    in %, where noise is normal, and so are the difficulty and the gain of a setting:
+
+        seeds  settings of a part  one part  six parts
+        1      6                         85         91
+        3      1                         78         74
+        3      6                         93         95
+        5      1                         85         82
+        5      6                         91         93
 
     Args:
         parts: for each part the values of ours and of the baseline, both (seeds, settings), with the same seeds.
 
     Returns:
-        None for fewer than two seeds, if all draws say the same, or if the baseline may be 0.
+        None if nothing is drawn, if all draws say the same, or if the baseline may be 0.
     """
     tables = [(np.asarray(ours, float), np.asarray(baseline, float)) for ours, baseline in parts]
-    if not tables or len(tables[0][0]) < 2:
+    if not tables or max(map(max, (ours.shape for ours, _ in tables))) < DRAWN_FROM:
         return None
-    draw, seeds = np.random.default_rng(0), len(tables[0][0])
-    weights = _drawn(draw, seeds)
+    draw = np.random.default_rng(0)
+    weights = _drawn(draw, len(tables[0][0]))
     sums = np.zeros((2, RESAMPLES))
     for ours, baseline in tables:
         of_settings = _drawn(draw, ours.shape[1])
@@ -167,8 +178,11 @@ def gain_interval(parts: Sequence[tuple[ArrayLike, ArrayLike]]) -> Interval | No
 
 
 def _drawn(draw: np.random.Generator, count: int) -> NDArray[np.float64]:
-    """What share of each resample each of `count` has, drawn with equal chances: (resamples, count)."""
-    return draw.multinomial(count, np.full(count, 1 / count), RESAMPLES) / count
+    """What share of each resample each of `count` has: (resamples, count). Drawn with equal chances, or all equal."""
+    shares = np.full(count, 1 / count)
+    return (
+        draw.multinomial(count, shares, RESAMPLES) / count if count >= DRAWN_FROM else np.tile(shares, (RESAMPLES, 1))
+    )
 
 
 def half_width(values: ArrayLike, rows: int = 1) -> NDArray[np.float64]:

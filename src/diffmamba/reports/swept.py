@@ -106,17 +106,19 @@ def _key(factors: Sequence[Factor], chosen: Mapping[str, str], shown: Mapping[Ro
     apart = [factor for factor in factors if chosen and factor.name not in chosen]
 
     def key(config: Config) -> Key:
-        row = row_of(reader.entry(config), factors)
+        entry = reader.entry(config)
+        row = row_of(entry, factors)
         values = dict(zip(factors, shown.get(row, row), strict=True))
         told = {factor: factor.told(value) for factor, value in values.items() if value != ANY}
+        there = [factor for factor in told if factor.has(entry)]
         model: Any = config.get("model") or {}
         fields = {factor.key_in_table: ANY if value == ANY else factor.value(value) for factor, value in values.items()}
         compared = (values[factor] in (chosen[factor.name], ANY) for factor in factors if factor.name in chosen)
         return Key(
             {"model": model.get("name"), **fields},
-            label=", ".join(told.values()) or "all runs",
+            label=", ".join(told[factor] for factor in there or told) or "all runs",
             is_baseline=bool(chosen) and all(compared),
-            group=", ".join(told[factor] for factor in apart),
+            group=", ".join(told[factor] for factor in [one for one in apart if one in there] or apart),
         )
 
     return key

@@ -9,7 +9,7 @@ from typing import Any
 from diffmamba.document import Chart, Panel, Series
 from diffmamba.reports import charts
 from diffmamba.reports.cells import Cell, Results
-from diffmamba.reports.factors import Factor
+from diffmamba.reports.factors import ANY, Factor
 
 MOST = 12  # lines in a picture; more cannot be told apart
 PANELS = 3  # in a row
@@ -58,8 +58,7 @@ def _curves(results: Results, factors: Sequence[Factor], chosen: Sequence[str]) 
 
 def _look(inner: Sequence[Factor], cell: Cell) -> dict[str, Any]:
     """A colour for each value of the first factor, and a line for those of the second; labels tell the `inner` ones."""
-    told = [factor.words(_value(cell, factor)) for factor in inner]
-    look = {"label": ", ".join(told) or cell.key.label, "marker": "o"}
+    look = {"label": _told(inner, cell) or cell.key.label, "marker": "o"}
     for factor, name, ways in zip(inner, ("colour", "line", "marker"), (HUES, LINES, MARKERS), strict=False):
         places = list(factor.texts.values())
         value = _value(cell, factor)
@@ -71,8 +70,7 @@ def _against(results: Results, factor: Factor, factors: Sequence[Factor]) -> Cha
     """The metric against a setting that is a number: a line for the cells that differ in it alone."""
     lines: dict[str, list[Cell]] = {}
     for cell in results.cells:
-        rest = ", ".join(f"{other.word}={_value(cell, other)}" for other in factors if other != factor)
-        lines.setdefault(rest, []).append(cell)
+        lines.setdefault(_told([other for other in factors if other != factor], cell), []).append(cell)
     best = sorted(lines, key=lambda rest: _rank(min(lines[rest], key=_rank)))[:MOST]
     shown = [rest for rest in lines if rest in best]
     series = (_line(rest, lines[rest], factor, hue) for rest, hue in zip(shown, cycle(HUES)))
@@ -99,6 +97,12 @@ def _line(label: str, cells: Iterable[Cell], factor: Factor, hue: str) -> Series
 
 def _placed(factor: Factor, cell: Cell) -> bool:
     return bool(cell.values) and isinstance(cell.key.fields[factor.key_in_table], int | float)
+
+
+def _told(factors: Iterable[Factor], cell: Cell) -> str:
+    """These factors in words, without those that a cell does not have: which it has, its label says."""
+    told = (factor.words(_value(cell, factor)) for factor in factors)
+    return ", ".join(words for words in told if words in cell.key.label or words.endswith(f"={ANY}"))
 
 
 def _value(cell: Cell, factor: Factor) -> str:

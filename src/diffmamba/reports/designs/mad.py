@@ -8,7 +8,7 @@ The published code chooses the run with the best accuracy on the test set. Two o
 the validation set, which was not seen in training, and one setting of the optimiser for all.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
@@ -25,6 +25,8 @@ READINGS = ("test", "val", "fixed")
 BASELINE = "mamba"
 TOLD = 3  # runs that a reason names
 TOTAL = "total"
+SIZES: dict[str, Callable[..., int]] = {"least": min, "most": max}
+"""The parameters of the smallest and of the largest network of a row: vocabularies differ, and so do embeddings."""
 
 
 def key(config: Mapping[str, Any]) -> Key:
@@ -55,11 +57,12 @@ class Choice:
         """The run that is chosen. Of equals the first; None where no run has what it is chosen by."""
         if reading == "fixed":
             return next((run for key, run in self.runs if key.fields["optimizer"] == key.fields.get("fixed")), None)
-        found = [(run, run.value if reading == "test" else _validated(run)) for _, run in self.runs]
+        found = [(run, run.value if reading == "test" else validated(run)) for _, run in self.runs]
         return max(((run, one) for run, one in found if one is not None), key=lambda one: one[1], default=(None, 0))[0]
 
 
-def _validated(run: SeedResult) -> float | None:
+def validated(run: SeedResult) -> float | None:
+    """The accuracy of a run on its validation set, at the last evaluation."""
     found = (run.record.get("evaluations") or [{}])[-1].get("val/accuracy")
     return float(found) if isinstance(found, int | float) else None
 
@@ -113,8 +116,9 @@ def _task(results: Results, task: str, model: str, found: Sequence[Setting]) -> 
     seeds = sorted({run.seed for one in found for cell in one.cells for run in cell.seeds}, key=rank)
     figure = published.numbers()["figure5"]
     as_published = len(found) == figure["settings"].get(task) and best_of == "test"
+    optimizers = max(len(one.cells) for one in found)
     made = Key(
-        {"task": task, "model": model, "settings": len(found), "best_of": best_of},
+        {"task": task, "model": model, "settings": len(found), "optimizers": optimizers, "best_of": best_of},
         label=f"{task}, {model}",
         is_baseline=model == BASELINE,
         group=task,
@@ -153,7 +157,14 @@ def _known(runs: Sequence[SeedResult]) -> dict[str, Any]:
     if not started:
         return {}
     levels = {name: mean([run.part("corpus").get(name) for run in started]) for name in ("chance", "ceiling")}
-    return {"parameters": started[0].part("parameters"), **levels}
+    return {"parameters": _sizes(run.part("parameters").get("total") for run in started), **levels}
+
+
+def _sizes(counts: Iterable[Any]) -> dict[str, int]:
+    """The smallest and the largest of these networks, and their size where all have the same."""
+    found = [count for count in counts if isinstance(count, int)]
+    ends = {name: choose(found) for name, choose in SIZES.items() if found}
+    return ends | ({"total": found[0]} if len({*found}) == 1 else {})
 
 
 def _status(runs: Iterable[SeedResult]) -> str:
@@ -166,9 +177,11 @@ def _total(model: str, rows: Sequence[Cell], tasks: Sequence[str]) -> Cell:
     """The row of a model over all tasks."""
     whole = set(tasks) == set(TASKS)
     group = TOTAL if whole else f"{TOTAL} of {len(tasks)} tasks"
-    fields, seeds = rows[0].key.fields, sorted({run.seed for row in rows for run in row.seeds}, key=rank)
+    seeds = sorted({run.seed for row in rows for run in row.seeds}, key=rank)
+    counts = [(row.key.fields["settings"], row.key.fields["optimizers"]) for row in rows]
+    settings, optimizers = sum(one for one, _ in counts), max(one for _, one in counts)
     made = Key(
-        {**fields, "task": group, "settings": sum(row.key.fields["settings"] for row in rows)},
+        {**rows[0].key.fields, "task": group, "settings": settings, "optimizers": optimizers},
         label=f"{group}, {model}",
         is_baseline=model == BASELINE,
         group=group,
@@ -181,7 +194,7 @@ def _total(model: str, rows: Sequence[Cell], tasks: Sequence[str]) -> Cell:
 def _total_seed(seed: int, rows: Sequence[Cell]) -> SeedResult:
     """The mean over tasks in one seed. It counts if it counts in every task."""
     found = [run for row in rows for run in row.seeds if run.seed == seed]
-    record: dict[str, Any] = next(({"parameters": run.part("parameters")} for run in found if run.record), {})
+    record: dict[str, Any] = {"parameters": _sizes(run.part("parameters").get(n) for run in found for n in SIZES)}
     if any(run.value is None for run in found) or len(found) < len(rows):
         named = [row.key.group for row in rows if seed not in row.values]
         return SeedResult("", seed, _status(found), f"has no score of {', '.join(named)}", record=record)

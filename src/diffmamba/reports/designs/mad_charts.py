@@ -1,8 +1,10 @@
 """Pictures of MAD: scores as bars, against each factor of difficulty, over training, and by gap or position."""
 
 import math
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from statistics import fmean
 from typing import Any
@@ -17,6 +19,8 @@ from diffmamba.reports.records import SeedResult
 ACROSS = 3  # panels in a row
 WHOLE = (0.0, 1.05)  # accuracies, with room above 1
 BINS = 16  # points of a line by gap
+LETTERS = 100  # below the bars of a figure, in one line
+MARKERS = ("o", "s", "^", "D")
 PLACES = {"compression": "position", "memorization": ""} | dict.fromkeys(
     (task for task in mad.TASKS if task not in ("compression", "memorization")), "gap"
 )
@@ -24,7 +28,8 @@ PLACES = {"compression": "position", "memorization": ""} | dict.fromkeys(
 WORDS = {"gap": "positions back to the answer's source", "position": "position"}
 BARS = (
     "Bars are means over seeds, with the interval of each mean (Student's t, 95%, each bar by itself) where there are "
-    "seeds enough; it may go on beyond the edge. Diamonds are the paper's bars, read off its figure."
+    "seeds enough; it may go on beyond the edge. Diamonds are the paper's bars, read off its figure. The "
+    "dotted lines are chance."
 )
 ONLY_BASELINES = (
     "Each task was planned at its baseline setting alone, so there is no picture of the score against difficulty."
@@ -40,7 +45,8 @@ CURVES = (
 BY_PLACE = (
     "Share of right answers at each task's baseline setting, with the runs that count in the table: a mean over seeds, "
     "with a band from the lowest to the highest. Where there are many places, each point stands for several that have "
-    "about as many answers as the others."
+    "about as many answers as the others. The dotted line is chance. The answers of memorization stand nowhere in the "
+    "context, so it has no panel here."
 )
 
 
@@ -58,11 +64,35 @@ def title(task: str) -> str:
 
 def scores(results: Results) -> Chart:
     """The paper's figure 5: for each task and the total the score of each model, beside the published ones."""
-    panel = bars(results, lambda group: title(group).replace(" ", "\n"), WHOLE)
+    letters = LETTERS // len(results.groups)
+    panel = bars(results, lambda group: textwrap.fill(title(group), letters, break_on_hyphens=False), WHOLE)
+    if panel.series:
+        panel = replace(panel, series=(*panel.series, *_levels(results)))
     several = any(len(mad.settings(results, *pair)) > 1 for pair in _pairs(results))
     caption = BARS if several else f"{BARS} {ONLY_BASELINES}"
     alt = "The score of each model on each task, as bars, beside those of the paper. The table has these numbers."
     return Chart("figure5", "Scores", ((panel,),), alt, caption, size=(10, 4.2))
+
+
+def _levels(results: Results) -> Iterator[Series]:
+    """A line at the chance level of each group of bars."""
+    for place, cells in enumerate(results.groups.values()):
+        found = [run.record.get("chance") for cell in cells for run in cell.seeds if run.value is not None]
+        if (guess := mad.mean(found)) is not None:
+            yield _chance((place - 0.45, place + 0.45), (guess, guess))
+
+
+def _chance(x: Sequence[float], y: Sequence[float]) -> Series:
+    return Series("chance", tuple(x), tuple(y), charts.GREY, line="dotted", width=1.2)
+
+
+def _looks(models: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """How the line of each model is drawn: the first one wide, so that it is seen under others at the same place."""
+    return {model: {"marker": MARKERS[at % 4], "width": 1.4 if at else 3.0} for at, model in enumerate(models)}
+
+
+def _look(looks: Mapping[str, dict[str, Any]], cell: Cell) -> dict[str, Any]:
+    return looks[cell.key.label]
 
 
 def against(results: Results) -> Chart:
@@ -75,8 +105,11 @@ def against(results: Results) -> Chart:
 
 def while_training(results: Results) -> Chart:
     """Test accuracy over training, at the baseline setting of each task."""
-    cells = ((task, _at_baseline(results, task, models)) for task, models in _tasks(results))
-    panels = [replace(charts.panel(results, title(task), found), y_range=WHOLE) for task, found in cells]
+    panels = []
+    for task, models in _tasks(results):
+        found = _at_baseline(results, task, models)
+        panel = charts.panel(results, title(task), found, look=partial(_look, _looks(models)))
+        panels.append(replace(panel, y_range=WHOLE))
     return charts.curves("while_training", results, _rows(panels), CURVES)
 
 
@@ -153,10 +186,10 @@ def _changed(baseline: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 def _factor(results: Results, task: str, name: str) -> Panel:
     """The score of a task against one factor, a line for each model."""
-    colours, ticks = charts.hues(results), set()
-    series: list[Series] = []
+    colours, ticks, models = charts.hues(results), set(), dict(_tasks(results))[task]
+    looks, series = _looks(models), list[Series]()
     chance: dict[float, float] = {}
-    for model in dict(_tasks(results))[task]:
+    for model in models:
         baseline, *others = mad.settings(results, task, model)
         shown = [baseline, *(other for other in others if _changed(baseline.values, other.values) == name)]
         points = []
@@ -169,10 +202,9 @@ def _factor(results: Results, task: str, name: str) -> Panel:
             chance |= {} if guess is None else {at: guess}
         if points:
             x, mean, low, high = zip(*sorted(points), strict=True)
-            series.append(Series(model, x, mean, colours[model], marker="o", low=low, high=high))
+            series.append(Series(model, x, mean, colours[model], low=low, high=high, **looks[model]))
     if series and chance:
-        x, level = zip(*sorted(chance.items()), strict=True)
-        series.append(Series("chance", x, level, charts.GREY, line="dotted", width=1.2))
+        series.append(_chance(*zip(*sorted(chance.items()), strict=True)))
     log = min(ticks) > 0
     return Panel(
         title(task),
@@ -188,16 +220,21 @@ def _factor(results: Results, task: str, name: str) -> Panel:
 def _place(results: Results, task: str, cells: Sequence[Cell]) -> Panel:
     """The accuracy of a task by place, a line for each model. All lines have the same bins."""
     kind, colours, series = PLACES.get(task, "gap"), charts.hues(results), []
-    found = {cell.key.label: [points for run in cell.seeds if (points := _points(run, kind))] for cell in cells}
+    found = {cell.key.label: [points for run in cell.seeds if (points := places(run, kind))] for cell in cells}
     edges = _edges([points for of_model in found.values() for points in of_model])
+    looks = _looks([*found])
     for model, seeds in found.items():
         binned = [_binned(points, edges) for points in seeds]
         if binned:
             shared = [place for place in range(len(edges) - 1) if all(place in one for one in binned)]
             x = tuple(fmean(one[place][0] for one in binned) for place in shared)
             values = [[one[place][1] for one in binned] for place in shared]
-            line = Series(model, x, tuple(map(fmean, values)), colours[model], marker="o")
+            line = Series(model, x, tuple(map(fmean, values)), colours[model], **looks[model])
             series.append(replace(line, low=tuple(map(min, values)), high=tuple(map(max, values))))
+    guess = mad.mean([run.part("corpus").get("chance") for cell in cells for run in cell.seeds])
+    if series and guess is not None:
+        ends = [choose(at for line in series for at in line.x) for choose in (min, max)]
+        series.append(_chance(ends, (guess, guess)))
     return Panel(title(task), tuple(series), x_label=WORDS.get(kind, ""), y_label="share right", y_range=WHOLE)
 
 
@@ -205,7 +242,7 @@ Points = list[tuple[float, float, float]]
 """Place, accuracy and number of answers."""
 
 
-def _points(run: SeedResult, kind: str) -> Points:
+def places(run: SeedResult, kind: str) -> Points:
     """What a record says of the places of the test set that have answers."""
     part: Any = run.part("details").get("test")
     found = part.get(kind) if isinstance(part, Mapping) else None
@@ -229,6 +266,8 @@ def _edges(found: Iterable[Points]) -> list[float]:
             edges.append(at)
             inside = 0.0
         inside += counts[at]
+    if len(edges) > 1 and inside < enough / 2:  # so few answers say nothing by themselves
+        edges.pop()
     return [*edges, math.inf]
 
 

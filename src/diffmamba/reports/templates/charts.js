@@ -7,6 +7,10 @@
 (() => {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const MARKERS = {o: "circle", s: "square", "^": "triangle", v: "inverted_triangle", D: "diamond", P: "plus"};
+  const SHAPES = { // of the same markers, in a swatch
+    o: "M9.5 6a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0 -7 0z", s: "M10 3h6v6h-6z", "^": "M13 2.5l4 7h-8z",
+    v: "M13 9.5l4 -7h-8z", D: "M13 1l4 5l-4 5l-4 -5z", P: "M13 2v8M9 6h8",
+  };
   const DASHES = {solid: [], dashed: [7, 4], dotted: [2, 3]};
   const LONGEST = 2000; // rows of a table of values, which a browser shows at once
   const waiting = [];
@@ -76,13 +80,13 @@
     return lines.join("\n");
   }
 
-  // Bokeh breaks no line: titles are broken anew whenever the plot gets another width.
-  function keepTitles(view, plot, panel, cell) {
+  // Bokeh breaks no line: labels are broken anew whenever the plot gets another width.
+  function keepLabel(view, plot, panel, cell) {
     const fit = () => {
       const width = Math.max(view.frame.bbox.width, 120);
-      if (plot.title && panel.title) plot.title.text = wrapped(panel.title, "bold 13px helvetica", width);
-      if (panel.x_label) plot.xaxes[0].axis_label = wrapped(panel.x_label, "12px helvetica", width);
+      plot.xaxes[0].axis_label = wrapped(panel.x_label, "12px helvetica", width);
     };
+    if (!panel.x_label) return;
     new ResizeObserver(() => requestAnimationFrame(fit)).observe(cell);
     fit();
   }
@@ -90,7 +94,7 @@
   function figureOf(panel, height) {
     const names = panel.y_names || [], below = panel.x_names || [];
     const options = {
-      title: panel.title || null, height, sizing_mode: "stretch_width",
+      height, sizing_mode: "stretch_width",
       x_axis_type: panel.x_scale || "linear", y_axis_type: panel.y_scale || "linear",
       tools: "pan,box_zoom,wheel_zoom,reset,save", toolbar_location: "above", output_backend: "canvas", min_width: 120,
     };
@@ -103,9 +107,8 @@
     plot.toolbar.logo = null;
     plot.toolbar.active_drag = null;
     plot.toolbar.active_scroll = null;
-    const soft = colour("--soft"), ink = colour("--ink"), rule = colour("--rule");
+    const soft = colour("--soft"), rule = colour("--rule");
     Object.assign(plot, {background_fill_color: null, border_fill_color: null, outline_line_color: null});
-    if (plot.title) Object.assign(plot.title, {text_color: ink, text_font_size: "13px"});
     for (const axis of [...plot.xaxes, ...plot.yaxes]) {
       Object.assign(axis, {
         axis_line_color: soft, major_tick_line_color: soft, minor_tick_line_color: null,
@@ -210,10 +213,11 @@
   function swatch(series) {
     const hue = visible(series.colour), line = "line" in series ? series.line : "solid";
     const dash = (DASHES[line] || []).join(" ");
-    const stroke = line ? `<line x1="0" y1="6" x2="26" y2="6" stroke="${hue}" stroke-width="2" stroke-dasharray="${dash}"/>` : "";
+    const stroke = line ? `<line x1="0" y1="6" x2="26" y2="6" stroke="${hue}" stroke-width="${series.width || 2}" stroke-dasharray="${dash}"/>` : "";
     const face = series.hollow ? "var(--ground)" : hue;
     if (series.bar) return `<svg width="12" height="12" aria-hidden="true"><rect x="1" y="1" width="10" height="10" stroke="${hue}" fill="${face}"/></svg>`;
-    const dot = series.marker ? `<circle cx="13" cy="6" r="3.5" stroke="${hue}" fill="${face}"/>` : "";
+    const shape = SHAPES[series.marker] || SHAPES.o;
+    const dot = series.marker ? `<path d="${shape}" stroke="${hue}" fill="${face}"/>` : "";
     return `<svg width="26" height="12" aria-hidden="true">${stroke}${dot}</svg>`;
   }
 
@@ -308,6 +312,7 @@
           cell.append(empty(panel));
           continue;
         }
+        if (panel.title) cell.append(Object.assign(document.createElement("strong"), {textContent: panel.title}));
         const readable = 18 * (panel.y_names || []).length + 90;
         const plot = figureOf(panel, Math.max(height, readable)), hover = [];
         for (const series of panel.series) {
@@ -327,7 +332,7 @@
     if (old) old.replaceWith(box);
     else figure.insertBefore(box, figure.querySelector("figcaption"));
     const shown = ([plot, cell, panel]) =>
-      Bokeh.Plotting.show(plot, cell).then((view) => keepTitles(view, plot, panel, cell));
+      Bokeh.Plotting.show(plot, cell).then((view) => keepLabel(view, plot, panel, cell));
     return Promise.all(made.map(shown)).then(() => {
       const picture = figure.querySelector(".picture");
       if (picture) picture.hidden = true;
