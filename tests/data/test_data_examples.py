@@ -177,6 +177,7 @@ def test_what_is_known_of_them_takes_no_examples(monkeypatch: pytest.MonkeyPatch
         "ceiling": 1.0,
     }
     assert data.steps_per_epoch == SyntheticData.steps_in_epoch({}, examples=1000, batch_size=8) == 125
+    assert data_of(InContextRecall(16, 32)).facts["sizes"] == {"train": 22 * 31, "val": 7 * 31, "test": 7 * 31}
     assert data.described() == (
         "compression (vocabulary 16, length 32): 1,000 examples of training, 7 of val and as many of test; "
         "chance 0.062, at most 1.000 can be expected"

@@ -52,6 +52,10 @@ class InContextRecall(Rule):
         return "noisy_" * bool(self.noise) + super().name
 
     @property
+    def positions(self) -> int:
+        return self.length - 1
+
+    @property
     def keys(self) -> int:
         """The number of keys."""
         return (self.vocabulary - self.noise_vocabulary) // 2
