@@ -212,6 +212,12 @@ def test_sizes_that_fit_are_taken() -> None:
     data_of(examples=20, parts=2).check(2)
 
 
+@pytest.mark.parametrize("words", [["data=mad/noisy_in_context_recall", "data.noise=0"], ["data=mad/compression"]])
+def test_a_record_has_one_name_of_its_task(words: list[str]) -> None:
+    work = work_of(composed(["experiments=mad", *words]))
+    assert work.facts["name"] == work.data_settings["name"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
