@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from dataclasses import fields
 from itertools import pairwise, product
 from statistics import fmean, stdev
 
@@ -12,6 +13,7 @@ from by_hand import failed, shown, table2
 from mad_by_hand import BASELINES, CHANGES, FIXED, OPTIMIZERS, TASKS, Mad, config, whole
 
 from diffmamba import reports
+from diffmamba.data import Compression, FuzzyInContextRecall, InContextRecall, Memorization, SelectiveCopying
 from diffmamba.document import Chart, Grid
 from diffmamba.errors import SettingError
 from diffmamba.paper import published, remarks
@@ -408,3 +410,13 @@ def test_runs_of_another_kind_are_refused_in_one_line():
             reports.results(design, [("a", broken)], {}, "smoke")
     with pytest.raises(SettingError, match="one run for compression, mamba, vocabulary=16"):
         reports.results(design, [("a", told), ("b", told)], {}, "smoke")
+
+
+def test_every_factor_of_a_rule_makes_settings_of_their_own():
+    rules = (Compression, FuzzyInContextRecall, InContextRecall, Memorization, SelectiveCopying)
+    assert {field.name for rule in rules for field in fields(rule)} | {"examples"} == {*mad.FACTORS}
+    sweep = Mad()
+    for motif, test in ((2, 0.2), (3, 0.4)):
+        sweep.add_run("fuzzy_in_context_recall", "mamba", 1, {"motif": motif}, test=test)
+    (told,) = sweep.document().data["rows"]
+    assert told["accuracy_mean"] == pytest.approx(0.3)

@@ -19,7 +19,7 @@ from diffmamba.reports.cells import Cell, Key, Results
 from diffmamba.reports.records import SeedResult, rank
 
 TASKS = tuple(task for task in published.numbers()["figure5"]["gain_percent"] if task != "total")
-FACTORS = ("vocabulary", "length", "examples", "noise", "copy")
+FACTORS = ("vocabulary", "length", "examples", "noise", "noise_vocabulary", "copy", "motif")
 READINGS = ("test", "val", "fixed")
 """How one of the runs of a setting is chosen."""
 BASELINE = "mamba"
