@@ -405,9 +405,14 @@ def test_runs_of_another_kind_are_refused_in_one_line():
             {**told, "published": {"best_of": "tset"}},
             "published.best_of=tset is not known; use one of test, val, fixed",
         ),
+        ({**told, "published": {"best_of": None}}, "published.best_of=null is not known"),
     ):
         with pytest.raises(SettingError, match=says):
             reports.results(design, [("a", broken)], {}, "smoke")
+    for name, value in (("best_of", "val"), ("fixed", {"learning_rate": 1e-3, "weight_decay": 0.0})):
+        other = {**told, "published": {**told["published"], name: value}}
+        with pytest.raises(SettingError, match=rf"^published\.{name}={FIXED if name == 'fixed' else 'test'} and "):
+            reports.results(design, [("a", told), ("a", other)], {}, "smoke")
     with pytest.raises(SettingError, match="one run for compression, mamba, vocabulary=16"):
         reports.results(design, [("a", told), ("b", told)], {}, "smoke")
 
