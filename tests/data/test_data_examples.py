@@ -222,7 +222,7 @@ def test_a_record_has_one_name_of_its_task(words: list[str]) -> None:
     ("words", "said"),
     [
         ("data=mad/noisy_in_context_recall data.noise=1", "data.noise=1"),
-        ("data=pydoc8", "optimizer.hold: there is no data.examples; .* data=mad/NAME"),
+        ("data=pydoc8", "^data=pydoc8 is no data of examples, .* data=mad/NAME$"),
         ("data=mad/memorization data.examples=20", "data.examples=20: .* data.batch_size=32"),
     ],
 )
