@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, cast
 import pytest
 from annotated_types import Ge, Gt, Len, Lt
 
+from diffmamba import configuration
 from diffmamba.configuration import composed
 from diffmamba.errors import SettingError
 from diffmamba.ranges import Dropout, Seed, Share, Size
@@ -115,6 +116,7 @@ batch_size=8                 | did you mean data.batch_size?
 model=diffmamba              | model=diffmamba is not known; did you mean diff_mamba?
 data.copy=1                  | there is no setting data.copy; it belongs to data=mad/selective_copying
 modle=mamba                  | there is no setting modle; did you mean model?
+data=in_context_recall       | data=in_context_recall is not known; did you mean mad/in_context_recall? available are
 data=pydoc                   | data=pydoc is not known; did you mean pydoc8?
 experiments=tabel2           | experiments=tabel2 is not known; did you mean table2?
 trainer.precison=32-true     | did you mean trainer.precision?
@@ -128,6 +130,18 @@ def test_a_misspelt_name_gets_the_nearest(word: str, says: str) -> None:
         composed([word])
     assert says in str(refused.value)
     assert ("did you mean" in says) == ("did you mean" in str(refused.value))
+
+
+def test_a_choice_of_a_folder_is_told_with_all_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data" / "mad").mkdir(parents=True)
+    (tmp_path / "data" / "mad" / "mine.yaml").write_text("name: mine\n")
+    monkeypatch.setenv("DIFFMAMBA_CONF", str(tmp_path))
+    tasks = [Path(file).stem for file in Path(configuration.CONF, "data", "mad").glob("*.yaml")]
+    with pytest.raises(SettingError) as refused:
+        composed(["data=mad/nonesuch"])
+    known, _, available = str(refused.value).partition("; available are ")
+    assert known == "data=mad/nonesuch is not known"
+    assert sorted(available.split(", ")) == sorted(f"mad/{task}" for task in [*tasks, "mine"])
 
 
 def test_nothing_is_like_a_name_that_is_like_nothing() -> None:

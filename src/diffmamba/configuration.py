@@ -40,11 +40,16 @@ CONF = str((CHECKOUT or PACKAGE) / "conf")
 """The configuration: inside an installed package, beside `src` in a checkout."""
 
 
+def _own() -> Path:
+    """The user's own configuration directory; there may be none."""
+    return Path(os.environ.get("DIFFMAMBA_CONF", "conf")).absolute()
+
+
 class UserConfiguration(SearchPathPlugin):
     """Puts the user's own directory behind ours: its files add models, data, sweeps and so on to those there are."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        own = Path(os.environ.get("DIFFMAMBA_CONF", "conf")).absolute()
+        own = _own()
         if "DIFFMAMBA_CONF" in os.environ and not own.is_dir():
             raise SettingError(f"DIFFMAMBA_CONF={own} is no directory; name one, or unset the variable")
         if own.is_dir() and own.resolve() != Path(CONF).resolve():
@@ -210,7 +215,8 @@ def one_line(error: Exception, root: str = "train") -> str:
         if "Missing mandatory value: " in message:
             missing = message.split("Missing mandatory value: ")[-1]
             return f"{missing} is not set; give {missing}=VALUE"
-        return f"{error.full_key}: {message}" if error.full_key else message
+        of_choice = message.partition("=")[0] in _groups(root)  # then it matters little which setting reads it
+        return f"{error.full_key}: {message}" if error.full_key and not of_choice else message
     if isinstance(error, OverrideParseException):
         return _unreadable(error.override)
     of_file = _of_file(text)
@@ -220,13 +226,21 @@ def one_line(error: Exception, root: str = "train") -> str:
         return f"{of_file}there is no setting {found[1].lstrip('/')}{_advice(found[1].lstrip('/'), root)}"
     if found := re.search(r"Could not append to config. An item is already at '(.+?)'", text):
         return f"+{found[1]}: {found[1]} is there already; leave out the +"
-    if found := re.search(r"Could not find '(.+)/(.*?)'\s+Available options in '.+':\s((?:\t.+\n?)+)", text):
-        group, name, options = found[1], found[2], found[3].split()
-        hint = f"; did you mean {meant}?" if (meant := nearest(name, options)) else ""
-        extra = f" ({name} needs the extra: pip install -e '.[search]')" * (name == "optuna")
-        return f"{of_file}{group}={name} is not known{hint or ';'} available are {', '.join(options)}{extra}"
+    if found := re.search(r"Could not find '(.+)'\s+Available options in '(.+)':\s((?:\t.+\n?)+)", text):
+        return of_file + _unknown_choice(found[2], found[1].removeprefix(f"{found[2]}/"), found[3].split(), root)
     lines = [line.strip() for line in text.split("Config search path")[0].splitlines()]
     return " ".join(line for line in lines if line and not line.startswith(("Set the environment", "To append to")))
+
+
+def _unknown_choice(group: str, name: str, options: Sequence[str], root: str) -> str:
+    """What there is in the place of a choice that is not known. `options` are those outside of folders in the group."""
+    known = [*options, *(choice for choice, _ in _files_of(group, root, CONF, _own()) if "/" in choice)]
+    meant = next((choice for choice in known if choice.endswith(f"/{name}")), None) or nearest(name, known)
+    folder = f"{name.partition('/')[0]}/"
+    available = [choice for choice in known if choice.startswith(folder)] or known
+    hint = f"; did you mean {meant}?" if meant else ";"
+    extra = f" ({name} needs the extra: pip install -e '.[search]')" * (name == "optuna")
+    return f"{group}={name} is not known{hint} available are {', '.join(available)}{extra}"
 
 
 def _of_file(text: str) -> str:
@@ -242,15 +256,16 @@ def _advice(name: str, root: str) -> str:
         return f"; {REFUSED[key]}"
     if name == "grid":
         return "; only a sweep has it whose file has `grids`"
-    if choices := [choice for choice, file in _files_of(group, root) if _defines(file, key)] if key else []:
+    if choices := [choice for choice, file in _files_of(group, root, CONF) if _defines(file, key)] if key else []:
         return f"; it belongs to {' or '.join(f'{group}={choice}' for choice in choices)}"
     return did_you_mean(name, known_names(root))
 
 
-def _files_of(group: str, root: str) -> list[tuple[str, Path]]:
+def _files_of(group: str, root: str, *places: str | Path) -> list[tuple[str, Path]]:
     """The choices of a group with their files, as `mad/compression` of data. A folder in it may be a group itself."""
-    folder, others = Path(CONF, group), set(_groups(root)) - {group}
-    files = {file.relative_to(folder).with_suffix("").as_posix(): file for file in sorted(folder.rglob("*.yaml"))}
+    others, folders = set(_groups(root)) - {group}, [Path(place, group) for place in places]
+    found = ((file.relative_to(folder), file) for folder in folders for file in sorted(folder.rglob("*.yaml")))
+    files = {name.with_suffix("").as_posix(): file for name, file in found}
     return [(name, file) for name, file in files.items() if f"{group}/{name}".rpartition("/")[0] not in others]
 
 

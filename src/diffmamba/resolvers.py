@@ -23,7 +23,8 @@ def batches(examples: str, batch_size: str, *, _root_: DictConfig) -> int:
     """The number of batches that so many examples make, the last one smaller; both are names of settings."""
     count, size = (OmegaConf.select(_root_, name) for name in (examples, batch_size))
     if count is None:
-        raise SettingError(f"there is no {examples}; choose data that consist of examples: data=mad/NAME")
+        name = OmegaConf.select(_root_, "data.name")
+        raise SettingError(f"data={name} is no data of examples, which this experiment is for; use data=mad/NAME")
     if type(count) is not int or type(size) is not int or count < 1 or size < 1:
         raise SettingError(f"{examples}={count}, {batch_size}={size} must be whole numbers of at least 1")
     return -(-count // size)

@@ -19,7 +19,7 @@ Symbols = Sequence[int]
 def check(rule: Rule, split: str, inputs: Symbols, targets: Symbols, gaps: Symbols, seed: int) -> None:
     """Asserts that this is an example of the rule."""
     only_predicted = isinstance(rule, InContextRecall)  # the last of `length` symbols
-    assert len(inputs) == len(targets) == len(gaps) == rule.length - only_predicted
+    assert len(inputs) == len(targets) == len(gaps) == rule.positions == rule.length - only_predicted
     assert all(0 <= symbol < rule.vocabulary for symbol in inputs)
     assert all(0 <= symbol < rule.vocabulary or symbol == IGNORED for symbol in targets)
     match rule:

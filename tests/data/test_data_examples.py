@@ -177,6 +177,7 @@ def test_what_is_known_of_them_takes_no_examples(monkeypatch: pytest.MonkeyPatch
         "ceiling": 1.0,
     }
     assert data.steps_per_epoch == SyntheticData.steps_in_epoch({}, examples=1000, batch_size=8) == 125
+    assert data_of(InContextRecall(16, 32)).facts["sizes"] == {"train": 22 * 31, "val": 7 * 31, "test": 7 * 31}
     assert data.described() == (
         "compression (vocabulary 16, length 32): 1,000 examples of training, 7 of val and as many of test; "
         "chance 0.062, at most 1.000 can be expected"
@@ -211,11 +212,17 @@ def test_sizes_that_fit_are_taken() -> None:
     data_of(examples=20, parts=2).check(2)
 
 
+@pytest.mark.parametrize("words", [["data=mad/noisy_in_context_recall", "data.noise=0"], ["data=mad/compression"]])
+def test_a_record_has_one_name_of_its_task(words: list[str]) -> None:
+    work = work_of(composed(["experiments=mad", *words]))
+    assert work.facts["name"] == work.data_settings["name"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         ("data=mad/noisy_in_context_recall data.noise=1", "data.noise=1"),
-        ("data=pydoc8", "optimizer.hold: there is no data.examples; .* data=mad/NAME"),
+        ("data=pydoc8", "^data=pydoc8 is no data of examples, .* data=mad/NAME$"),
         ("data=mad/memorization data.examples=20", "data.examples=20: .* data.batch_size=32"),
     ],
 )

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from dataclasses import fields
 from itertools import pairwise, product
 from pathlib import Path
 from statistics import fmean, stdev
@@ -14,7 +15,7 @@ from mad_by_hand import BASELINES, CHANGES, FIXED, OPTIMIZERS, TASKS, Mad, confi
 from omegaconf import OmegaConf
 
 from diffmamba import reports
-from diffmamba.data import FuzzyInContextRecall, Memorization
+from diffmamba.data import Compression, FuzzyInContextRecall, InContextRecall, Memorization, SelectiveCopying
 from diffmamba.document import Chart, Grid
 from diffmamba.errors import SettingError
 from diffmamba.paper import published, remarks
@@ -502,8 +503,23 @@ def test_runs_of_another_kind_are_refused_in_one_line():
             {**told, "published": {"best_of": "tset"}},
             "published.best_of=tset is not known; use one of test, val, fixed",
         ),
+        ({**told, "published": {"best_of": None}}, "published.best_of=null is not known"),
     ):
         with pytest.raises(SettingError, match=says):
             reports.results(design, [("a", broken)], {}, "smoke")
+    for name, value in (("best_of", "val"), ("fixed", {"learning_rate": 1e-3, "weight_decay": 0.0})):
+        other = {**told, "published": {**told["published"], name: value}}
+        with pytest.raises(SettingError, match=rf"^published\.{name}={FIXED if name == 'fixed' else 'test'} and "):
+            reports.results(design, [("a", told), ("a", other)], {}, "smoke")
     with pytest.raises(SettingError, match="one run for compression, mamba, vocabulary=16"):
         reports.results(design, [("a", told), ("b", told)], {}, "smoke")
+
+
+def test_every_factor_of_a_rule_makes_settings_of_their_own():
+    rules = (Compression, FuzzyInContextRecall, InContextRecall, Memorization, SelectiveCopying)
+    assert {field.name for rule in rules for field in fields(rule)} | {"examples"} == {*mad.FACTORS}
+    sweep = Mad()
+    for motif, test in ((2, 0.2), (3, 0.4)):
+        sweep.add_run("fuzzy_in_context_recall", "mamba", 1, {"motif": motif}, test=test)
+    (told,) = sweep.document().data["rows"]
+    assert told["accuracy_mean"] == pytest.approx(0.3)

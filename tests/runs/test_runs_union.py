@@ -135,7 +135,8 @@ def test_agents_of_wandb_are_told_the_works_of_all_items(write: Write) -> None:
     [
         (FACTORS, ["grid=smal"], "sweeps/mine.yaml: grid=smal is none of its grids, which are factors, small; did you"),
         (FACTORS, ["grid=small,x"], "sweeps/mine.yaml: grid=x is none of its grids, which are factors, small"),
-        ("grids: {a: [{seed: 0}]}", [], "sweeps/mine.yaml: grid= is none of its grids, which are a; give grid=NAME"),
+        ("grids: {a: [{seed: 0}]}", [], "sweeps/mine.yaml: grid=null is none of its grids, which are a; give"),
+        (FACTORS, ["grid=null"], "sweeps/mine.yaml: grid=null is none of its grids, which are factors, small; give"),
         ("grid: a", ["seed=0,1"], "sweeps/mine.yaml: grid=a chooses among grids, and there are none"),
         (SEEDS, ["grid=a"], "there is no setting grid; only a sweep has it whose file has `grids`"),
         ("grid: a\ngrids: [{seed: 0}]", [], "sweeps/mine.yaml: grids must be names, each with a list"),

@@ -20,7 +20,7 @@ class Data(LightningDataModule):
     @abstractmethod
     def facts(self) -> dict[str, Any]:
         """What a record says: name, fingerprint of the content (None where the settings say everything), sizes of the
-        splits, and as vocabulary the number of different symbols."""
+        splits in positions, and as vocabulary the number of different symbols."""
 
     @classmethod
     @abstractmethod

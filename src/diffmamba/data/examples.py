@@ -62,7 +62,7 @@ class SyntheticData(Data):
         return {
             "name": self.rule.name,
             "fingerprint": None,
-            "sizes": {split: count * self.rule.length for split, count in zip(SPLITS, counts, strict=True)},
+            "sizes": {split: count * self.rule.positions for split, count in zip(SPLITS, counts, strict=True)},
             "vocabulary": self.rule.vocabulary,
             "chance": 1 / self.rule.answers,
             "ceiling": self.rule.ceiling(self.examples),

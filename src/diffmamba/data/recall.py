@@ -49,7 +49,11 @@ class InContextRecall(Rule):
 
     @property
     def name(self) -> str:
-        return "noisy_" * bool(self.noise) + super().name
+        return "noisy_" * bool(self.noise_vocabulary) + super().name
+
+    @property
+    def positions(self) -> int:
+        return self.length - 1
 
     @property
     def keys(self) -> int:

@@ -72,6 +72,11 @@ class Rule(ABC):
         return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
     @property
+    def positions(self) -> int:
+        """The positions of an example that a network reads."""
+        return self.length
+
+    @property
     @abstractmethod
     def answers(self) -> int:
         """The number of different symbols among the targets of an evaluation."""

@@ -75,12 +75,16 @@ def results(
     """The results of the planned runs, each an id and a resolved configuration, in their order.
 
     `found` holds the records by run id; a run without one has not started. `settings` are words of the command line
-    that make these cells others than the plain sweep has. Raises SettingError if there is no run, or if two runs belong
-    to the same cell and seed.
+    that make these cells others than the plain sweep has. Raises SettingError if there is no run, if two
+    runs belong to the same cell and seed, or if one is to be read in two ways.
     """
     ids: dict[Key, dict[int, str]] = {}
+    fields: dict[tuple[Key, str], Mapping[str, Any]] = {}
     for run_id, config in planned:
         key, seed = design.key(config), config["seed"]
+        for name, told in fields.setdefault((key, run_id), key.fields).items():
+            if (other := key.fields[name]) != told:  # of one run, so it reads neither
+                raise SettingError(f"published.{name}={told} and {other}: {design.name} has one; give it one value")
         if ids.setdefault(key, {}).setdefault(seed, run_id) != run_id:
             raise SettingError(
                 f"{design.name} has one run for {key.label}, seed {seed}, but these settings make two; "

@@ -95,30 +95,24 @@ class Forecast:
             found = self.measured.get(work.measure.described()["name"])
             return statistics.median(found) if found else None
         assert isinstance(work, Training)
-        steps = work.length.steps or 0
         if found := self.same.get(_which(work.settings)):
-            return steps * statistics.median(found)
+            return (work.length.steps or 0) * statistics.median(found)
         found = self.alike.get(work.settings["model"].get("name")) or self.alike.get(None)
         if not found:
             return None
         parameters = sum(parameter.numel() for parameter in work.shapes.parameters())
-        return statistics.median(found) * parameters * steps * _symbols(work)
-
-
-def _symbols(work: Training) -> int:
-    """Symbols of a step: windows times their length."""
-    keywords = work.module.keywords
-    return int(keywords.get("batch_size") or 1) * int(keywords.get("length") or 1)
+        return statistics.median(found) * parameters * work.symbols
 
 
 def _which(config: Mapping[str, Any]) -> tuple[Any, ...]:
     """What tells trainings apart that take different times a step."""
     scale, trainer = config.get("scale", {}), config.get("trainer", {})
-    sizes = ("d_model", "n_layers", "batch_size", "length", "evaluate_every", "eval_windows")
+    sizes = ("d_model", "n_layers", "evaluate_every")
+    of_data = ("name", "vocabulary", "length", "batch_size", "examples", "evaluated", "eval_windows")
     return (
         config["model"].get("name"),
-        config["data"].get("name"),
         *(scale.get(name) for name in sizes),
+        *(config["data"].get(name) for name in of_data),
         trainer.get("accelerator"),
         trainer.get("precision"),
     )

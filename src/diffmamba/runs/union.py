@@ -56,7 +56,7 @@ def items_of(config: DictConfig, given: Sequence[Override]) -> list[Item]:
     for name in chosen:
         if name not in form:
             hint = did_you_mean(name, form) if name else "; give grid=NAME"
-            raise SettingError(f"{file}grid={name} is none of its grids, which are {', '.join(form)}{hint}")
+            raise SettingError(f"{file}grid={name or 'null'} is none of its grids, which are {', '.join(form)}{hint}")
     params = {one.get_key_element().lstrip("+") for one in params_of(config)}
     return [item for name in chosen for item in _items(form[name], f"{file}grids.{name}", params)]
 

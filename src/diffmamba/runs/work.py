@@ -156,10 +156,18 @@ class Training(Work):
         """Its budget in steps."""
         return self._length(self.facts)
 
+    @property
+    def symbols(self) -> float:
+        """About how many positions it reads, its evaluations left out."""
+        return (self.length.steps or 0) * self.facts["sizes"]["train"] / max(self._steps_in_epoch(self.facts), 1)
+
     def _length(self, facts: Facts) -> Budget:
         if self.budget.steps and self.budget.evaluate_every:
             return self.budget.over(1)
-        return self.budget.over(cast(type[Data], self.module.func).steps_in_epoch(facts, **self.module.keywords))
+        return self.budget.over(self._steps_in_epoch(facts))
+
+    def _steps_in_epoch(self, facts: Facts) -> int:
+        return cast(type[Data], self.module.func).steps_in_epoch(facts, **self.module.keywords)
 
     def content(self, facts_of: FactsOf) -> dict[str, Any]:
         facts = facts_of(self)

@@ -19,7 +19,7 @@ from diffmamba.reports.cells import Cell, Key, Results
 from diffmamba.reports.records import SeedResult, rank
 
 TASKS = tuple(task for task in published.numbers()["figure5"]["gain_percent"] if task != "total")
-FACTORS = ("vocabulary", "length", "examples", "noise", "copy")
+FACTORS = ("vocabulary", "length", "examples", "noise", "noise_vocabulary", "copy", "motif")
 READINGS = ("test", "val", "fixed")
 """How one of the runs of a setting is chosen."""
 BASELINE = "mamba"
@@ -34,8 +34,9 @@ def key(config: Mapping[str, Any]) -> Key:
     task, model, optimizer, reading = (config.get(name) for name in ("data", "model", "optimizer", "published"))
     if not isinstance(reading, Mapping) or "best_of" not in reading or not task or not model or not optimizer:
         raise SettingError("published.best_of is not set: figure 5 is made of runs with experiments=mad")
-    if reading["best_of"] not in READINGS:
-        raise SettingError(f"published.best_of={reading['best_of']} is not known; use one of {', '.join(READINGS)}")
+    if (best_of := reading["best_of"]) not in READINGS:
+        told = "null" if best_of is None else best_of
+        raise SettingError(f"published.best_of={told} is not known; use one of {', '.join(READINGS)}")
     setting = {name: task[name] for name in FACTORS if task.get(name) is not None}
     chosen = {name: optimizer[name] for name in ("learning_rate", "weight_decay")}
     words = [f"{name}={value}" for name, value in {**setting, **chosen}.items()]
