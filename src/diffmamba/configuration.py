@@ -215,7 +215,8 @@ def one_line(error: Exception, root: str = "train") -> str:
         if "Missing mandatory value: " in message:
             missing = message.split("Missing mandatory value: ")[-1]
             return f"{missing} is not set; give {missing}=VALUE"
-        of_choice = message.partition("=")[0] in _groups(root)  # then it matters little which setting reads it
+        name = message.partition("=")[0]
+        of_choice = "." not in name and name in _groups(root)  # then it matters little which setting reads it
         return f"{error.full_key}: {message}" if error.full_key and not of_choice else message
     if isinstance(error, OverrideParseException):
         return _unreadable(error.override)
