@@ -16,7 +16,7 @@ import pages
 import pytest
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from tiny import TINY
+from tiny import MAD, TINY, TINY_MAD
 
 from diffmamba import command_line, configuration
 from diffmamba.__main__ import COMMANDS, MODULES
@@ -92,7 +92,8 @@ def is_site(name: str, words: list[str]) -> bool:
 def run(name: str, words: list[str]) -> None:
     """Runs a command as its page gives it, at tiny sizes."""
     given = {word.partition("=")[0] for word in words}
-    further = [word for word in ENDING.get(name, ()) if word.partition("=")[0] not in given]
+    ending = TINY_MAD if set(MAD) & set(words) else ENDING.get(name, ())
+    further = [word for word in ending if word.partition("=")[0] not in given]
     if name == "measure" and "weights=run" in words:  # the network is that of the run
         further = [word for word in further if not word.startswith(("model.", "scale."))]
     if any(word.startswith("--") for word in words) or is_site(name, words):  # asks for help, or for the configuration

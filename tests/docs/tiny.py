@@ -6,3 +6,10 @@ TINY = (
     *("scale.eval_windows=4", "scale.steps=2", "scale.evaluate_every=2", "scale.warmup_steps=1"),
     *("trainer=cpu", "logger=csv", "threads=1"),
 )
+
+MAD = ("experiments=mad", "sweep=figure5", "sweep=lengths")
+"""Words of the pages that choose MAD, whose sizes are others."""
+TINY_MAD = (
+    *("scale.mad.n_layers=1", "scale.mad.epochs=1", "scale.mad.batch_size=4", "data.examples=8", "data.evaluated=4"),
+    *("trainer=cpu", "logger=csv", "threads=1"),
+)
