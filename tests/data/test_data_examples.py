@@ -229,3 +229,11 @@ def test_a_record_has_one_name_of_its_task(words: list[str]) -> None:
 def test_bad_factors_of_a_command_line_are_refused(words: str, said: str) -> None:
     with pytest.raises(SettingError, match=said):
         work_of(composed(["experiments=mad", "trainer=cpu", *words.split()])).check()
+
+
+@pytest.mark.parametrize("rule", [Memorization(2, 32), SelectiveCopying(2, 256, 16), InContextRecall(1, 128)])
+def test_facts_of_a_rule_that_cannot_be_are_refused_in_one_line(rule: Rule) -> None:
+    """A plan asks for them first, and there is no symbol to divide by."""
+    data = SyntheticData(rule=rule, examples=8, evaluated=4, batch_size=4, eval_batch_size=4, seed=0)
+    with pytest.raises(SettingError, match=r"^data\.vocabulary=\d: .* at least \d"):
+        _ = data.facts

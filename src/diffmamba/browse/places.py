@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from diffmamba.runs.form import Record
-
 ORDERED = ("gap", "position")
 """The kinds of places that lie in a row, so that neighbours can be joined."""
 
@@ -19,7 +17,7 @@ class Place(NamedTuple):
     answers: float
 
 
-def places(record: Record, kind: str, split: str = "test") -> list[Place]:
+def places(record: Mapping[str, Any], kind: str, split: str = "test") -> list[Place]:
     """Each place of a kind (gap, position, class) that has answers, at the last evaluation; none without details."""
     node: Any = record.get("details")
     for key in (split, kind):

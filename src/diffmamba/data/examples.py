@@ -58,6 +58,7 @@ class SyntheticData(Data):
 
     @property
     def facts(self) -> dict[str, Any]:
+        self.rule.check()  # a plan asks for these before anything is checked
         counts = (self.examples, self.evaluated, self.evaluated)
         return {
             "name": self.rule.name,

@@ -1,18 +1,17 @@
 """The auto-encoder: reads a sequence, and tells all of its symbols from what it knows at the last position."""
 
 from collections.abc import Callable
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from diffmamba.models.backbone import Backbone
 from diffmamba.models.embeddings import TiedEmbedding
-from diffmamba.models.language_model import Embedding
+from diffmamba.models.language_model import Embedded
 from diffmamba.ranges import Size
 
 
-class AutoEncoder(nn.Module):
+class AutoEncoder(Embedded):
     """Embedding, backbone as encoder, a decoder that reads the last position alone, and a softmax.
 
     As in the suite of MAD (arXiv 2403.17844): the state of the last position plus the sine and cosine vector of each
@@ -20,11 +19,8 @@ class AutoEncoder(nn.Module):
     from the other. There the linear layers start from N(0, 0.02²). Here they start as PyTorch's do, which at the
     published width of 1024 has a standard deviation of 0.018 and suits other widths too.
 
-    Args:
-        vocabulary_size: number of symbols.
-        backbone: as in `LanguageModel`. The norm at its end is left out, since the decoder begins with one.
-        d_model: width of the backbone; None takes `backbone.d_model`.
-        embedding: as in `LanguageModel`.
+    The arguments are those of `Embedded`. The norm at the end of the backbone is left out, since the decoder begins
+    with one.
     """
 
     def __init__(
@@ -34,13 +30,9 @@ class AutoEncoder(nn.Module):
         d_model: Size | None = None,
         embedding: Callable[..., nn.Module] = TiedEmbedding,
     ):
-        super().__init__()
-        built = cast(Backbone, backbone if isinstance(backbone, nn.Module) else backbone())
-        self.vocabulary_size = vocabulary_size
-        width = built.d_model if d_model is None else d_model
-        self.embedding = cast(Embedding, embedding(vocabulary_size, width))
-        self.backbone = built
+        super().__init__(vocabulary_size, backbone, d_model, embedding)
         self.backbone.final_norm = nn.Identity()
+        width = self.backbone.d_model if d_model is None else d_model
         layers = [(nn.RMSNorm(width, eps=1e-5), nn.Linear(width, width), nn.GELU()) for _ in range(2)]
         self.decoder = nn.Sequential(*(part for layer in layers for part in layer), nn.RMSNorm(width, eps=1e-5))
 
@@ -50,8 +42,7 @@ class AutoEncoder(nn.Module):
         With targets it returns -ln p of each instead, as `LanguageModel` does.
         """
         last = self.backbone(self.embedding.embed(symbols))[:, -1:]
-        hidden = self.decoder(last + sine_positions(symbols.shape[1], last))
-        return self.embedding.logits(hidden) if targets is None else self.embedding.nats(hidden, targets)
+        return self.predicted(self.decoder(last + sine_positions(symbols.shape[1], last)), targets)
 
 
 def sine_positions(length: int, like: Tensor) -> Tensor:

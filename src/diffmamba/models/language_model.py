@@ -13,8 +13,8 @@ from diffmamba.ranges import Size
 Embedding = TiedEmbedding | UntiedEmbedding | AdaptiveEmbedding
 
 
-class LanguageModel(nn.Module):
-    """Embedding, backbone, and a softmax tied to the embedding.
+class Embedded(nn.Module):
+    """A backbone between an embedding and the softmax of the same embedding: what networks of symbols share.
 
     Args:
         vocabulary_size: number of symbols.
@@ -39,14 +39,21 @@ class LanguageModel(nn.Module):
         self.embedding = cast(Embedding, embedding(vocabulary_size, width))
         self.backbone = built
 
+    def predicted(self, hidden: Tensor, targets: Tensor | None) -> Tensor:
+        """The logits of hidden states `(batch, length, d_model)`, or with targets -ln p of each."""
+        return self.embedding.logits(hidden) if targets is None else self.embedding.nats(hidden, targets)
+
+
+class LanguageModel(Embedded):
+    """Predicts the next symbol from each position."""
+
     def forward(self, symbols: Tensor, targets: Tensor | None = None) -> Tensor:
         """symbols `(batch, length)` → logits `(batch, length, vocabulary_size)`.
 
         With targets `(batch, length)` it returns -ln p of each target instead, in nats and in the same shape. It is 0
         where the target is -100. An adaptive softmax does not compute all logits for this.
         """
-        hidden = self.backbone(self.embedding.embed(symbols))
-        return self.embedding.logits(hidden) if targets is None else self.embedding.nats(hidden, targets)
+        return self.predicted(self.backbone(self.embedding.embed(symbols)), targets)
 
     def extend(self, symbols: Tensor, states: list[State]) -> tuple[Tensor, list[State]]:
         """Reads further symbols `(batch, length)` from the states on. Returns their logits and the next states."""

@@ -9,12 +9,12 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
+from diffmamba.browse.places import Place, places
 from diffmamba.document import Chart, Panel, Series
 from diffmamba.reports import charts
 from diffmamba.reports.bars import bars
 from diffmamba.reports.cells import Cell, Key, Results
 from diffmamba.reports.designs import mad
-from diffmamba.reports.records import SeedResult
 
 ACROSS = 3  # panels in a row
 WHOLE = (0.0, 1.05)  # accuracies, with room above 1
@@ -220,7 +220,7 @@ def _factor(results: Results, task: str, name: str) -> Panel:
 def _place(results: Results, task: str, cells: Sequence[Cell]) -> Panel:
     """The accuracy of a task by place, a line for each model. All lines have the same bins."""
     kind, colours, series = PLACES.get(task, "gap"), charts.hues(results), []
-    found = {cell.key.label: [points for run in cell.seeds if (points := places(run, kind))] for cell in cells}
+    found = {cell.key.label: [points for run in cell.seeds if (points := places(run.record, kind))] for cell in cells}
     edges = _edges([points for of_model in found.values() for points in of_model])
     looks = _looks([*found])
     for model, seeds in found.items():
@@ -238,26 +238,11 @@ def _place(results: Results, task: str, cells: Sequence[Cell]) -> Panel:
     return Panel(title(task), tuple(series), x_label=WORDS.get(kind, ""), y_label="share right", y_range=WHOLE)
 
 
-Points = list[tuple[float, float, float]]
-"""Place, accuracy and number of answers."""
-
-
-def places(run: SeedResult, kind: str) -> Points:
-    """What a record says of the places of the test set that have answers."""
-    part: Any = run.part("details").get("test")
-    found = part.get(kind) if isinstance(part, Mapping) else None
-    columns = [found.get(name) for name in ("at", "accuracy", "count")] if isinstance(found, Mapping) else [None]
-    if not all(isinstance(column, Sequence) for column in columns):
-        return []
-    rows = [row for row in zip(*columns, strict=False) if all(isinstance(one, int | float) for one in row)]
-    return [(float(at), float(right), float(count)) for at, right, count in rows if count > 0]
-
-
-def _edges(found: Iterable[Points]) -> list[float]:
+def _edges(found: Iterable[Sequence[Place]]) -> list[float]:
     """Where bins begin and end: so few that a line can be read, with about as many answers in each."""
     counts: dict[float, float] = {}
-    for at, _, count in (point for points in found for point in points):
-        counts[at] = counts.get(at, 0.0) + count
+    for place in (place for points in found for place in points):
+        counts[place.at] = counts.get(place.at, 0.0) + place.answers
     if not counts:
         return [0.0]
     enough, edges, inside = sum(counts.values()) / BINS if len(counts) > BINS else 0.0, [], math.inf
@@ -271,12 +256,12 @@ def _edges(found: Iterable[Points]) -> list[float]:
     return [*edges, math.inf]
 
 
-def _binned(points: Points, edges: Sequence[float]) -> dict[int, tuple[float, float]]:
+def _binned(points: Sequence[Place], edges: Sequence[float]) -> dict[int, tuple[float, float]]:
     """The mean place and the accuracy in each bin that has answers."""
     found = {}
     for number, (low, high) in enumerate(pairwise(edges)):
-        inside = [point for point in points if low <= point[0] < high]
-        if answers := sum(count for *_, count in inside):
-            place = sum(at * count for at, _, count in inside) / answers
-            found[number] = place, sum(right * count for _, right, count in inside) / answers
+        inside = [place for place in points if low <= place.at < high]
+        if answers := sum(place.answers for place in inside):
+            at = sum(place.at * place.answers for place in inside) / answers
+            found[number] = at, sum(place.right * place.answers for place in inside) / answers
     return found

@@ -5,8 +5,9 @@ from typing import Any
 
 import pandas as pd
 
+from diffmamba.browse.places import places
 from diffmamba.reports.cells import Results
-from diffmamba.reports.designs import mad, mad_charts
+from diffmamba.reports.designs import mad
 from diffmamba.reports.records import SeedResult
 
 Row = dict[str, Any]
@@ -50,5 +51,5 @@ def _evaluations(run: SeedResult) -> Iterator[Row]:
 
 def _places(run: SeedResult) -> Iterator[Row]:
     for kind in ("gap", "position"):
-        for at, accuracy, count in mad_charts.places(run, kind):
+        for at, _, _, accuracy, count in places(run.record, kind):
             yield {"by": kind, "at": at, "accuracy": accuracy, "count": count}
