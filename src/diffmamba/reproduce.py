@@ -36,8 +36,9 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
     design = None if kind == "sweep" else designs.find(kind, name)
     if isinstance(design, FileDesign):
         return file_page.run(design, settings, words)
-    if settings["predictions"]:
-        raise SettingError(f"predictions={settings['predictions']} is for figure={' and figure='.join(designs.of_files('figure'))}; leave it out")
+    if file := settings["predictions"]:
+        known = " and ".join(f"figure={one}" for one in designs.of_files("figure"))
+        raise SettingError(f"predictions={file} is for {known} alone; leave it out")
     if design:
         return reproduced(asked.of_design(design, words, settings["train"]), settings, words)
     told = describe(name, words)

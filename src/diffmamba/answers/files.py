@@ -61,6 +61,7 @@ def read(path: str | Path) -> Answers:
     if table.empty:
         raise _wrong(file, "holds no answer")
     table = table[[*COLUMNS, *(["labels"] if "labels" in table else [])]].reset_index(drop=True)
+    table = _texts(file, table)
     _check(file, table)
     table["row"] = table["row"].astype(np.int64)
     again = table.duplicated([*CELL, "row"])
@@ -77,17 +78,17 @@ def order(length: str) -> int:
 
 
 def _loaded(file: Path) -> pd.DataFrame:
-    """The file as texts. An empty text stays one, and no word is taken for a missing value."""
+    """The file as it is. An empty text of a CSV file stays one, and no word there is taken for a missing value."""
     if not file.is_file():
         raise _wrong(file, "is no file" if file.exists() else "does not exist")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # pandas warns of a part that it would read otherwise than it stands there
             if file.suffix == ".parquet":
-                return pd.read_parquet(file).astype(str)
+                return pd.read_parquet(file)
             if file.suffix == ".jsonl":
-                return pd.read_json(file, lines=True, dtype=False).astype(str)
-            return pd.read_csv(file, dtype=str, keep_default_na=False)
+                return pd.read_json(file, lines=True, dtype=False)
+            return pd.read_csv(file, dtype=str, keep_default_na=False, index_col=False)
     except pd.errors.EmptyDataError as error:
         raise _wrong(file, "holds no answer") from error
     except Exception as error:  # whatever a reader of one of these formats raises at what is none of it
@@ -96,6 +97,14 @@ def _loaded(file: Path) -> pd.DataFrame:
 
 def _wrong(file: Path, what: str) -> SettingError:
     return SettingError(f"predictions={file}: {what}")
+
+
+def _texts(file: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """The table as texts. Raises SettingError where one is missing, as at the end of a line that was cut off."""
+    for column in COLUMNS:
+        if table[column].isna().any():
+            raise _wrong(file, f"answer {int(table[column].isna().to_numpy().argmax()) + 1} has no {column}")
+    return table.fillna("").astype(str)
 
 
 def _check(file: Path, table: pd.DataFrame) -> None:
@@ -175,13 +184,13 @@ def _different(table: pd.DataFrame) -> list[str]:
 def _incomplete(table: pd.DataFrame) -> list[str]:
     """Cells without answers to all questions that some model and seed has answered."""
     asked = table.groupby(["task", "length"], sort=False)["row"].nunique()
-    there = table.groupby(["model", "seed", "task", "length"], sort=False).size()
-    who = table[["model", "seed"]].drop_duplicates().itertuples(index=False, name=None)
+    there = table.groupby(["model", "seed", "task", "length"], sort=False).size().to_dict()
+    cells: list[tuple[str, str]] = list(asked.index)
     told = []
-    for model, seed in who:
-        for (task, length), rows in asked.items():  # type: ignore[misc]
-            count = int(there.get((model, seed, task, length), 0))
-            where = f"{model}, seed {seed}, {task} at {length}"
+    for who in table[["model", "seed"]].drop_duplicates().itertuples(index=False, name=None):
+        for cell in cells:
+            count, rows = there.get((*who, *cell), 0), asked[cell]
+            where = f"{who[0]}, seed {who[1]}, {cell[0]} at {cell[1]}"
             if count < rows:
                 told.append(f"{where}: {count} of {rows} answers." if count else f"{where}: no answer.")
     return told

@@ -3,6 +3,7 @@
 The benchmark's rule has quirks, and each of them is kept, because published scores depend on them:
 
 1. The answer is lower-cased. What counts of it ends before the first full stop, `<context>` or `<example>`.
+   (The published code means to cut at `Question` too, but looks for it in lower-cased text, so it never does.)
 2. A label is named if it occurs anywhere, also inside of another word: "kitchenette" names "kitchen".
 3. Labels that occur in the question are left out, wherever the answer has them.
 4. The answer is right if exactly one label is left and it is the target. How often it is named does not matter.

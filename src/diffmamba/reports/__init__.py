@@ -61,9 +61,9 @@ def write_figure(
     points: pd.DataFrame | None = None,
     further: Mapping[str, str | bytes] | None = None,
 ) -> list[Path]:
-    """Writes a document whose first chart is the figure of this name, with what is drawn in it as a CSV file; the paths.
+    """Writes a document whose first chart is the figure of this name, and its numbers as a CSV file; returns the paths.
 
-    `points` are in that file; None for the rows of the document.
+    `points` are these numbers; None for the rows of the document.
     """
     first, *others = _charts(document.blocks)
     drawn = pictured([replace(first, name=name)], "pdf") | pictured(others)

@@ -8,8 +8,8 @@ models that have the same seeds, and adds both.
 A figure lies in the middle of its interval, which reaches as far to either side as 95 % of the resamples move.
 Draws of three seeds alone would promise too much (see `statistics.BOOTSTRAP_FROM`), so how far they move a figure is
 widened: by √(n/(n - 1)), which n draws of n values are too narrow by, and by Student's t over the normal quantile. How
-often such intervals of 95 % held the true figure in 150 trials, in %, where the log-odds of a right answer is -1.2 for a
-mean question, with a standard deviation of 1 over questions, and the other model is better by 0.3; in brackets the
+often such intervals of 95 % held the true figure in 150 trials, in %, where the log-odds of a right answer is -1.2 for
+a mean question, with a standard deviation of 1 over questions, and the other model is better by 0.3; in brackets the
 usual bootstrap, both drawn at once and nothing widened:
 
     seeds  questions  spread over seeds   a score     a difference
@@ -86,7 +86,8 @@ def samples(answers: pd.DataFrame, by: Sequence[str], figures: Sequence[str]) ->
         By the values of `by`, in the order of the answers.
     """
     keys = [*by, "seed"]
-    codes, columns = pd.MultiIndex.from_frame(answers[keys]).factorize()
+    codes, different = pd.MultiIndex.from_frame(answers[keys]).factorize()
+    columns: list[tuple[str, ...]] = list(different)
     rows, items = pd.factorize(answers["row"])
     table = np.zeros((len(items), len(columns), len(figures) + 1), np.float32)
     table[rows, codes, :-1] = answers[list(figures)]
@@ -97,7 +98,7 @@ def samples(answers: pd.DataFrame, by: Sequence[str], figures: Sequence[str]) ->
     for place, key in enumerate(columns):
         found.setdefault(tuple(key[:-1]), []).append(place)
     return {
-        key: Sample(tuple(str(columns[place][-1]) for place in places), values[places], drawn[:, places])
+        key: Sample(tuple(columns[place][-1] for place in places), values[places], drawn[:, places])
         for key, places in found.items()
     }
 

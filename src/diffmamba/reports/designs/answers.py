@@ -46,6 +46,7 @@ class Line:
 
     Args:
         answers: how many answers of this model are scored here.
+        by_seed: the score of each seed in per cent, by each rule.
         scores: in per cent: by each rule, and the shares of `NAMED`.
         differences: the scores minus those of the baseline, in percentage points. Empty for the baseline.
         of_these: the same with intervals over questions alone: of these trained models, not of others of other seeds.
@@ -59,6 +60,7 @@ class Line:
     model: str
     seeds: tuple[str, ...]
     answers: int
+    by_seed: dict[str, tuple[float, ...]]
     scores: dict[str, Figure]
     differences: dict[str, Figure] = field(default_factory=dict)
     of_these: dict[str, Figure] = field(default_factory=dict)
@@ -66,22 +68,24 @@ class Line:
     published: float | None = None
     published_ratio: float | None = None
 
-    def inside(self, rule: str) -> bool | None:
-        """Whether the paper's score lies in the interval of ours; None where one of them is missing."""
-        found = self.scores[rule].interval
+    @property
+    def inside(self) -> bool | None:
+        """Whether the paper's score lies in the interval of ours by its rule; None where one of them is missing."""
+        found = self.scores["benchmark"].interval
         return None if found is None or self.published is None else found.low <= self.published <= found.high
 
     def fields(self) -> dict[str, Any]:
         """A row of the JSON file and of the CSV file."""
-        columns = {"task": self.task, "length": self.length, "model": self.model, "seeds": " ".join(self.seeds)}
-        columns = {name: value for name, value in columns.items() if value} | {"answers": self.answers}
+        key = {"task": self.task, "length": self.length, "model": self.model, "seeds": " ".join(self.seeds)}
+        columns: dict[str, Any] = {name: value for name, value in key.items() if value} | {"answers": self.answers}
         for name in FIGURES:
             columns |= self.scores[name].fields(name)
         for name in RULES:
+            columns[f"{name}_by_seed"] = " ".join(f"{one:.2f}" for one in self.by_seed[name])
             columns |= self.differences.get(name, Figure(np.nan)).fields(f"{name}_difference")
             columns |= {f"{name}_of_these{end}": value for end, value in self._ends(name).items()}
             columns |= self.ratios.get(name, Figure(np.nan)).fields(f"{name}_ratio")
-        columns |= {"published": self.published, "published_ratio": self.published_ratio}
+        columns |= {"published": self.published, "inside": self.inside, "published_ratio": self.published_ratio}
         return {name: _rounded(value) for name, value in columns.items()}
 
     def _ends(self, rule: str) -> dict[str, float | None]:
@@ -166,7 +170,8 @@ def _scored(name: str, table: pd.DataFrame) -> Scored:
 
 def _line(key: tuple[str, str, str], sample: Sample, baseline: Sample | None, answers: int) -> Line:
     task, length, model = key
-    line = Line(*key, sample.seeds, answers, _bounded(_figures(lambda ours: PERCENT * ours, sample)))
+    by_seed = {name: tuple(PERCENT * float(one) for one in sample.values[:, at]) for at, name in enumerate(RULES)}
+    line = Line(*key, sample.seeds, answers, by_seed, _bounded(_figures(lambda ours: PERCENT * ours, sample)))
     line = replace(line, published=published.figure8(model, task, length) if task else None)
     if baseline is None or baseline is sample:
         return line
@@ -195,9 +200,7 @@ def _figures(of: Callable[..., Any], *samples: Sample, of_seeds: bool = True) ->
 def _bounded(figures: dict[str, Figure]) -> dict[str, Figure]:
     """Scores whose intervals end where scores do."""
     return {
-        name: Figure(
-            one.value, one.interval and Interval(max(0.0, one.interval.low), min(PERCENT, one.interval.high))
-        )
+        name: Figure(one.value, one.interval and Interval(max(0.0, one.interval.low), min(PERCENT, one.interval.high)))
         for name, one in figures.items()
     }
 

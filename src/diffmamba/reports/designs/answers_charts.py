@@ -1,4 +1,4 @@
-"""Pictures of scored answers, a panel for each task: scores by length (figure 8), the better over the other (figure 4)."""
+"""Pictures of scored answers, a panel for each task: scores by length (figure 8), the better over the other (4)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,13 +13,14 @@ IN_WORDS = {"benchmark": "the benchmark's rule", "first": "the first label", "ex
 PUBLISHED = "published (version 2)"
 CHANCE = "always the most frequent label"
 SCORES = (
-    "Right answers in per cent by {rule}, as a mean over seeds, with the interval over seeds and questions. The dotted "
-    "line is what an answer reaches that is always the most frequent label of the task."
+    "Right answers in per cent by {rule}, as a mean over seeds, with the interval over seeds and questions, which may "
+    "go on beyond the edge. The small dots are the seeds. The dotted line is what an answer reaches that is always the "
+    "most frequent label of the task."
 )
 RATIOS = (
     "The score of the better model over that of the other, by {rule}, with its interval over seeds and questions. "
     "Filled: {other} is better; hollow: {baseline} is better. Where the interval holds 1 (the thin line), it is not "
-    "said which one is."
+    "said which one is. The interval may go on beyond the edge."
 )
 AND_PUBLISHED = " Dashed: the paper's, of version 2."
 
@@ -32,12 +33,18 @@ def scores(scored: Scored, rule: str) -> Chart:
         series = [Series(CHANCE, *_level(scored, scored.chance[task]), GREY, line="dotted", width=1)]
         for model in scored.models:
             lines = scored.of(task, model)
-            found = _curve(scored, [(line, line.scores[rule]) for line in lines], model, colours[model])
+            found = [
+                *_curve(scored, [(line, line.scores[rule]) for line in lines], model, colours[model]),
+                _seeds(scored, lines, rule, colours[model]),
+            ]
             printed = [(line, Figure(line.published)) for line in lines if line.published is not None]
-            paper = _curve(scored, printed, f"{model}, {PUBLISHED}", colours[model])
+            paper = [] if rule != "benchmark" else _curve(scored, printed, f"{model}, {PUBLISHED}", colours[model])
             series += [*found, *(replace(one, line="dashed", width=1, hollow=True) for one in paper)]
-        panels.append(Panel(task, tuple(series), "length", "right answers, %", x_names=_names(scored)))
-    caption = SCORES.format(rule=IN_WORDS[rule]) + AND_PUBLISHED * any(line.published for line in scored.lines)
+        highest = max(y for one in series for y in one.y)
+        y_range = (0.0, 1.1 * highest)
+        panels.append(Panel(task, tuple(series), "length", "right answers, %", y_range=y_range, x_names=_names(scored)))
+    caption = SCORES.format(rule=IN_WORDS[rule])
+    caption += AND_PUBLISHED * (rule == "benchmark" and any(line.published for line in scored.lines))
     alt = f"Right answers by {IN_WORDS[rule]} and length, a panel for each task. The tables have the numbers."
     return _chart(f"scores_{rule}", f"Scores by {IN_WORDS[rule]}", panels, alt, caption)
 
@@ -57,12 +64,15 @@ def ratios(scored: Scored, rule: str) -> Chart:
                 dots = _curve(scored, some, label, colours[model if side else scored.baseline])
                 series += [replace(dot, line="", hollow=not side, low=(), high=()) for dot in dots]
             printed = [(line, Figure(line.published_ratio)) for line in lines if line.published_ratio is not None]
+            printed = printed if rule == "benchmark" else []
             paper = _curve(scored, printed, PUBLISHED, GREY, marker="")
             series += [replace(one, line="dashed", width=1) for one in paper]
-        panels.append(Panel(task, tuple(series), "length", "better / other", x_names=_names(scored), y_scale="log"))
+        panels.append(Panel(task, tuple(series), "length", "better / other", x_names=_names(scored)))
+    highest = max((y for panel in panels for one in panel.series for y in one.y), default=1.0)
+    panels = [replace(panel, y_range=(0.0, 1.1 * highest)) for panel in panels]
     others = ", ".join(scored.models[1:])
     caption = RATIOS.format(rule=IN_WORDS[rule], other=others, baseline=scored.baseline)
-    caption += AND_PUBLISHED * any(line.published_ratio for line in scored.lines)
+    caption += AND_PUBLISHED * (rule == "benchmark" and any(line.published_ratio for line in scored.lines))
     alt = f"The better score over the other, by {IN_WORDS[rule]} and length, a panel for each task."
     return _chart(f"ratios_{rule}", f"The better over the other, by {IN_WORDS[rule]}", panels, alt, caption)
 
@@ -87,6 +97,13 @@ def _curve(
     if any(end is None for end in ends):
         return [series]
     return [replace(series, low=tuple(e.low for e in ends if e), high=tuple(e.high for e in ends if e))]
+
+
+def _seeds(scored: Scored, lines: Sequence[Line], rule: str, colour: str) -> Series:
+    """A small dot for each seed."""
+    found = [(float(scored.lengths.index(line.length)), value) for line in lines for value in line.by_seed[rule]]
+    x, y = zip(*found, strict=True) if found else ((), ())
+    return Series("", x, y, colour, line="", marker=".")
 
 
 def _level(scored: Scored, height: float) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -37,14 +37,14 @@ FEW_SEEDS = (
 SIGN = "better: the model whose score is higher, if the interval of the difference leaves out 0; ~ if it holds 0."
 CHANCE = "chance: always the most frequent target of the task, taken from the file: {levels} %."
 VERSION_2 = (
-    "published: figure {figures} of version 2 of the paper, a mean of 3 seeds. A ✓ says that it lies in our interval, a "
-    "✗ that it does not. The values of version 1 are not at hand, so they are not shown."
+    "published: figure 8 of version 2 of the paper ({source}), a mean of 3 seeds, by the benchmark's rule. A ✓ says "
+    "that it lies in our interval, a ✗ that it does not. The values of version 1 are not at hand, so none is shown."
 )
 APART = "Their seed is no number, so they stand apart; with one of each model the intervals are over questions alone."
 
 
 def document(path: Path, first: str) -> Document:
-    """The page of a file, beginning with `figure4` or `figure8`. Raises SettingError for a file it cannot be made of."""
+    """The page of a file, beginning with `figure4` or `figure8`. Raises SettingError for a file that does not do."""
     answers = read(path)
     groups = scored(answers)
     main, *others = groups
@@ -56,7 +56,7 @@ def document(path: Path, first: str) -> Document:
     four = [ratios(main, rule) for rule in DRAWN if len(main.models) > 1]
     figure, *further = [*four, *eight] if first == "figure4" else [*eight, *four]
     blocks = (
-        Paragraph(_summary(answers, main)),
+        Paragraph(_summary(answers, groups)),
         *_remarks(answers),
         figure,
         _verdicts(main),
@@ -83,12 +83,19 @@ def _data(first: str, answers: Answers, groups: Sequence[Scored]) -> dict[str, o
     return {"figure": first, **about, "remarks": list(answers.remarks), "chance": chance, "whole": whole, "rows": rows}
 
 
-def _summary(answers: Answers, main: Scored) -> str:
+def _summary(answers: Answers, groups: Sequence[Scored]) -> str:
+    main, *others = groups
+    told = [f"{answers.name} (SHA-256 {answers.digest}…) has {len(answers.table):,} answers."]
     seeds = list(dict.fromkeys(seed for line in main.lines for seed in line.seeds))
-    of = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
-    told = f"{len(answers.table):,} answers of {answers.name} (SHA-256 {answers.digest}…)"
-    where = f"{len(main.tasks)} tasks at {len(main.lengths)} lengths" if main.cells > 1 else "one cell"
-    return f"{told}: {', '.join(main.models)}, {of}, {where}. Differences are taken to {main.baseline}."
+    count = sum(line.answers for line in main.lines)
+    told.append(
+        f"{count:,} are of {', '.join(main.models)}, with seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}, in "
+        f"{len(main.tasks)} task{'s' * (len(main.tasks) > 1)} at {len(main.lengths)} "
+        f"length{'s' * (len(main.lengths) > 1)}."
+    )
+    told += [f"{sum(line.answers for line in one.lines):,} stand apart: {one.name}." for one in others]
+    told += [f"Differences are taken to {main.baseline}."] * (len(main.models) > 1)
+    return " ".join(told)
 
 
 def _remarks(answers: Answers) -> list[Block]:
@@ -150,7 +157,7 @@ def _named(one: Scored) -> Grid:
 
 def _scores(one: Scored, rule: str) -> Section:
     """The table of a rule: a row for each cell, each model beside the other."""
-    paper = any(line.published is not None for line in one.lines)
+    paper = rule == "benchmark" and any(line.published is not None for line in one.lines)
     columns = [GridColumn("length", word=True)]
     for model in one.models:
         columns += [GridColumn(model), *[GridColumn("published", spare=True)] * paper]
@@ -159,8 +166,11 @@ def _scores(one: Scored, rule: str) -> Section:
     groups = []
     for task in one.tasks:
         by_length = {model: {line.length: line for line in one.of(task, model)} for model in one.models}
-        rows = [_row(one, {m: lines.get(length) for m, lines in by_length.items()}, length, rule, paper)
-                for length in one.lengths if any(length in lines for lines in by_length.values())]
+        rows = [
+            _row(one, {m: lines.get(length) for m, lines in by_length.items()}, length, rule, paper)
+            for length in one.lengths
+            if any(length in lines for lines in by_length.values())
+        ]
         groups.append(RowGroup(tuple(rows), task))
     return Section(f"By {IN_WORDS[rule]}, %", (Grid(tuple(columns), tuple(groups)),))
 
@@ -169,7 +179,7 @@ def _row(one: Scored, lines: dict[str, Line | None], length: str, rule: str, pap
     row = [Entry(length)]
     for line in lines.values():
         row.append(Entry(_with_interval(line.scores[rule]) if line else "–"))
-        row += [_published(line, rule)] * paper
+        row += [_published(line)] * paper
     for model, line in list(lines.items())[1:]:
         found = line.differences.get(rule) if line else None
         row.append(Entry(_with_interval(found, "+") if found else "–"))
@@ -177,17 +187,17 @@ def _row(one: Scored, lines: dict[str, Line | None], length: str, rule: str, pap
     return tuple(row)
 
 
-def _published(line: Line | None, rule: str) -> Entry:
+def _published(line: Line | None) -> Entry:
     if line is None or line.published is None:
         return Entry("–")
-    inside = line.inside(rule)
-    sign, mark = {True: ("✓", "agrees"), False: ("✗", "disagrees"), None: ("", "")}[inside]
+    sign, mark = {True: ("✓", "agrees"), False: ("✗", "disagrees"), None: ("", "")}[line.inside]
     return Entry(f"{line.published:.1f} {sign}".strip(), mark)
 
 
 def _ratio_table(one: Scored) -> Section:
     """The numbers of figure 4."""
-    columns = [GridColumn("length", word=True), GridColumn("model", word=True)]
+    several = len(one.models) > 2
+    columns = [GridColumn("length", word=True), *[GridColumn("model", word=True)] * several]
     for rule in DRAWN:
         columns += [GridColumn(IN_WORDS[rule]), GridColumn("higher", word=True)]
     columns.append(GridColumn("published"))
@@ -195,7 +205,7 @@ def _ratio_table(one: Scored) -> Section:
     for task in one.tasks:
         rows = []
         for line in (line for model in one.models[1:] for line in one.of(task, model) if line.differences):
-            row = [Entry(line.length), Entry(line.model)]
+            row = [Entry(line.length), *[Entry(line.model)] * several]
             for rule in DRAWN:
                 ratio = line.ratios.get(rule)
                 higher = "–" if ratio is None else line.model if ratio.value > 1 else one.baseline
@@ -213,14 +223,16 @@ def _rules(one: Scored) -> tuple[str, ...]:
     told += [FEW_SEEDS.format(fewest=statistics.DRAWN_FROM)] * few
     told += [SIGN, CHANCE.format(levels=levels)]
     if any(line.published is not None for line in one.lines):
-        told.append(f"{VERSION_2.format(figures='8')} They are from {published.numbers()['source']}.")
+        told.append(VERSION_2.format(source=published.numbers()["source"]))
     return tuple(told)
 
 
 def _with_interval(figure: Figure, sign: str = "", digits: int = 1) -> str:
+    def told(value: float) -> str:
+        return f"{round(value, digits) + 0.0:{sign if round(value, digits) else ''}.{digits}f}".replace("-", "−")
+
     ends = figure.interval
-    told = f" [{ends.low:{sign}.{digits}f}, {ends.high:{sign}.{digits}f}]" if ends else ""
-    return f"{figure.value:{sign}.{digits}f}{told}".replace("-", "−")
+    return told(figure.value) + (f" [{told(ends.low)}, {told(ends.high)}]" if ends else "")
 
 
 def _better(figure: Figure, model: str, baseline: str) -> str:
