@@ -52,7 +52,7 @@ def test_the_scores_of_published_answers_are_those_of_a_literal_reading(raw):
         assert tuple(map(int, found[8:])) == tuple(map(int, expected))
         right.append(expected)
     sums = np.array(right, int).sum(0)
-    assert sums[0] > 40 and sums[1] > sums[0]  # so that both rules are put to the test
+    assert sums[1] > sums[0] > 40  # so that both rules are put to the test
     assert {0, 1, 2} <= {*table["named"]}
 
 
@@ -97,7 +97,8 @@ def test_what_is_missing_incomplete_or_there_twice_is_said(raw, tmp_path):
     assert len(found.table) == len(raw) - len(drop)
     assert "kitchen" not in set(found.table["output"])  # the first counts
     pg19 = {f"{model}, seed pg19, {task} at 64k: no answer." for model in ("mamba", "diff_mamba") for task in LABELS}
-    assert pg19 <= told and len(told) == 3 + len(pg19)
+    assert pg19 <= told
+    assert len(told) == 3 + len(pg19)
 
 
 def test_a_row_that_is_another_question_for_another_model_is_said(raw, tmp_path):
@@ -107,12 +108,10 @@ def test_a_row_that_is_another_question_for_another_model_is_said(raw, tmp_path)
 
 
 def test_own_labels_take_the_place_of_those_of_the_task(raw, tmp_path):
-    columns = dict(model="m", seed="1", task="qa4", length="4k", target="garden", output="garden, kitchen")
-    rows = [
-        columns | {"row": "0", "question": "What is west of the office?", "labels": ""},
-        columns | {"row": "1", "question": "What is west of the office?", "labels": "garden, office,hallway"},
-    ]
-    pd.DataFrame(rows).to_csv(tmp_path / "own.csv", index=False)
+    answer = ["m", "1", "qa4", "4k", "garden", "garden, kitchen", "What is west of the office?"]
+    rows = [[*answer, "0", ""], [*answer, "1", "garden, office,hallway"]]
+    columns = ["model", "seed", "task", "length", "target", "output", "question", "row", "labels"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "own.csv", index=False)
     assert read(tmp_path / "own.csv").table["benchmark"].tolist() == [False, True]
 
 
@@ -153,7 +152,7 @@ def test_a_file_that_does_not_do_is_refused_in_one_line(wrong, change, told):
         ("text.jsonl", b"model,seed", "cannot be read"),
         ("list.jsonl", b"[1, 2]\n", "has no column model"),
         ("long.csv", f"{HEAD}\nm,1,qa1,4k,0,garden,garden, office,Where?\n".encode(), "cannot be read"),
-        ("short.csv", f"{HEAD}\nm,1,qa1,4k,0,garden,garden\n".encode(), "answer 1 has no question"),
+        ("short.csv", f"{HEAD}\nm,1,qa1,4k,0,garden,garden\n".encode(), "answer 1 has question ''"),
         ("null.jsonl", json.dumps(dict.fromkeys(COLUMNS)).encode(), "answer 1 has no model"),
     ],
 )

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffmamba.answers import LABELS, RULES, constant, cut, score
@@ -126,6 +126,7 @@ def literal(output, question, target, labels):
     return right, first, text.strip() == target.lower(), len(left)
 
 
+@settings(max_examples=50)
 @given(st.lists(st.tuples(TEXTS, TEXTS, TARGETS), min_size=1, max_size=6))
 def test_many_answers_at_once_are_scored_as_one_by_one_in_words(answers):
     outputs, questions, targets = zip(*answers, strict=True)
@@ -136,6 +137,7 @@ def test_many_answers_at_once_are_scored_as_one_by_one_in_words(answers):
     ]
 
 
+@settings(max_examples=50)
 @given(TEXTS, TEXTS, st.sampled_from(LABELS["qa5"]))
 def test_rules_agree_where_they_must(output, question, target):
     benchmark, first, exact, named = one(output, target, question, LABELS["qa5"])

@@ -177,7 +177,7 @@ def test_two_runs_for_one_cell_and_seed_are_refused_and_so_is_a_run_of_no_cell()
 
 def test_designs_are_found_by_their_file_and_an_unknown_one_names_those_that_exist():
     assert designs.names("table") == ["table1", "table2", "table2_controls"]
-    assert designs.names("figure") == ["figure2", "figure5"]
+    assert designs.names("figure") == ["figure2", "figure4", "figure5", "figure8"]
     for kind in ("table", "figure"):
         for name in designs.names(kind):
             design = designs.find(kind, name)
@@ -186,7 +186,7 @@ def test_designs_are_found_by_their_file_and_an_unknown_one_names_those_that_exi
     for kind, name, advice in (
         ("table", "tabel2", r"did you mean table=table2\? There are table1, table2, table2_controls"),
         ("table", "other", "There are table1, table2, table2_controls"),
-        ("figure", "fig2", r"did you mean figure=figure2\? There are figure2, figure5"),
+        ("figure", "fig2", r"did you mean figure=figure2\? There are figure2, figure4, figure5, figure8"),
         ("figure", "table1", "it is a table: use table=table1"),
     ):
         with pytest.raises(SettingError, match=rf"^{kind}={name} is not known; .*{advice}$"):

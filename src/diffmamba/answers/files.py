@@ -119,6 +119,7 @@ def _check(file: Path, table: pd.DataFrame) -> None:
         "length": (~table["length"].str.fullmatch(LENGTH.pattern), "a length is a number of tokens such as 4k"),
         "row": (~table["row"].str.fullmatch(r"\d{1,18}"), "a row is a whole number from 0"),
         "target": (~_has_target(table), "a target is one of the task's labels"),
+        "question": (table["question"].str.strip() == "", "a question is not empty"),
     }
     for column, (wrong, rule) in bad.items():
         if wrong.any():
