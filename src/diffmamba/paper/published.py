@@ -75,6 +75,21 @@ def figure5(task: str, model: str) -> PublishedResult:
     return PublishedResult(score, round(score - baseline, DECIMALS), gain_percent=gain)
 
 
+def figure8(model: str, task: str, length: str) -> float | None:
+    """Figure 8 (BABILong, % right answers, mean of 3 seeds) at one point; `None` where the paper has none."""
+    return _at(numbers()["figure8"].get(model, {}), task, length)
+
+
+def figure4(task: str, length: str) -> float | None:
+    """Figure 4 (BABILong, the better model's score over the other's) at one point; `None` where the paper has none."""
+    return _at(numbers()["figure4"], task, length)
+
+
+def _at(lines: dict[str, Any], task: str, length: str) -> float | None:
+    lengths = numbers()["figure8"]["length"]
+    return lines[task][lengths.index(length)] if task in lines and length in lengths else None
+
+
 @cache
 def _table2_rows() -> dict[tuple[str, str | None], dict[str, Any]]:
     forms = {"mamba": None}  # nothing is subtracted
