@@ -84,8 +84,8 @@ class Lens(Measure):
     metrics: ClassVar[Mapping[str, Metric]] = {
         "kl": Metric("bits from the model, tuned lens", digits=3),
         "logit_kl": Metric("bits from the model, logit lens", digits=3),
-        "early_probability": Metric("% for the target before the last layer", "higher", 2),
-        "probability": Metric("% for the target", "higher", 2),
+        "early_probability": Metric("probability of the target before the last layer, %", "higher", 2),
+        "probability": Metric("probability of the target, %", "higher", 2),
         "bits": Metric("bits per symbol", digits=4),
         "entropy": Metric("bits of entropy", digits=4),
         "symbols": Metric("symbols", "higher", 0),
@@ -172,8 +172,8 @@ class Lens(Measure):
             where = expected != IGNORED
             counts.append(where.sum(1).cpu().double())
             for reading in tuned_lens.readings(network, lens, symbols, where):
-                found = _by_sequence(_quantities(reading, expected[where], shares), where)
-                sums.setdefault((reading.layer, reading.lens), []).append(found)
+                by_sequence = _by_sequence(_quantities(reading, expected[where], shares), where)
+                sums.setdefault((reading.layer, reading.lens), []).append(by_sequence)
             done += len(inputs)
             subject.progress(done, len(rows))
         found = {place: _estimates(torch.cat(parts, 1), torch.cat(counts)) for place, parts in sums.items()}
@@ -209,7 +209,9 @@ class Lens(Measure):
 
     def _measured(self, data: Data) -> Sequences:
         if self.prompts is not None:
-            return sequences.of_prompts(_read(Path(self.prompts), f"measure.prompts={self.prompts}"), self.prompts, data)
+            return sequences.of_prompts(
+                _read(Path(self.prompts), f"measure.prompts={self.prompts}"), self.prompts, data
+            )
         return sequences.of_data(data, self.split, self.length or 0)
 
     def _trained_on(self, data: Data) -> Sequences:
@@ -249,7 +251,9 @@ def _quantities(reading: Reading, targets: Tensor, shares: Tensor) -> Tensor:
     target, share = log_target.exp(), shares[targets]
     entropy = -(probabilities * said.clamp(min=-1e4)).sum(1)  # 0 · -inf is 0
     other = (probabilities @ shares - share * target) / (1 - share)
-    return torch.stack([-log_target * BITS, reading.kl.double() * BITS, entropy * BITS, target * PERCENT, other * PERCENT])
+    return torch.stack(
+        [-log_target * BITS, reading.kl.double() * BITS, entropy * BITS, target * PERCENT, other * PERCENT]
+    )
 
 
 def _by_sequence(values: Tensor, where: Tensor) -> Tensor:
