@@ -136,7 +136,7 @@ class Lens(Measure):
         assert isinstance(network, LanguageModel)
         lens = None
         if self.lens is not None:
-            lens = self._kept().opened(network, f"measure.lens={self.lens}").to(subject.device)
+            lens = self._kept().opened(network, f"measure.lens={self.lens}")
         elif self.steps:
             lens, losses = self._train(network, subject)
             trained = asdict(self.descent) | {"data": subject.data.facts["name"], "split": self.trained_on}
@@ -145,8 +145,7 @@ class Lens(Measure):
         yield from self._measure(network, lens, subject)
 
     def _train(self, network: LanguageModel, subject: Subject) -> tuple[TunedLens, list[float]]:
-        first = next(network.parameters())
-        lens = TunedLens(len(network.backbone.blocks), network.backbone.d_model).to(first.device, first.dtype)
+        lens = TunedLens.of(network)
         of, random = self._trained_on(subject.data), np.random.default_rng(self.seed)
         drawn = (random.integers(0, of.count, self.sequences) for _ in range(self.steps))
         batches = (self._parts(of, rows, subject) for rows in drawn)

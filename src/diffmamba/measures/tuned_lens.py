@@ -42,6 +42,12 @@ class TunedLens(nn.Module):
         self.weight = nn.ParameterList(torch.zeros(d_model, d_model) for _ in range(layers))
         self.bias = nn.ParameterList(torch.zeros(d_model) for _ in range(layers))
 
+    @classmethod
+    def of(cls, network: LanguageModel) -> "TunedLens":
+        """An untrained lens of a network, on its device and of its number type."""
+        first = next(network.parameters())
+        return cls(len(network.backbone.blocks), network.backbone.d_model).to(first.device, first.dtype)
+
     @property
     def layers(self) -> int:
         """The number of layers that have a map."""
@@ -233,6 +239,6 @@ class Kept:
                 f"{named} was trained for other weights of a network of this shape; train one for these: leave out "
                 f"measure.lens"
             )
-        lens = TunedLens(len(network.backbone.blocks), network.backbone.d_model)
+        lens = TunedLens.of(network)
         lens.load_state_dict(dict(self.tensors))
         return lens
