@@ -239,26 +239,24 @@ def _shares(vocabulary: int, targets: Iterator[Tensor]) -> Tensor:
 
 
 def _quantities(reading: Reading, targets: Tensor, shares: Tensor) -> Tensor:
-    """`QUANTITIES` of each position: float64 `(quantities, positions)`, in bits and per cent.
+    """`QUANTITIES` of each position `(quantities, positions)`, in bits and per cent.
 
     The other probability is that of a target of another position, drawn by how often each symbol but the right one is
     a target: what a lens that knows the targets, but not which one is asked for, gives to the right one.
     """
-    said = reading.said.double()
+    said, shares = reading.said, shares.to(reading.said.dtype)
     probabilities = said.exp()
     log_target = said.gather(1, targets[:, None])[:, 0]
     target, share = log_target.exp(), shares[targets]
-    entropy = -(probabilities * said.clamp(min=-1e4)).sum(1)  # 0 · -inf is 0
+    entropy = -(probabilities * said.clamp(min=-1e4)).sum(1)  # 0 · -inf is 0 here
     other = (probabilities @ shares - share * target) / (1 - share)
-    return torch.stack(
-        [-log_target * BITS, reading.kl.double() * BITS, entropy * BITS, target * PERCENT, other * PERCENT]
-    )
+    return torch.stack([-log_target * BITS, reading.kl * BITS, entropy * BITS, target * PERCENT, other * PERCENT])
 
 
 def _by_sequence(values: Tensor, where: Tensor) -> Tensor:
     """The sums of each sequence, float64 `(quantities, sequences)`, of values `(quantities, positions)`."""
-    sums = torch.zeros(len(values), len(where), dtype=values.dtype, device=values.device)
-    return sums.index_add_(1, where.nonzero()[:, 0], values).cpu()
+    sums = torch.zeros(len(values), len(where), dtype=torch.float64, device=values.device)
+    return sums.index_add_(1, where.nonzero()[:, 0], values.double()).cpu()
 
 
 def _estimates(sums: Tensor, counts: Tensor) -> dict[str, float]:
