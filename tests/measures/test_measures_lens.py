@@ -24,7 +24,7 @@ MODELS = {
     "adaptive": ["model=mamba", "model/embedding=adaptive", "model.embedding.cutoffs=[2,5]"],
 }
 BLOCKS = 3
-DESCENT = Descent(steps=30, optimizer="sgd", learning_rate=0.1, momentum=0.9, weight_decay=1e-3, clip=1.0)
+STEPS = 12
 SYMBOLS = torch.from_numpy(np.random.default_rng(0).integers(0, VOCABULARY, (6, 12)))
 CORPUS = np.random.default_rng(1).integers(0, VOCABULARY, 400)
 TEXT = SimpleNamespace(
@@ -137,9 +137,9 @@ def test_the_logits_of_a_layer_are_gone_before_those_of_the_next(mamba, monkeypa
 def test_training_brings_the_lens_to_the_network_and_changes_the_lens_alone(network, optimizer):
     before = {name: weight.clone() for name, weight in network.state_dict().items()}
     lens, batch = TunedLens.of(network), (SYMBOLS, everywhere(SYMBOLS))
-    descent = Descent(30, optimizer, {"sgd": 0.1, "adam": 1e-2}[optimizer], 0.9, 1e-3, 1.0)
-    losses = tuned_lens.train(lens, network, [[batch]] * 30, descent)
-    assert losses[-1] < 0.6 * losses[0]
+    descent = Descent(STEPS, optimizer, {"sgd": 0.3, "adam": 2e-2}[optimizer], 0.9, 1e-3, 1.0)
+    losses = tuned_lens.train(lens, network, [[batch]] * STEPS, descent)
+    assert losses[-1] < 0.7 * losses[0]
     assert all(weight.grad is None for weight in network.parameters())
     assert all(torch.equal(weight, before[name]) for name, weight in network.state_dict().items())
     found = list(tuned_lens.readings(network, lens, *batch))

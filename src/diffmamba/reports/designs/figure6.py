@@ -14,11 +14,12 @@ from typing import Any
 import pandas as pd
 
 from diffmamba.document import Chart, Panel, Series
-from diffmamba.reports import charts, columns
+from diffmamba.reports import charts, columns, statistics
 from diffmamba.reports.cells import Cell, Key, Results, against
 from diffmamba.reports.columns import Column
 from diffmamba.reports.design import Design
 from diffmamba.reports.measured import chosen, curve, difference
+from diffmamba.reports.statistics import Interval
 
 BASELINE = "mamba"
 CONFIDENCE = 1.96  # standard errors to either side, 95% of a normal distribution
@@ -31,6 +32,10 @@ MEANING = (
     "symbol: the next one of a text, the answer of a task. at the end: the same of the model itself. KL: from what the "
     "model says at its end to what a lens says, the mean over the layers before the last. All are of a split that the "
     "lens was not trained on."
+)
+NEARER = (
+    "Δ KL tuned: that of the baseline is subtracted, over the seeds of both. Its interval is Student's t over seeds, 95%, "
+    "for each row by itself."
 )
 EFFECTS = (
     "The section Effects has the difference at each layer, as layers correspond where models have as many. A higher "
@@ -207,6 +212,40 @@ def figure(cell: Cell, name: str) -> float | None:
     return fmean(numbers) if numbers and len(numbers) == len(found) else None
 
 
+def nearer(cell: Cell) -> tuple[float, Interval | None] | None:
+    """The KL of the tuned lens minus that of the baseline, over the seeds of both, and where it lies."""
+    base = cell.baseline
+    if base is None or cell.key.is_baseline:
+        return None
+    ours, theirs = ({run.seed: run.part("values").get("kl") for run in one.seeds} for one in (cell, base))
+    found = [ours[seed] - theirs[seed] for seed in cell.pairs if None not in (ours[seed], theirs[seed])]
+    return (fmean(found), statistics.mean_interval(found)) if found else None
+
+
+def _nearer_text(cell: Cell) -> str:
+    found = nearer(cell)
+    if found is None:
+        return "–"
+    delta, interval = found
+    told = f"{delta:+.3f}" + (f" ({interval.low:+.3f}, {interval.high:+.3f})" if interval else "")
+    return told.replace("-", "−")
+
+
+def further(cell: Cell) -> dict[str, Any]:
+    """What a row of `figure6.json` has beside the fields of every table."""
+    delta, interval = nearer(cell) or (None, None)
+    of_kl = {"delta_kl": delta, "delta_kl_low": None, "delta_kl_high": None}
+    if interval is not None:
+        of_kl |= {"delta_kl_low": interval.low, "delta_kl_high": interval.high}
+    return {name: figure(cell, name) for name in FIGURES} | of_kl
+
+
+def notes_on(results: Results) -> Sequence[str]:
+    """How to read the table; the section of effects, which is of its cells, does not say it again."""
+    of_effects = any("effect" in cell.key.fields for cell in results.cells)
+    return () if of_effects else (MEANING, NEARER, EFFECTS)
+
+
 def _column(header: str, name: str, digits: int = 3) -> Column:
     def text(cell: Cell) -> str:
         found = figure(cell, name)
@@ -243,13 +282,14 @@ DESIGN = Design(
         columns.INTERVAL,
         columns.SEEDS,
         *(_column(header, name) for name, header in FIGURES.items()),
+        Column("Δ KL tuned", _nearer_text, spare=True),
         columns.SMALLEST,
         columns.SPREAD,
         columns.PARAMETERS,
     ),
     charts=_charts,
-    further=lambda cell: {name: figure(cell, name) for name in FIGURES},
-    notes=(MEANING, EFFECTS),
+    further=further,
+    notes_on=notes_on,
     points=points,
     effects=effects,
 )
