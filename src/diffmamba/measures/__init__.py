@@ -1,6 +1,8 @@
 """Measures: what is computed from given weights, as rows of a value and its coordinates."""
 
 from diffmamba.measures.measure import Measure, Row, Subject
+from diffmamba.measures.memory import Memory
 from diffmamba.measures.perplexity import Perplexity
+from diffmamba.measures.throughput import Throughput
 
-__all__ = ["Measure", "Perplexity", "Row", "Subject"]
+__all__ = ["Measure", "Memory", "Perplexity", "Row", "Subject", "Throughput"]
