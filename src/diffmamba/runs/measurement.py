@@ -83,9 +83,7 @@ class Measurement(Work):
             weights=weights,
             trained=trained,
             module=build(measured["module"]) if measured else trained.module,
-            execution=replace(
-                Execution.of(settings), compiled=measure.compiled, precision=trained.execution.precision
-            ),
+            execution=replace(Execution.of(settings), compiled=measure.compiled, precision=trained.execution.precision),
         )
 
     @property
