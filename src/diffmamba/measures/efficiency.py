@@ -150,8 +150,7 @@ class Need:
         for length in lengths:
             symbols = Load(1, length, new).symbols(network.vocabulary_size, subject.device)
             repeated = passes(network, symbols, mode, new)
-            known = [symbols, *network.parameters(), *network.buffers()]
-            peaks.append(taken(subject.device, known, lambda repeated=repeated: [*repeated()]).peak)
+            peaks.append(taken(subject.device, lambda repeated=repeated: [*repeated()]).peak)  # type: ignore[misc]
             network.zero_grad()
         self.by_symbol = max(0.0, (peaks[1] - peaks[0]) / (lengths[1] - lengths[0]))
         self.by_sequence = max(0.0, peaks[0] - self.fixed - self.by_symbol * lengths[0])

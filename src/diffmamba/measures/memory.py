@@ -45,7 +45,7 @@ class Memory(Efficiency):
         for _ in passes(network, symbols[:1, :64], self.mode, min(load.new, 2))():
             continue
         network.zero_grad()
-        found = taken(symbols.device, [symbols, *there], lambda: [*repeated()][-1])
+        found = taken(symbols.device, lambda: [*repeated()][-1])
         network.zero_grad()
         weights = sum(tensor.nbytes for tensor in there)
         for name, value in (("weights", weights), ("kept", found.kept), ("peak", found.peak)):

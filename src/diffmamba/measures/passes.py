@@ -102,8 +102,5 @@ class Generation(Pass):
 
     def __call__(self) -> Iterator[Any]:
         generated = generate(self.network, self.symbols, self.new, temperature=0)
-        last = next(generated)
-        yield last
-        for last in generated:
-            continue
-        yield last
+        yield next(generated)
+        yield [*generated]

@@ -130,8 +130,7 @@ class Cell:
     def status(self) -> str:
         """The first that holds: complete (all seeds count), partial, running, failed, stopped, damaged, missing.
 
-        A seed that was folded from several runs may be partial itself, and one that was folded from a measurement may be
-        out of memory.
+        A folded seed may be partial itself, and after all these a cell may be out of memory.
         """
         if self.values:
             return "complete" if len(self.values) == len(self.seeds) else "partial"

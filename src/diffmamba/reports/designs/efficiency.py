@@ -24,17 +24,17 @@ WORDS = {"inference": "forward pass without a graph", "forward": "forward pass w
 """The modes that are not called by their own name."""
 MACHINES = "Measured on: {machines}."
 APART = (
-    "The runs were made on different hardware or with different operators, so they stand in different groups. A ratio is "
-    "of runs on the same hardware only."
+    "The runs were made on different hardware or with different operators, so they stand in different groups. A ratio "
+    "is of runs on the same hardware only."
 )
 NOT_FITTING = (
     "out of memory: so large a load did not fit into the memory there, and those that are larger were not tried."
 )
 
 REPEATS = (
-    "A run times several passes in one process, after one that is not timed; the median counts. spread: from the lower to "
-    "the upper quartile of these passes, in % of the median. A seed is a run of its own: all models are timed anew, one "
-    "right after the other, at another time. The interval is over seeds, so it holds what changes from time to time on "
+    "A run times several passes in one process, after one that is not timed; the median counts. spread: from the lower "
+    "to the upper quartile of these passes, in % of the median. A seed is a run of its own: all models are timed anew, "
+    "one right after the other, at another time. The interval is over seeds, so it holds what changes over time on "
     "this machine. It says nothing of other hardware, other sizes or other versions of the software."
 )
 

@@ -7,8 +7,8 @@ from diffmamba.reports.designs.efficiency import Reading
 from diffmamba.reports.records import Headline
 
 MEANING = (
-    "time: seconds of one pass over one sequence. Training is a forward pass to the loss, a backward pass and a step of "
-    "AdamW; the paper has no numbers of it. Its Diff-Mamba is the hybrid."
+    "time: seconds of one pass over one sequence. Training is a forward pass to the loss, a backward pass and a step "
+    "of AdamW; the paper has no numbers of it. Its Diff-Mamba is the hybrid."
 )
 
 
