@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from diffmamba.data.data import Data
     from diffmamba.data.datamodule import LanguageModellingData
     from diffmamba.data.examples import SyntheticData
+    from diffmamba.data.random_symbols import RandomSymbols
 
 __all__ = [
     "Compression",
@@ -36,6 +37,7 @@ __all__ = [
     "PublishedFile",
     "PythonDocs",
     "PythonSource",
+    "RandomSymbols",
     "Rule",
     "SelectiveCopying",
     "Source",
@@ -47,7 +49,12 @@ __all__ = [
     "prepare",
 ]
 
-IN_MODULE = {"Data": "data", "LanguageModellingData": "datamodule", "SyntheticData": "examples"}
+IN_MODULE = {
+    "Data": "data",
+    "LanguageModellingData": "datamodule",
+    "RandomSymbols": "random_symbols",
+    "SyntheticData": "examples",
+}
 """Those of Lightning, which takes seconds to import."""
 
 

@@ -2,6 +2,16 @@
 
 from diffmamba.measures.lens import Lens
 from diffmamba.measures.measure import Measure, Row, Subject
+from diffmamba.measures.memory import Memory
 from diffmamba.measures.perplexity import Perplexity
+from diffmamba.measures.throughput import Throughput
 
-__all__ = ["Lens", "Measure", "Perplexity", "Row", "Subject"]
+__all__ = [
+    "Lens",
+    "Measure",
+    "Memory",
+    "Perplexity",
+    "Row",
+    "Subject",
+    "Throughput",
+]

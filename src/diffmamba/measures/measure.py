@@ -57,6 +57,10 @@ class Measure(ABC):
     """Raised when the meaning of a result changes: measurements of another version are other runs."""
     reads_corpus_alone: ClassVar[bool] = False
     """Whether it reads nothing of its data but the corpus, so that the other settings of the data change no result."""
+    of_machine: ClassVar[bool] = False
+    """Whether the result depends on the machine. Then the device, threads and operators that were chosen count too."""
+    compiled: bool = False
+    """Whether it has the network compiled."""
     metrics: ClassVar[Mapping[str, Metric]]
     """The figures without coordinates."""
     headline: ClassVar[str]
