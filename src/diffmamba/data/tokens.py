@@ -27,6 +27,7 @@ from diffmamba.errors import SettingError
 from diffmamba.ranges import Size
 
 BYTES = 256
+NEAR = 4096  # bytes
 LAST_CUT = re.compile(r".*\S(?=[ \n])", re.DOTALL)
 PRINTABLE = (*range(33, 127), *range(161, 173), *range(174, 256))
 """The bytes that byte-level encoding writes as the characters of the same number."""
@@ -176,8 +177,9 @@ class Tokens(SymbolSystem):
         return np.frombuffer(self._utf8.decode(b"", final=True).encode(), np.uint8)
 
     def cut(self, provisional: np.ndarray, place: int) -> int:
-        """Before the next blank or end of a line: the bytes of a character stay together."""
-        blanks = np.isin(provisional[place : place + (1 << 16)], np.frombuffer(b" \n", np.uint8)).nonzero()[0]
+        """Before the next blank or end of a line, if there is one near: the bytes of a character stay together."""
+        near = provisional[place : place + NEAR]
+        blanks = np.flatnonzero((near == ord(" ")) | (near == ord("\n")))
         if len(blanks):
             return place + int(blanks[0])
         while place < len(provisional) and provisional[place] & 0xC0 == 0x80:  # within a character of UTF-8
