@@ -11,12 +11,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from diffmamba.data.corpus import Corpus, CorpusChoice, prepare
+from diffmamba.data.long_crawl import LongCrawl64
 from diffmamba.data.published import PublishedFile, WikiText103
 from diffmamba.data.recall import FuzzyInContextRecall, InContextRecall
 from diffmamba.data.sources import PythonDocs, PythonSource, Source, TextFile
 from diffmamba.data.streams import EvalWindows, TrainStreams
 from diffmamba.data.synthetic import Compression, Memorization, Rule, SelectiveCopying
 from diffmamba.data.systems import Vocabulary
+from diffmamba.data.tokens import Tokenizer
 
 if TYPE_CHECKING:
     from diffmamba.data.data import Data
@@ -33,6 +35,7 @@ __all__ = [
     "FuzzyInContextRecall",
     "InContextRecall",
     "LanguageModellingData",
+    "LongCrawl64",
     "Memorization",
     "PublishedFile",
     "PythonDocs",
@@ -43,6 +46,7 @@ __all__ = [
     "Source",
     "SyntheticData",
     "TextFile",
+    "Tokenizer",
     "TrainStreams",
     "Vocabulary",
     "WikiText103",

@@ -1,6 +1,7 @@
 """Measures: what is computed from given weights, as rows of a value and its coordinates."""
 
 from diffmamba.measures.lens import Lens
+from diffmamba.measures.loss_by_position import LossByPosition
 from diffmamba.measures.measure import Measure, Row, Subject
 from diffmamba.measures.memory import Memory
 from diffmamba.measures.perplexity import Perplexity
@@ -8,6 +9,7 @@ from diffmamba.measures.throughput import Throughput
 
 __all__ = [
     "Lens",
+    "LossByPosition",
     "Measure",
     "Memory",
     "Perplexity",
