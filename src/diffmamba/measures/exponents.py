@@ -1,8 +1,8 @@
 """Lyapunov exponents: how fast two trajectories of one system come together or part, in nats per step.
 
 Two ways to find them. The state of a state-space mixer is multiplied by exp(A · dt) at each position, so its exponents
-are known exactly from the time steps (`of_scan`). For a system that is only given as a function, `benettin` measures the
-growth of a small difference.
+are known exactly from the time steps (`of_scan`). For a system that is only given as a function, `benettin` measures
+the growth of a small difference.
 """
 
 import math
@@ -57,7 +57,7 @@ def benettin(
 
     Beside each trajectory goes a second one, at first at the distance `size` in a random direction. After `every` steps
     the logarithm of (distance / size) is noted, and the second trajectory is put back to the distance `size` in the
-    direction in which it lies. The exponent is the mean of these logarithms, per step.
+    direction in which it lies. The mean of these logarithms, per step, tends to the largest exponent.
 
     Args:
         step: the next states of any number of states, `(n, numbers)` → the same shape.
@@ -69,21 +69,19 @@ def benettin(
         draw: draws the first directions.
 
     Returns:
-        `(starts,)`, in nats per step.
+        The growth at each measurement that counts, `(measurements, starts)`, in nats per step.
     """
-    starts, counted = len(state), -(-steps // every)
-    total = torch.zeros_like(state[:, 0])
+    starts, growth = len(state), []
     gap = _directions(state, draw) * size
-    for measurement in range(-(-settle // every) + counted):
+    for _ in range(-(-settle // every) + -(-steps // every)):
         pair = torch.cat([state, state + gap])
         for _ in range(every):
             pair = step(pair)
         state, gap = pair[:starts], pair[starts:] - pair[:starts]
         distance = gap.norm(dim=1, keepdim=True)
-        if measurement >= -(-settle // every):
-            total += (distance[:, 0] / size).clamp(min=ROUNDING).log()
+        growth.append((distance[:, 0] / size).clamp(min=ROUNDING).log() / every)
         gap = torch.where(distance > ROUNDING * size, gap / distance, _directions(state, draw)) * size
-    return total / (counted * every)
+    return torch.stack(growth[-(-settle // every) :])
 
 
 def _directions(like: Tensor, draw: torch.Generator | None) -> Tensor:

@@ -6,9 +6,9 @@ embedding of its own prediction. With logits l_t, temperature T and embeddings E
 
     e_{t+1} = softmax(l_t / T) · E
 
-The state of this system is what all mixers remember, with e_t. At T = 1 the model is fed the mean of all symbols that it
-could say; as T goes to 0 it is fed the likeliest one, as in greedy decoding. Teacher-forced exponents are never above 0.
-Here they may be: the loop goes through all weights.
+The state of this system is what all mixers remember, with e_t. At T = 1 the model is fed the mean of all symbols that
+it could say; as T goes to 0 it is fed the likeliest one, as in greedy decoding. Teacher-forced exponents are never above
+0. Here they may be: the loop goes through all weights.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from diffmamba.data import Data
 from diffmamba.errors import SettingError
 from diffmamba.measures.exponents import benettin
 from diffmamba.measures.measure import Measure, Row, Subject
-from diffmamba.measures.state_space import mixers_of, split_of
+from diffmamba.measures.state_space import layers_of, mixers_of, split_of
 from diffmamba.metric import Metric
 from diffmamba.mixers import Mixer
 from diffmamba.models.generation import generate
@@ -53,10 +53,10 @@ class FreeRunning(Measure):
 
     split: Literal["test", "val", "train"] = "test"
     prompt: Size = 64
-    starts: Size = 8
+    starts: Size = 4
     temperatures: Sequence[Positive] = (1.0, 0.3, 0.1)
-    settle: Count = 128
-    steps: Size = 256
+    settle: Count = 256
+    steps: Size = 768
     every: Size = 4
     size: Positive = 1e-6
     greedy: Count = 256
@@ -64,6 +64,7 @@ class FreeRunning(Measure):
     metrics: ClassVar[Mapping[str, Metric]] = {
         "exponent": Metric("largest exponent, nats per symbol", "", 4),
         "spread": Metric("standard deviation over starts", "", 4),
+        "drift": Metric("second half of the steps minus the first", "", 4),
         "positive": Metric("share of starts above 0", "", 3),
         "diverged": Metric("share of greedy texts that diverge", "", 3),
     }
@@ -78,44 +79,41 @@ class FreeRunning(Measure):
             raise SettingError(f"measure.prompt={self.prompt} is more than the {symbols} symbols of {self.split}")
 
     def check_network(self, network: nn.Module) -> None:
-        blocks = mixers_of(network, "free_running")
-        others = {type(block.layer).__name__ for block in network.backbone.blocks if isinstance(block.layer, Mixer)}
-        if others - {type(mixer).__name__ for mixer in blocks.values()}:
-            raise SettingError("measure=free_running needs a state of fixed size, and attention remembers all symbols")
         if not isinstance(network, LanguageModel):
             raise SettingError("measure=free_running needs a language model, which reads its own output")
+        known = mixers_of(network, "free_running").values()
+        if any(isinstance(layer, Mixer) and layer not in known for layer in layers_of(network)):
+            raise SettingError("measure=free_running needs a state of fixed size, and attention remembers all symbols")
 
     @torch.no_grad()
     def rows(self, subject: Subject) -> Iterator[Row]:
         model = deepcopy(cast(LanguageModel, subject.network)).double()
         prompts = subject.to_device(self._prompts(subject.data))
-        rows = [row for place, at in enumerate(self.temperatures) for row in self._exponents(model, prompts, at, place)]
-        yield from rows
+        growth = self._growth(model, prompts)
+        for place, temperature in enumerate(self.temperatures):
+            figures = _figures(growth[:, place])
+            if place == 0:
+                yield from (Row(name, value) for name, value in figures.items())
+            yield from (Row(name, value, {"temperature": temperature}) for name, value in figures.items())
+            for start, value in enumerate(growth[:, place].mean(0).tolist()):
+                yield Row("exponent", value, {"temperature": temperature, "start": start})
         if self.greedy:
             yield Row("diverged", self._diverged(model, prompts))
 
-    def _exponents(self, model: LanguageModel, prompts: Tensor, temperature: float, place: int) -> Iterator[Row]:
-        """Those of all starts at one temperature; the first one's are the figures of the whole."""
-        loop = ClosedLoop(model, temperature)
-        found = benettin(
+    def _growth(self, model: LanguageModel, prompts: Tensor) -> Tensor:
+        """How fast the difference grows: `(measurements, temperatures, starts)`, in nats per symbol."""
+        each = torch.tensor(self.temperatures, dtype=torch.float64, device=prompts.device)
+        loop = ClosedLoop(model, each.repeat_interleave(len(prompts)))
+        growth = benettin(
             loop.step,
-            loop.after(prompts),
+            loop.after(prompts.repeat(len(each), 1)),
             steps=self.steps,
             every=self.every,
             size=self.size,
             settle=self.settle,
             draw=torch.Generator().manual_seed(SEED),
         )
-        figures = {
-            "exponent": found.mean().item(),
-            "spread": found.std(correction=0).item(),
-            "positive": (found > 0).double().mean().item(),
-        }
-        if place == 0:
-            yield from (Row(name, value) for name, value in figures.items())
-        yield from (Row(name, value, {"temperature": temperature}) for name, value in figures.items())
-        for start, value in enumerate(found.tolist()):
-            yield Row("exponent", value, {"temperature": temperature, "start": start})
+        return growth.unflatten(1, (len(each), -1)).cpu()
 
     def _diverged(self, model: LanguageModel, prompts: Tensor) -> float:
         """The share of starts whose greedy text is another one after a prompt whose first symbol was changed."""
@@ -131,13 +129,26 @@ class FreeRunning(Measure):
         return torch.from_numpy(np.stack([symbols[at : at + self.prompt] for at in first]).astype(np.int64))
 
 
+def _figures(growth: Tensor) -> dict[str, float]:
+    """Those of one temperature, of `(measurements, starts)`."""
+    found, half = growth.mean(0), len(growth) // 2
+    drift = growth[half:].mean() - growth[:half].mean() if half else torch.zeros(())
+    return {
+        "exponent": found.mean().item(),
+        "spread": found.std(correction=0).item(),
+        "drift": drift.item(),
+        "positive": (found > 0).double().mean().item(),
+    }
+
+
 class ClosedLoop:
     """The model that reads the mean embedding of its own prediction, as a map of vectors.
 
     A vector `(numbers,)` is the state of every mixer, number by number, and then the embedding that is fed next.
+    `temperature` holds those of the vectors, `(batch,)`; of twice as many, both halves have the same.
     """
 
-    def __init__(self, model: LanguageModel, temperature: float):
+    def __init__(self, model: LanguageModel, temperature: Tensor):
         self.model, self.temperature = model, temperature
         like = next(model.parameters())
         self.embeddings = model.embedding.embed(torch.arange(model.vocabulary_size, device=like.device)[None])[0]
@@ -158,5 +169,6 @@ class ClosedLoop:
         return self._packed(self.model.embedding.logits(hidden[:, 0]), following)
 
     def _packed(self, logits: Tensor, states: Sequence[Any]) -> Tensor:
-        fed = (logits / self.temperature).softmax(-1) @ self.embeddings
+        temperature = self.temperature.repeat(len(logits) // len(self.temperature))
+        fed = (logits / temperature[:, None]).softmax(-1) @ self.embeddings
         return torch.cat([*(part.flatten(1) for state in states for part in state or ()), fed], dim=1)

@@ -11,7 +11,7 @@ gone after its width (an exponent of -∞), and attention remembers all symbols,
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Any
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -21,9 +21,10 @@ from diffmamba.data import Data
 from diffmamba.errors import SettingError
 from diffmamba.measures.exponents import half_life, of_scan
 from diffmamba.measures.measure import Measure, Row, Subject
-from diffmamba.measures.state_space import mixers_of, split_of
+from diffmamba.measures.state_space import layers_of, mixers_of, split_of
 from diffmamba.measures.streamed import streamed
 from diffmamba.metric import Metric
+from diffmamba.models.language_model import LanguageModel
 from diffmamba.ranges import Count, Size
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -83,7 +84,7 @@ class Lyapunov(Measure):
             "positive": int((together > 0).sum()),
             "exponents": len(together),
             "blocks": len(mixers),
-            "left_out": len(subject.network.backbone.blocks) - len(mixers),
+            "left_out": len(layers_of(subject.network)) - len(mixers),
             "symbols": len(symbols),
         }
         yield from (Row(name, value) for name, value in figures.items())
@@ -111,7 +112,7 @@ class Lyapunov(Measure):
                 sums[index] = sums.get(index, 0) + dt.sum((0, 1), dtype=torch.float64)
 
         mixers, done = mixers_of(subject.network, "lyapunov"), 0
-        for hidden in streamed(subject.network, self._windows(subject, symbols), visit):
+        for hidden in streamed(cast(LanguageModel, subject.network), self._windows(subject, symbols), visit):
             done += hidden.shape[1]
             subject.progress(done, len(symbols))
         return {index: total / len(symbols) for index, total in sums.items()}

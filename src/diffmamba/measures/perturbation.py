@@ -127,10 +127,11 @@ class Perturbation(Measure):
         state = mixer.allocate_state(2)
         if self.settle:
             state = mixer.extend(x[:, : self.settle], state)[1]
-        x, state = x[:, self.settle :].clone(), tuple(part.clone() for part in state)
-        for part in (x[:, 0], *state):
+        x = x[:, self.settle :].clone()
+        first = (state[0].clone(), state[1].clone())
+        for part in (x[:, 0], *first):
             part[1] += self.size * noise(*part.shape[1:])
-        return x, state
+        return x, first
 
 
 def fit(deviation: NDArray[np.float64], floor: float) -> tuple[float, float]:
