@@ -2,6 +2,8 @@
 
 from diffmamba.measures.lens import Lens
 from diffmamba.measures.loss_by_position import LossByPosition
+from diffmamba.measures.free_running import FreeRunning
+from diffmamba.measures.lyapunov import Lyapunov
 from diffmamba.measures.measure import Measure, Row, Subject
 from diffmamba.measures.memory import Memory
 from diffmamba.measures.perplexity import Perplexity
@@ -17,3 +19,6 @@ __all__ = [
     "Subject",
     "Throughput",
 ]
+from diffmamba.measures.perturbation import Perturbation
+
+__all__ = ["FreeRunning", "Lyapunov", "Measure", "Perplexity", "Perturbation", "Row", "Subject"]
