@@ -34,12 +34,14 @@ class Subject:
         data: what it is measured on.
         to_device: brings tensors to the network's device.
         progress: told how much is done of how much.
+        keep: writes a file of this name and content into the run's directory, beside the rows.
     """
 
     network: nn.Module
     data: Data
     to_device: Callable[[Any], Any] = lambda tensors: tensors
     progress: Callable[[int, int], None] = lambda done, total: None
+    keep: Callable[[str, bytes], None] = lambda name, content: None
 
     @property
     def device(self) -> torch.device:
@@ -70,6 +72,12 @@ class Measure(ABC):
 
     def check(self, data: Data) -> None:  # noqa: B027 - most measures can take all data
         """Raises SettingError where its settings do not fit these data, before anything is computed."""
+
+    def check_network(self, network: nn.Module) -> None:  # noqa: B027 - most measures can take all networks
+        """Raises SettingError where it cannot measure this network, before anything is computed.
+
+        The network is on PyTorch's meta device: it has shapes and no numbers.
+        """
 
     @abstractmethod
     def rows(self, subject: Subject) -> Iterator[Row]:
