@@ -35,16 +35,17 @@ class NeedlesInProse(Rule):
     length: Size
     keys: Size
     names: Size
+    values: Size
     value: Size
     distance: Count
 
     @property
     def vocabulary(self) -> int:  # type: ignore[override]
-        return self.answers + self.names
+        return self.prose.vocabulary.size + self.names + self.values
 
     @property
     def answers(self) -> int:
-        return self.prose.vocabulary.size
+        return self.values
 
     @property
     def name(self) -> str:
@@ -70,8 +71,9 @@ class NeedlesInProse(Rule):
 
     def examples(self, split: str, count: int, seed: int, part: int = 0) -> Examples:
         draws, width = draws_of(seed, split, part), 1 + self.value
-        names = self.answers + draws.distinct(self.names, self.keys, count).T
-        values = draws.below(self.answers, count, self.keys, self.value)
+        first = self.prose.vocabulary.size
+        names = first + draws.distinct(self.names, self.keys, count).T
+        values = first + self.names + draws.below(self.values, count, self.keys, self.value)
         pairs = np.concatenate([names[..., None], values], axis=2)
         asked = np.argsort(draws.shares(count, self.keys), axis=1, kind="stable")
         free = draws.below(self.room - self.keys * width + 1, count, self.keys)
