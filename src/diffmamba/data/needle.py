@@ -4,7 +4,7 @@ What MAD's recall has as random symbols is English here, and what is to be found
 its own question and a distractor of the others, so that a measure knows where both are.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from diffmamba.data.corpus import Corpus, CorpusChoice
 from diffmamba.data.data import Data
 from diffmamba.data.draws import Draws, Integers
 from diffmamba.data.examples import SyntheticData
+from diffmamba.data.recall import since_last
 from diffmamba.data.streams import IGNORED
 from diffmamba.data.synthetic import Examples, Rule, draws_of, require
 from diffmamba.ranges import Count, Size
@@ -23,12 +24,15 @@ from diffmamba.ranges import Count, Size
 class NeedlesInProse(Rule):
     """`keys` pairs of a key and its value in a stretch of prose; then each key again, followed by its value.
 
-    Key symbols are the `names` ones above those of the prose; each example has `keys` different ones. A value is
-    `value` symbols of the prose, uniform and independent. Pairs do not overlap, and all ways of placing them are
-    equally likely, so that at least `distance` symbols of prose stand between the last of them and the first question.
-    The questions are in random order. An example has `length` positions, and one symbol more that is only predicted;
-    its prose is a stretch of its split of the corpus, without a gap where a pair stands. Only the values that are asked
-    for are targets, in training too: prose would need far more training than the needles.
+    Above the symbols of the prose there are `names` symbols for keys, and above those `values` for values. An example
+    has `keys` different keys; a value is `value` symbols, uniform and independent. Pairs do not overlap, and all ways
+    of placing them are equally likely, so that at least `distance` symbols of prose stand between the last of them and
+    the questions, which are in random order. An example has `length` positions, and one symbol more that is only
+    predicted; its prose is a stretch of its split of the corpus, interrupted where a pair stands.
+
+    Only values that can be known are targets, in training too: prose would need far more training. In training each
+    pair is shown `shown` times before the questions, and from the second time on its value is a target, which makes
+    the task quick to learn. In evaluations each is shown once.
     """
 
     prose: Corpus
@@ -36,8 +40,11 @@ class NeedlesInProse(Rule):
     keys: Size
     names: Size
     values: Size
-    value: Size
-    distance: Count
+    value: Size = 1
+    distance: Count = 0
+    shown: Size = 1
+
+    name = "needle"
 
     @property
     def vocabulary(self) -> int:  # type: ignore[override]
@@ -48,64 +55,60 @@ class NeedlesInProse(Rule):
         return self.values
 
     @property
-    def name(self) -> str:
-        return "needle"
+    def width(self) -> int:
+        """Symbols of a pair."""
+        return 1 + self.value
 
     @property
     def room(self) -> int:
         """The first so many symbols hold all pairs."""
-        return self.length + 1 - self.distance - self.keys * (1 + self.value)
+        return self.length + 1 - self.distance - self.keys * self.width
 
     def check(self) -> None:
-        require(self.keys <= self.names, f"data.keys={self.keys}", f"at most data.names={self.names} different ones")
-        pairs = self.keys * (1 + self.value)
-        least = 2 * pairs + self.distance - 1
+        require(self.keys <= self.names, f"data.keys={self.keys}", f"there are data.names={self.names} different ones")
+        least = self.keys * self.width * (self.shown + 1) + self.distance
         require(
             self.length >= least,
             f"data.length={self.length}",
-            f"{self.keys} pairs of 1 + {self.value} symbols, data.distance={self.distance} symbols and the questions "
-            f"need at least {least}",
+            f"data.shown={self.shown} times data.keys={self.keys} pairs of {self.width} symbols, "
+            f"data.distance={self.distance} and the questions need at least {least}",
         )
         shortest = min(self.prose.sizes.values())
-        require(shortest > self.length, f"data.length={self.length}", f"a split of the prose has {shortest} symbols")
+        require(self.length < shortest, f"data.length={self.length}", f"a split of the prose has {shortest} symbols")
 
     def examples(self, split: str, count: int, seed: int, part: int = 0) -> Examples:
-        draws, width = draws_of(seed, split, part), 1 + self.value
-        first = self.prose.vocabulary.size
-        names = first + draws.distinct(self.names, self.keys, count).T
-        values = first + self.names + draws.below(self.values, count, self.keys, self.value)
-        pairs = np.concatenate([names[..., None], values], axis=2)
-        asked = np.argsort(draws.shares(count, self.keys), axis=1, kind="stable")
-        free = draws.below(self.room - self.keys * width + 1, count, self.keys)
-        starts = np.sort(free, axis=1) + np.arange(self.keys) * width
-        body = self._body(draws, split, count, pairs, starts)
-        questions = np.take_along_axis(pairs, asked[..., None], axis=1).reshape(count, -1)
-        symbols = np.concatenate([body, questions], axis=1)
-        return self._asked(symbols, np.take_along_axis(starts, asked, axis=1))
+        draws, shown = draws_of(seed, split, part), self.shown if split == "train" else 1
+        names = draws.distinct(self.names, self.keys, count).T
+        values = self.names + draws.below(self.values, count, self.keys, self.value)
+        pairs = np.concatenate([names[..., None], values], axis=2) + self.prose.vocabulary.size
+        before, asked = (_shuffled(draws, self.keys, times, count) for times in (shown, 1))
+        order = np.concatenate([before, asked], axis=1)  # the pair in each place, the questions last
+        free = draws.below(self.room - before.shape[1] * self.width + 1, count, before.shape[1])
+        places = np.sort(free, axis=1) + np.arange(before.shape[1]) * self.width
+        questions = self.length + 1 - self.keys * self.width + np.arange(self.keys) * self.width
+        starts = np.concatenate([places, np.broadcast_to(questions, (count, self.keys))], axis=1)
+        return self._laid_out(draws, split, pairs, order, starts)
 
-    def _body(self, draws: Draws, split: str, count: int, pairs: Integers, starts: Integers) -> Integers:
-        """Prose `(count, symbols)` with the pairs `(count, keys, width)` put in where they start `(count, keys)`."""
-        width, size = pairs.shape[2], self.length + 1 - pairs[0].size
-        text = self.prose.split(split)
-        places = (starts[..., None] + np.arange(width)).reshape(count, -1)
-        free = np.ones((count, size), bool)
-        np.put_along_axis(free, places, False, axis=1)
-        prose = size - places.shape[1]
-        body = np.empty((count, size), np.int64)
-        np.put_along_axis(body, places, pairs.reshape(count, -1), axis=1)
+    def _laid_out(self, draws: Draws, split: str, pairs: Integers, order: Integers, starts: Integers) -> Examples:
+        """Pairs `(count, keys, width)` in this order `(count, places)`, where they start, and prose in between."""
+        count, rows = len(order), np.arange(len(order))[:, None, None]
+        at = starts[..., None] + np.arange(self.width)
+        symbols, gaps = np.full((count, self.length + 1), -1), np.zeros((count, self.length + 1), np.int64)
+        symbols[rows, at] = np.take_along_axis(pairs, order[..., None], axis=1)
+        back = since_last(order)
+        gap = starts - np.take_along_axis(starts, np.arange(order.shape[1]) - back, axis=1) - 1
+        gaps[rows, at[..., 1:]] = np.where(back > 0, gap, 0)[..., None]
+        free, text = symbols < 0, np.asarray(self.prose.split(split))
+        prose = int(free[0].sum())
         begins = draws.below(len(text) - prose + 1, count, 1)
-        body[free] = np.asarray(text)[begins + np.arange(prose)].astype(np.int64).ravel()
-        return body
+        symbols[free] = text[begins + np.arange(prose)].ravel()
+        targets = np.where(gaps > 0, symbols, IGNORED)
+        return Examples(symbols[:, :-1], targets[:, 1:], gaps[:, 1:])
 
-    def _asked(self, symbols: Integers, starts: Integers) -> Examples:
-        """The values at the end are the targets; `starts` `(count, keys)` is where the pairs asked for stand."""
-        width = 1 + self.value
-        tail = starts.shape[1] * width
-        at = np.arange(len(symbols[0]) - tail, len(symbols[0])).reshape(-1, width)[:, :-1]  # of the symbol before each
-        targets, gaps = np.full_like(symbols[:, :-1], IGNORED), np.zeros_like(symbols[:, :-1])
-        targets[:, at] = symbols[:, at + 1]
-        gaps[:, at] = at[:, :1] - (starts[..., None] + 1) + np.zeros_like(at)
-        return Examples(symbols[:, :-1], targets, gaps)
+
+def _shuffled(draws: Draws, keys: int, times: int, count: int) -> Integers:
+    """Each number below `keys` so many times in random order, `(count, keys · times)`."""
+    return np.argsort(draws.shares(count, keys * times), axis=1, kind="stable") % keys
 
 
 class NeedleData(SyntheticData):
@@ -129,10 +132,6 @@ class NeedleData(SyntheticData):
         choice = settings["corpus"]
         found = choice.find(fingerprint) if isinstance(choice, CorpusChoice) else None
         return cls(**settings | ({"corpus": found} if found else {}))
-
-    @classmethod
-    def steps_in_epoch(cls, facts: Mapping[str, Any], **settings: Any) -> int:
-        return super().steps_in_epoch(facts, **settings)
 
     def require_unchanged(self) -> None:
         self.corpus.require_unchanged()

@@ -35,6 +35,7 @@ NEUTRAL = {
     "LanguageModellingData.parts": "is trainer.accumulate_grad_batches, which counts",
     "SyntheticData.eval_batch_size": "an evaluation is of all examples",
     "SyntheticData.parts": "is trainer.accumulate_grad_batches, which counts",
+    "ImplicitAttention.batch": "a measurement sums over all windows",
     "Perplexity.batch": "a measurement sums over all windows",
 }
 """Arguments of constructors that leave the result as it is, with the reason."""
