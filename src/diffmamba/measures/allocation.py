@@ -1,6 +1,8 @@
 """How the weights of a row are shared out among the positions that it can take from.
 
-The weights of a row t are |M[t, s]| or |K[t, s]| for s ≤ t (see `mixers.implicit_attention`), divided by their sum.
+The weights of a row t are |M[t, s]| or |K[t, s]| (see `mixers.implicit_attention`). What a position takes from itself is
+no attention to the context, and in the output of a mixer it is nearly everything: the D of the scan is in it. So a
+row's shares are of the positions s < t, divided by their sum, and the share of s = t of the whole row is told by itself.
 """
 
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-NEEDLE = ("needle", "distractors", "rest")
+TINY = torch.finfo(torch.float64).tiny
 
 
 @dataclass(frozen=True)
@@ -45,58 +47,55 @@ class Asked:
         rows = asked.any(0).nonzero()[:, 0]
         counted, at = asked[:, rows], torch.arange(targets.shape[1])
         value = (rows - gaps[:, rows])[..., None]
-        needle = (at >= value - 1) & (at <= value + reach) & (at <= rows[:, None]) & counted[..., None]
-        all_of_them = (needle.any(1, keepdim=True)) & (at <= rows[:, None])
-        return cls(rows, counted, {"needle": needle, "distractors": all_of_them & ~needle})
+        needle = (at >= value - 1) & (at <= value + reach) & (at < rows[:, None]) & counted[..., None]
+        of_all = needle.any(1, keepdim=True) & (at < rows[:, None])
+        return cls(rows, counted, {"needle": needle, "distractors": of_all & ~needle})
 
 
-def normalised(weights: Tensor) -> Tensor:
-    """|weights| over their sum along the last dimension, in float64."""
-    sizes = weights.double().abs()
-    return sizes / sizes.sum(-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+def shared_out(weights: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The shares of earlier positions, and that of the own one, of weights `(..., rows, length)` of positions `rows`.
+
+    Both are float64: `(..., rows, length)` with 0 from the own position on, and `(..., rows)`.
+    """
+    sizes, at = weights.double().abs(), torch.arange(weights.shape[-1])
+    earlier = sizes * (at < rows[:, None])
+    total, own = earlier.sum(-1, keepdim=True), (sizes * (at == rows[:, None])).sum(-1)
+    return earlier / total.clamp(min=TINY), own / (own + total[..., 0]).clamp(min=TINY)
 
 
 def uniform(asked: Asked, length: int) -> Tensor:
     """Equal weights `(batch, 1, rows, length)`: what a mixer without any choice would give."""
-    seen = torch.arange(length) <= asked.rows[:, None]
-    return normalised(seen).expand(len(asked.counted), 1, -1, -1)
+    return (torch.arange(length) <= asked.rows[:, None]).expand(len(asked.counted), 1, -1, -1)
 
 
-def readings(shares: Tensor, asked: Asked) -> dict[str, Tensor]:
-    """Figures of each row of shares `(batch, heads, rows, length)`, each `(batch, heads, rows)`.
+def readings(weights: Tensor, asked: Asked) -> dict[str | int, Tensor]:
+    """Figures of each row of weights `(batch, heads, rows, length)`, each `(batch, heads, rows)`.
 
+    own         the share of the own position; all others are of the earlier ones
     entropy     in bits
     first       the share of the first position
     distance    how many positions back it is taken from, on average
     needle, distractors, rest    the shares of these; they add up to 1
     X_each      the mean share of a position of X; `elsewhere` is all but the needle
+    a number    the share of the positions from so many back to twice as many, without these: 1, 2–3, 4–7 and so on,
+                as far as every row reaches
     """
+    shares, own = shared_out(weights, asked.rows)
     back = asked.rows[:, None] - torch.arange(shares.shape[-1])
-    found = {
+    found: dict[str | int, Tensor] = {
+        "own": own,
         "entropy": -torch.special.xlogy(shares, shares).sum(-1) / torch.log(torch.tensor(2.0, dtype=torch.float64)),
         "first": shares[..., 0],
         "distance": (shares * back).sum(-1),
     }
     if asked.marks is not None:
-        seen, needle = (back >= 0)[None], asked.marks["needle"]
+        seen, needle = (back > 0)[None], asked.marks["needle"]
         where = {**asked.marks, "rest": seen & ~needle & ~asked.marks["distractors"], "elsewhere": seen & ~needle}
         for name, there in where.items():
             share = (shares * there[:, None]).sum(-1)
             found[name] = share
             found[f"{name}_each"] = share / there.sum(-1)[:, None].clamp(min=1)
-    return found
-
-
-def by_distance(shares: Tensor, asked: Asked) -> dict[int, Tensor]:
-    """The share of positions at distances 0, 1, 2–3, 4–7 and so on, by the first of them; each `(batch, heads, rows)`.
-
-    Only distances that every row has are told.
-    """
-    back = asked.rows[:, None] - torch.arange(shares.shape[-1])
-    starts = [0, *(2**power for power in range(int(asked.rows.min()).bit_length()))]
-    found = {}
-    for start in starts:
-        end = max(1, 2 * start)
-        if end - 1 <= int(asked.rows.min()):
-            found[start] = (shares * ((back >= start) & (back < end))).sum(-1)
+    nearest = int(asked.rows.min())
+    for start in (2**power for power in range((nearest + 1).bit_length() - 1)):
+        found[start] = (shares * ((back >= start) & (back < 2 * start))).sum(-1)
     return found

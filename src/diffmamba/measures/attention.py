@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from diffmamba.data import Data, LanguageModellingData, SyntheticData
 from diffmamba.data.sliding import SlidingWindows
 from diffmamba.errors import SettingError
-from diffmamba.measures.allocation import Asked, by_distance, normalised, readings, uniform
+from diffmamba.measures.allocation import Asked, readings, shared_out, uniform
 from diffmamba.measures.measure import Measure, Row, Subject
 from diffmamba.measures.streamed import streamed
 from diffmamba.metric import Metric
@@ -59,6 +59,7 @@ class ImplicitAttention(Measure):
 
     metrics: ClassVar[Mapping[str, Metric]] = {
         "entropy": Metric("entropy, bits"),
+        "own": Metric("mass on the own position", digits=4),
         "first": Metric("mass on the first position", digits=4),
         "distance": Metric("mean distance", digits=2),
         "needle": Metric("mass on the needle", "higher", 4),
@@ -103,14 +104,14 @@ class ImplicitAttention(Measure):
         reach = max(conv.kernel_size[0] - 1 for conv in [*_convolutions(subject.network), nn.Conv1d(1, 1, 1)])
         sums, maps, right, done = Sums(), dict[Place, Tensor](), [0, 0], 0
         for symbols, targets, asked in self._batches(subject.data, reach):
-            shares = {(0, UNIFORM): uniform(asked, symbols.shape[1])}
-            hidden = _looked_at(subject, symbols, asked.rows, shares)
+            weights = {(0, UNIFORM): uniform(asked, symbols.shape[1])}
+            hidden = _looked_at(subject, symbols, asked.rows, weights)
             if asked.marks is not None:
-                found = subject.network.predicted(hidden[:, asked.rows], None).argmax(-1).cpu()
-                right[0] += int((found == targets[:, asked.rows])[asked.counted].sum())
+                told_symbols = subject.network.predicted(hidden[:, asked.rows], None).argmax(-1).cpu()
+                right[0] += int((told_symbols == targets[:, asked.rows])[asked.counted].sum())
                 right[1] += int(asked.counted.sum())
-            for place, share in shares.items():
-                sums.add(place, share, asked)
+            for place, found in weights.items():
+                sums.add(place, found, asked)
             if self.cells and not done:
                 maps = _maps(subject, symbols[:1], self.cells)
             done += len(symbols)
@@ -148,10 +149,9 @@ class Sums:
         self._sums: dict[Place, dict[str | int, Tensor]] = defaultdict(dict)
         self._counts: dict[Place, int] = defaultdict(int)
 
-    def add(self, place: Place, shares: Tensor, asked: Asked) -> None:
-        """Takes in the shares `(batch, heads, rows, length)` of a batch."""
-        found = {**readings(shares, asked), **by_distance(shares, asked)}
-        for name, values in found.items():
+    def add(self, place: Place, weights: Tensor, asked: Asked) -> None:
+        """Takes in the weights `(batch, heads, rows, length)` of a batch."""
+        for name, values in readings(weights, asked).items():
             summed = (values * asked.counted[:, None]).sum((0, 2))
             self._sums[place][name] = self._sums[place].get(name, torch.zeros(())) + summed
         self._counts[place] += int(asked.counted.sum())
@@ -208,16 +208,16 @@ def _convolutions(network: LanguageModel) -> list[nn.Conv1d]:
     return [module for module in network.modules() if isinstance(module, nn.Conv1d)]
 
 
-def _looked_at(subject: Subject, symbols: Tensor, rows: Tensor, shares: dict[Place, Tensor]) -> Tensor:
-    """Puts the shares of these rows into `shares`, and gives the output of the backbone."""
+def _looked_at(subject: Subject, symbols: Tensor, rows: Tensor, weights: dict[Place, Tensor]) -> Tensor:
+    """Puts the weights of these rows into `weights`, and gives the output of the backbone."""
 
     def visit(index: int, block: ResidualBlock, x: Tensor, state: Any) -> None:
         if isinstance(block.layer, Mixer):
             with torch.autocast(x.device.type, enabled=False):
                 found = attended(block.layer, block.read(x))
                 whole = found.output(rows.to(x.device)).sum(1, keepdim=True)
-            for part, weights in _parts(found, rows, whole):
-                shares[index + 1, part] = normalised(weights.cpu())
+            for part, own in _parts(found, rows, whole):
+                weights[index + 1, part] = own.cpu()
 
     (hidden,) = streamed(subject.network, [subject.to_device(symbols)], visit)
     return hidden
@@ -234,11 +234,9 @@ def _parts(found: Attended, rows: Tensor, whole: Tensor) -> Iterator[tuple[str, 
 
 def _maps(subject: Subject, symbols: Tensor, cells: int) -> dict[Place, Tensor]:
     """Maps `(cells, cells)` of one example: the mean over heads and rows of a cell, summed over its columns."""
-    shares: dict[Place, Tensor] = {}
-    length = symbols.shape[1]
-    _looked_at(subject, symbols, torch.arange(length), shares)
-    cell = torch.arange(length) * min(cells, length) // length
-    of_cell = F.one_hot(cell).double()
-    return {
-        place: (of_cell / of_cell.sum(0)).T @ share.mean((0, 1)) @ of_cell for place, share in shares.items()
-    }
+    weights: dict[Place, Tensor] = {}
+    positions = torch.arange(symbols.shape[1])
+    _looked_at(subject, symbols, positions, weights)
+    of_cell = F.one_hot(positions * min(cells, len(positions)) // len(positions)).double()
+    of_rows = (of_cell / of_cell.sum(0)).T
+    return {place: of_rows @ shared_out(own, positions)[0].mean((0, 1)) @ of_cell for place, own in weights.items()}
