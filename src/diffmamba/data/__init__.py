@@ -3,8 +3,8 @@
 A source (`sources`, `published`) gives bytes, a symbol system (`symbols`) turns them into integers,
 `corpus.prepare` keeps these on disk, streams (`streams`) cut them into windows, and
 `datamodule.LanguageModellingData` gives the windows to Lightning. Synthetic tasks need none of that: a rule
-(`synthetic`, `recall`) makes examples, and `examples.SyntheticData` gives them to Lightning. Nothing here knows a
-model.
+(`synthetic`, `recall`) makes examples, and `examples.SyntheticData` gives them to Lightning; `needle` puts what is to be
+recalled into prose. Nothing here knows a model.
 """
 
 from importlib import import_module
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from diffmamba.data.datamodule import LanguageModellingData
     from diffmamba.data.examples import SyntheticData
     from diffmamba.data.random_symbols import RandomSymbols
+    from diffmamba.data.needle import NeedleData, NeedlesInProse
 
 __all__ = [
     "Compression",
@@ -37,6 +38,8 @@ __all__ = [
     "LanguageModellingData",
     "LongCrawl64",
     "Memorization",
+    "NeedleData",
+    "NeedlesInProse",
     "PublishedFile",
     "PythonDocs",
     "PythonSource",
@@ -57,6 +60,8 @@ IN_MODULE = {
     "Data": "data",
     "LanguageModellingData": "datamodule",
     "RandomSymbols": "random_symbols",
+    "NeedleData": "needle",
+    "NeedlesInProse": "needle",
     "SyntheticData": "examples",
 }
 """Those of Lightning, which takes seconds to import."""

@@ -4,12 +4,14 @@ from diffmamba.measures.lens import Lens
 from diffmamba.measures.loss_by_position import LossByPosition
 from diffmamba.measures.free_running import FreeRunning
 from diffmamba.measures.lyapunov import Lyapunov
+from diffmamba.measures.attention import ImplicitAttention
 from diffmamba.measures.measure import Measure, Row, Subject
 from diffmamba.measures.memory import Memory
 from diffmamba.measures.perplexity import Perplexity
 from diffmamba.measures.throughput import Throughput
 
 __all__ = [
+    "ImplicitAttention",
     "Lens",
     "LossByPosition",
     "Measure",
@@ -19,6 +21,3 @@ __all__ = [
     "Subject",
     "Throughput",
 ]
-from diffmamba.measures.perturbation import Perturbation
-
-__all__ = ["FreeRunning", "Lyapunov", "Measure", "Perplexity", "Perturbation", "Row", "Subject"]
