@@ -238,7 +238,7 @@ def evaluated(store):
     return next((record for record in records if record["status"] == "running" and record["evaluations"]), None)
 
 
-def test_ctrl_c_stops_a_sweep_and_loses_nothing(world, command, until, monkeypatch):
+def test_ctrl_c_stops_a_sweep_and_loses_nothing(world, command, until, forked_workers, monkeypatch):
     seen: dict[str, Any] = {}
 
     def strike():

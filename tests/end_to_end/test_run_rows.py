@@ -13,6 +13,7 @@ from diffmamba.tasks import LanguageModelling
 LOGGED = ("logger=default", "trainer.log_every_n_steps=1", "scale.steps=24", "scale.dropout=0.2")
 TIMED = ("train/tokens_per_second", "seconds", "memory_gb", "_timestamp", "_runtime", "_step")
 
+
 def kill(world, step, forked):
     training_step = LanguageModelling.training_step
 
