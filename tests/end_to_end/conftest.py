@@ -192,6 +192,12 @@ def forked(world: World, tmp_path: Path) -> Callable[..., Any]:
 
 
 @pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No picture of a page is drawn, which takes seconds: for tests of what else stands there."""
+    monkeypatch.setattr("diffmamba.reports.pictures.drawn", lambda chart, kind: kind.encode())
+
+
+@pytest.fixture
 def until() -> Callable[..., None]:
     """Waits for something that another process does."""
 

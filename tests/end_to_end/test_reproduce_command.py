@@ -21,6 +21,7 @@ from diffmamba.runs.execution import execute, work_of
 from diffmamba.runs.plan import expand
 from diffmamba.tasks import LanguageModelling
 
+pytestmark = pytest.mark.usefixtures("undrawn")  # but for `reproduction`, whose pictures are drawn
 CELLS, SEEDS = 4, (0, 7)
 TINY = ("scale.steps=8", "model=mamba,diff_mamba", "model.lambda_form=scalar", "seed=0,7")
 ONE_NORM = ("model=mamba,diff_mamba", "model.outer_norm=false", "model.lambda_form=scalar", "seed=0")
