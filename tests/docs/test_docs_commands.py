@@ -20,7 +20,7 @@ from tiny import MAD, TINY, TINY_MAD
 
 from diffmamba import command_line, configuration
 from diffmamba.__main__ import COMMANDS, MODULES
-from diffmamba.reports import designs
+from diffmamba.reports import designs, pictures
 from diffmamba.runs import plan
 
 OF_A_SWEEP = ("sweep", "reproduce", "report", "wandb_sweep")
@@ -48,6 +48,9 @@ def command_of(words: Sequence[str]) -> tuple[str, list[str]] | None:
 
 @pytest.mark.parametrize("block", BLOCKS, ids=map(str, BLOCKS))
 def test_commands_of_a_page(block: pages.Block, folder: Path, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are drawn for the page whose files make new ones."""
+    if block.page.name != "extending.md":
+        monkeypatch.setattr(pictures, "drawn", lambda chart, kind: kind.encode())
     for words in block.commands:
         words = [re.sub(r"\bID\b", run_id, word) for word in words]
         while re.fullmatch(r"[A-Z_]+=.*", words[0]):
