@@ -81,7 +81,7 @@ class Line:
         for name in FIGURES:
             columns |= self.scores[name].fields(name)
         for name in RULES:
-            columns[f"{name}_by_seed"] = " ".join(f"{one:.2f}" for one in self.by_seed[name])
+            columns[f"{name}_by_seed"] = " ".join(f"{one:.4f}" for one in self.by_seed[name])
             columns |= self.differences.get(name, Figure(np.nan)).fields(f"{name}_difference")
             columns |= {f"{name}_of_these{end}": value for end, value in self._ends(name).items()}
             columns |= self.ratios.get(name, Figure(np.nan)).fields(f"{name}_ratio")
