@@ -27,7 +27,8 @@ def run(settings: dict[str, Any]) -> int:
         from diffmamba.reports import show
         from diffmamba.runs import RunStore
         from diffmamba.runs.execution import execute
-        from diffmamba.runs.measurement import Measurement, read_rows
+        from diffmamba.runs.measured import read_rows
+        from diffmamba.runs.measurement import Measurement
         from diffmamba.runs.weights import OfRun
 
     out = _writable(settings["out"])

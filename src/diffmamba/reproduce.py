@@ -68,11 +68,13 @@ def _page(asked: "Asked", design: "Design", cells: Sequence[Any], settings: dict
     from diffmamba.asked import scale_of
     from diffmamba.other_settings import other_settings, without_baseline
     from diffmamba.other_sources import source_warnings
+    from diffmamba.runs.measured import rows_in
     from diffmamba.runs.sweeping import store_of
 
     console, scale = terminal(), scale_of(cells)
     told, page = other_settings(design, cells, words), f"{design.name}-{scale}"
-    results = reports.results(design, cells, store_of(asked.planned).records(), scale, told)
+    store = store_of(asked.planned)
+    results = reports.results(design, cells, store.records(), scale, told, rows_in(store))
     left_out, of_sources = without_baseline(design, results, words), source_warnings(results)
     results = replace(results, without_baseline=left_out, sources=of_sources)
     reports.show(reports.document(design, results), console)

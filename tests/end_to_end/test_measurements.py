@@ -16,7 +16,8 @@ from diffmamba import evaluate
 from diffmamba.data import CorpusChoice
 from diffmamba.ops import backend
 from diffmamba.runs import Record, plan, sweeping
-from diffmamba.runs.measurement import fabric_of, read_rows
+from diffmamba.runs.measured import read_rows
+from diffmamba.runs.measurement import fabric_of
 from diffmamba.runs.plan import expand
 from diffmamba.runs.weights import OfRun
 from diffmamba.tasks import LanguageModelling

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from diffmamba.errors import SettingError
 from diffmamba.mixers import Difference, Mamba1, Mamba2, Mixer, Single, mamba
+from diffmamba.ops import selective_scan_sequential, ssd_sequential
 
 BLOCK, SSM = (partial(Difference, scope=scope) for scope in ("block", "ssm"))
 COMBINATIONS = {"vanilla": Single, "block": BLOCK, "ssm": SSM}
@@ -33,6 +34,34 @@ def test_checkpointing_gives_the_same_gradients(build: Callable[[], Mixer], path
     for call in (mixer, lambda x: checkpoint(mixer, x, use_reentrant=False)):
         gradients.append(torch.autograd.grad(call(x).square().sum(), list(mixer.parameters())))
     torch.testing.assert_close(*gradients, rtol=0, atol=0)
+
+
+# --- what goes into the scan
+
+
+@EVERY_MIXER
+@torch.no_grad()
+def test_the_scan_of_what_goes_into_it_gives_the_output(build: Callable[[], Mixer]) -> None:
+    """Also from a state on. dt is the same when it is asked for alone."""
+    torch.manual_seed(0)
+    mixer, x = build().double(), torch.randn(2, 9, 8, dtype=torch.float64)
+    _, state = mixer.extend(x[:, :4], mixer.allocate_state(2))
+    for inputs, before in ((x, None), (x[:, 4:], state)):
+        found, h = mixer.scan_of(inputs, before), None if before is None else before[1]
+        torch.testing.assert_close(mixer.time_steps(inputs, before), found.dt, rtol=0, atol=1e-12)
+        assert (found.dt > 0).all()
+        assert (found.A < 0).all()
+        assert found.z.shape == found.x.shape
+        if isinstance(mixer, Mamba1):
+            y, _ = selective_scan_sequential(found.x, found.dt, found.A, found.B, found.C, found.D, h)
+            u = y * F.silu(found.z)
+        else:
+            y, _ = ssd_sequential(found.x, found.dt, found.A, found.B, found.C, found.D, h)
+            gated = (y * F.silu(found.z)).flatten(-2).unflatten(-1, (mixer.groups, -1))
+            gain = mixer.norm.weight.repeat(mixer.sharing)
+            u = F.rms_norm(gated, gated.shape[-1:], eps=mixer.norm.eps).flatten(-2) * gain
+        expected = mixer(x)[:, 9 - inputs.shape[1] :]
+        torch.testing.assert_close(mixer.combine(u, mixer.out_proj.weight), expected, rtol=0, atol=1e-12)
 
 
 # --- where they start

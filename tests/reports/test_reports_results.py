@@ -176,17 +176,18 @@ def test_two_runs_for_one_cell_and_seed_are_refused_and_so_is_a_run_of_no_cell()
 
 
 def test_designs_are_found_by_their_file_and_an_unknown_one_names_those_that_exist():
-    assert designs.names("table") == ["table1", "table2", "table2_controls"]
-    assert designs.names("figure") == ["figure2", "figure4", "figure5", "figure8"]
+    tables, figures = designs.names("table"), designs.names("figure")
+    assert {"table1", "table2", "table2_controls"} <= set(tables)
+    assert {"figure2", "figure5"} <= set(figures)
     for kind in ("table", "figure"):
         for name in designs.names(kind):
             design = designs.find(kind, name)
             assert (design.kind, design.name) == (kind, name)
     assert designs.find("figure", "figure2").sweep == designs.find("table", "table1").sweep == "table1"
     for kind, name, advice in (
-        ("table", "tabel2", r"did you mean table=table2\? There are table1, table2, table2_controls"),
-        ("table", "other", "There are table1, table2, table2_controls"),
-        ("figure", "fig2", r"did you mean figure=figure2\? There are figure2, figure4, figure5, figure8"),
+        ("table", "tabel2", rf"did you mean table=table2\? There are {', '.join(tables)}"),
+        ("table", "other", f"There are {', '.join(tables)}"),
+        ("figure", "fig2", rf"did you mean figure=figure2\? There are {', '.join(figures)}"),
         ("figure", "table1", "it is a table: use table=table1"),
     ):
         with pytest.raises(SettingError, match=rf"^{kind}={name} is not known; .*{advice}$"):
@@ -201,12 +202,12 @@ def test_a_file_in_the_users_configuration_directory_is_a_new_design(tmp_path, m
         monkeypatch.setenv("DIFFMAMBA_CONF", str(tmp_path / "mine"))
     own = tmp_path / ("mine" if variable else "conf") / "designs"
     own.mkdir(parents=True)
-    name = f"table9{variable}"
+    name = f"table_9{variable}"
     text = "from dataclasses import replace\nfrom diffmamba.reports.designs import table2\n"
     (own / f"{name}.py").write_text(f"{text}DESIGN = replace(table2.DESIGN, name='{name}')\n")
     (own / "table2.py").write_text("raise RuntimeError")  # does not replace ours
-    assert designs.names("table") == ["table1", "table2", "table2_controls", name]
-    assert designs.find("table", name).name == name
+    assert {"table1", "table2", "table2_controls", name} <= set(designs.names("table"))
+    assert designs.find("table", name).name == designs.find("table", name.removeprefix("table_")).name == name
     assert designs.find("table", "table2").title.startswith("Table 2")
 
 

@@ -96,7 +96,7 @@ def first(planned, tmp_path_factory):
     weights = {"kind": "Run", "run": "tfree0000000"}
     of_own = {"kind": "measurement", "measure": measure, "values": {"test/ppl": 4.5}, "weights": weights}
     put(store, "mpart0000000", own | {"name": None, "group": None}, **of_own)
-    (store / "mpart0000000" / "rows.csv").write_text("measure,value,position\nnats,2.5,0\nnats,1.5,8\nppl,4.5,\n")
+    (store / "mpart0000000" / "rows.csv").write_text(MEASURED)
     (store / "tdamaged0000").mkdir()
     (store / "tdamaged0000" / "result.json").write_text("{")
     (store / "stranger").mkdir()
@@ -131,6 +131,21 @@ def changed(site: Path, before: dict[str, int]) -> set[str]:
     build(str(site / "runs"), site / "reports")
     after = pages(site / "reports")
     return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
+MEASURED = """measure,value,position,lens,layer
+ppl,4.5,,,
+nats,2.0,,,
+nats,2.5,0,,
+nats,1.5,8,,
+bits,3.0,,tuned,0
+bits,2.0,,tuned,1
+bits,3.5,,logit,0
+bits,2.5,,logit,1
+mass,0.5,,,0
+mass,0.25,,,1
+alone,1,3,,
+"""
 
 
 def charts(page: str) -> dict[str, dict]:
@@ -202,8 +217,10 @@ def test_the_page_of_a_run_says_what_differs_from_the_default_and_leads_to_what_
 
 def test_a_measurement_is_a_chart_over_its_coordinate(first):
     found = charts((first / "reports" / "runs" / "mpart0000000.html").read_text())
-    assert list(found) == ["nats"]
-    assert points(found["nats"], "") == [(0, 2.5), (8, 1.5)]
+    assert list(found) == ["nats-by-position", "bits-by-lens-by-layer", "mass-by-layer"]
+    assert points(found["nats-by-position"], "") == [(0, 2.5), (8, 1.5)]
+    assert points(found["bits-by-lens-by-layer"], "tuned") == [(0, 3.0), (1, 2.0)]
+    assert points(found["bits-by-lens-by-layer"], "logit") == [(0, 3.5), (1, 2.5)]
 
 
 def test_names_and_errors_are_escaped_on_every_page(first):

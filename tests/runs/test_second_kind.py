@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from diffmamba.configuration import composed
+from diffmamba.errors import SettingError
 from diffmamba.runs import Record, RunStore
 from diffmamba.runs.execution import execute, work_of
-from diffmamba.runs.measurement import read_rows
+from diffmamba.runs.measured import read_rows
 from diffmamba.runs.summary import figures, summary
 from diffmamba.runs.work import Training
 
@@ -110,6 +111,7 @@ MEASURE = '''
 
 from dataclasses import dataclass
 
+from diffmamba.errors import SettingError
 from diffmamba.measures import Measure, Row
 from diffmamba.metric import Metric
 
@@ -121,7 +123,14 @@ class ParameterNorm(Measure):
     metrics = {"norm": Metric("norm", digits=2)}
     headline = "norm"
 
+    def check_network(self, network):
+        if not any(True for _ in network.parameters()):
+            raise SettingError("measure.order: there is no parameter")
+        if self.order < 1:
+            raise SettingError(f"measure.order={self.order} is no norm of {network.vocabulary_size} symbols")
+
     def rows(self, subject):
+        subject.keep("order.txt", str(self.order).encode())
         norms = {name: weight.norm(self.order).item() for name, weight in subject.network.named_parameters()}
         yield Row("norm", sum(norm**self.order for norm in norms.values()) ** (1 / self.order))
         for name, norm in norms.items():
@@ -189,6 +198,10 @@ def test_a_second_measure_is_a_work_of_the_store(folder: Path) -> None:
     by_parameter = rows[rows.parameter.notna()]
     assert measured["values"]["norm"] == pytest.approx((by_parameter.value**2).sum() ** 0.5)
     assert figures(measured) == f"norm {measured['values']['norm']:.2f}"
+    assert (RunStore("runs").run(measured["id"]).directory / "order.txt").read_text() == "2.0"
+    with pytest.raises(SettingError, match=r"^measure.order=0.5 is no norm of 4 symbols$"):
+        do(*settings, "weights=trained", "measure.order=0.5", "seed=7")
+    assert len(RunStore("runs").records()) == 2  # nothing was trained
     given = do("measure=norm", "weights=run", f"weights.run={work.identity()}", "experiments=first_symbol")
     assert given["id"] == measured["id"]  # the same weights, however they are named
     fresh = do(*settings, "weights=fresh")

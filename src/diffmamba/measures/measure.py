@@ -34,12 +34,14 @@ class Subject:
         data: what it is measured on.
         to_device: brings tensors to the network's device.
         progress: told how much is done of how much.
+        keep: writes a file of this name and content into the run's directory, beside the rows.
     """
 
     network: nn.Module
     data: Data
     to_device: Callable[[Any], Any] = lambda tensors: tensors
     progress: Callable[[int, int], None] = lambda done, total: None
+    keep: Callable[[str, bytes], None] = lambda name, content: None
 
     @property
     def device(self) -> torch.device:
@@ -55,6 +57,10 @@ class Measure(ABC):
     """Raised when the meaning of a result changes: measurements of another version are other runs."""
     reads_corpus_alone: ClassVar[bool] = False
     """Whether it reads nothing of its data but the corpus, so that the other settings of the data change no result."""
+    of_machine: ClassVar[bool] = False
+    """Whether the result depends on the machine. Then the device, threads and operators that were chosen count too."""
+    compiled: bool = False
+    """Whether it has the network compiled."""
     metrics: ClassVar[Mapping[str, Metric]]
     """The figures without coordinates."""
     headline: ClassVar[str]
@@ -70,6 +76,12 @@ class Measure(ABC):
 
     def check(self, data: Data) -> None:  # noqa: B027 - most measures can take all data
         """Raises SettingError where its settings do not fit these data, before anything is computed."""
+
+    def check_network(self, network: nn.Module) -> None:  # noqa: B027 - most measures can take all networks
+        """Raises SettingError where it cannot measure this network, before anything is computed.
+
+        The network is on PyTorch's meta device: it has shapes and no numbers.
+        """
 
     @abstractmethod
     def rows(self, subject: Subject) -> Iterator[Row]:

@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from diffmamba.mixers.combine import Single
 from diffmamba.mixers.mixer import Mixer
-from diffmamba.mixers.state_space import MambaState, initial_dt_bias
+from diffmamba.mixers.state_space import MambaState, Scan, initial_dt_bias
 from diffmamba.ops import causal_conv, conv_selective_scan_step, gated_selective_scan
 from diffmamba.ops.step import by_branch
 from diffmamba.ranges import Size
@@ -96,6 +97,19 @@ class Mamba1(Mixer):
             self.sharing,
         )
         return self.combine(u, self.out_proj.weight), state
+
+    def scan_of(self, x: Tensor, state: MambaState | None = None) -> Scan:
+        """What goes into the scan for x `(batch, length, d_model)`. Of a state only the convolution's part is read."""
+        x, z = self.in_proj(x).chunk(2, dim=-1)
+        x, _ = causal_conv(x, *self._conv_weights(), state and state[0])
+        dt, B, C = self._project(x)
+        return Scan(x, z, F.softplus(dt + self.dt_proj.bias), -torch.exp(self.A_log), B, C, self.D)
+
+    def time_steps(self, x: Tensor, state: MambaState | None = None) -> Tensor:
+        """The dt of `scan_of` alone, `(batch, length, channels)`. They depend on what the convolution gives."""
+        x, _ = causal_conv(F.linear(x, self.in_proj.weight[: self.d_inner]), *self._conv_weights(), state and state[0])
+        low_rank = by_branch(x.unflatten(-1, (self.branches, -1)), self.x_proj.weight)[..., : self.dt_rank]
+        return F.softplus(by_branch(low_rank, self.dt_proj.weight).flatten(-2) + self.dt_proj.bias)
 
     def _parallel(self, x: Tensor, conv_state: Tensor | None, ssm_state: Tensor | None) -> tuple[Tensor, MambaState]:
         x, z = self.in_proj(x).chunk(2, dim=-1)

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from diffmamba.errors import SettingError
 from diffmamba.mixers.combine import Single
 from diffmamba.mixers.mixer import Mixer
-from diffmamba.mixers.state_space import MambaState, initial_dt_bias
-from diffmamba.ops import conv_scan_norm, conv_scan_norm_step
+from diffmamba.mixers.state_space import MambaState, Scan, initial_dt_bias
+from diffmamba.ops import causal_conv, conv_scan_norm, conv_scan_norm_step
 from diffmamba.ops.norm import EPSILON
 from diffmamba.ops.step import repeated
 from diffmamba.ranges import Size, divisors
@@ -113,13 +114,33 @@ class Mamba2(Mixer):
         )
         return self.combine(u, self.out_proj.weight), state
 
-    def _parallel(self, x: Tensor, state: MambaState | None, extend: bool) -> tuple[Tensor, MambaState | None]:
+    def scan_of(self, x: Tensor, state: MambaState | None = None) -> Scan:
+        """What goes into the scan for x `(batch, length, d_model)`. Of a state only the convolution's part is read."""
+        across = self.groups * self.d_state
+        z, xBC, dt = self.in_proj(x).split([self.d_inner, self.d_inner + 2 * across, self.heads], dim=-1)
+        xBC, _ = causal_conv(xBC, *self._conv_weights(), state and state[0])
+        x, B, C = xBC.split([self.d_inner, across, across], dim=-1)
+        x, z = (one.unflatten(-1, (self.heads, self.headdim)) for one in (x, z))
+        B, C = (one.unflatten(-1, (self.groups, self.d_state)) for one in (B, C))
+        return Scan(x, z, self._softplus(dt), -torch.exp(self.A_log), B, C, self.D)
+
+    def time_steps(self, x: Tensor, state: MambaState | None = None) -> Tensor:
+        """The dt of `scan_of` alone, `(batch, length, heads)`, at the cost of a few columns of the input projection."""
+        return self._softplus(F.linear(x, self.in_proj.weight[-self.heads :]))
+
+    def _softplus(self, dt: Tensor) -> Tensor:
+        return F.softplus(dt.to(self.dt_bias.dtype) + self.dt_bias)
+
+    def _conv_weights(self) -> tuple[Tensor, Tensor]:
+        """Weight `(channels, d_conv)` and bias `(channels,)`, repeated if the branches share them."""
         assert self.conv1d.bias is not None
         own = [self.d_inner // self.sharing] + 2 * [self.groups_per_branch * self.d_state]
+        return repeated(self.conv1d.weight[:, 0], own, self.sharing), repeated(self.conv1d.bias, own, self.sharing)
+
+    def _parallel(self, x: Tensor, state: MambaState | None, extend: bool) -> tuple[Tensor, MambaState | None]:
         u, state = conv_scan_norm(
             self.in_proj(x),
-            repeated(self.conv1d.weight[:, 0], own, self.sharing),
-            repeated(self.conv1d.bias, own, self.sharing),
+            *self._conv_weights(),
             self.dt_bias,
             -torch.exp(self.A_log),
             self.D,

@@ -1,6 +1,7 @@
-"""What Mamba-1 and Mamba-2 share: the state for decoding, and the start of dt."""
+"""What Mamba-1 and Mamba-2 share: the state for decoding, what goes into the scan, and the start of dt."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,6 +12,30 @@ DT_FLOOR = 1e-4
 
 MambaState = tuple[Tensor, Tensor]
 """The last inputs of the convolution, `(batch, d_conv - 1, channels)`, and the h of the scan, with the batch first."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What goes into the scan of a mixer for some inputs, for those who want to look at it.
+
+    |      | Mamba-2                            | Mamba-1                            |
+    | x, z | `(batch, length, heads, headdim)`  | `(batch, length, channels)`        |
+    | dt   | `(batch, length, heads)`           | `(batch, length, channels)`        |
+    | A    | `(heads,)`                         | `(channels, d_state)`              |
+    | B, C | `(batch, length, groups, d_state)` | `(batch, length, groups, d_state)` |
+    | D    | `(heads,)`                         | `(channels,)`                      |
+
+    dt is after the softplus, so it is not negative, and A is negative. z is the gate before its SiLU. Heads, channels
+    and groups of branch 1 come before those of branch 2. A branch of Mamba-1 has one group.
+    """
+
+    x: Tensor
+    z: Tensor
+    dt: Tensor
+    A: Tensor
+    B: Tensor
+    C: Tensor
+    D: Tensor
 
 
 def initial_dt_bias(size: int) -> Tensor:

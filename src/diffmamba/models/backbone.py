@@ -57,6 +57,10 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self._residual(x, self.layer)
 
+    def read(self, x: Tensor) -> Tensor:
+        """What the layer reads of the block's input x: x itself, or with "pre_norm" its norm."""
+        return x if self.post_norm else self.norm(x)
+
     def extend(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Further positions x `(batch, length, d_model)` from a state. The state of a feed-forward layer is None."""
 
@@ -74,8 +78,8 @@ class ResidualBlock(nn.Module):
 
     def _residual(self, x: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:
         if self.post_norm:
-            return self.norm(x + self.dropout(layer(x)))
-        return x + self.dropout(layer(self.norm(x)))
+            return self.norm(x + self.dropout(layer(self.read(x))))
+        return x + self.dropout(layer(self.read(x)))
 
 
 class Backbone(nn.Module):

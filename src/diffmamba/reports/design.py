@@ -90,12 +90,14 @@ def results(
     found: Mapping[str, Record],
     scale: str,
     settings: Sequence[str] = (),
+    rows_of: Callable[[str], pd.DataFrame] | None = None,
 ) -> Results:
     """The results of the planned runs, each an id and a resolved configuration, in their order.
 
     `found` holds the records by run id; a run without one has not started. `settings` are words of the command line
-    that make these cells others than the plain sweep has. Raises SettingError if there is no run, if two
-    runs belong to the same cell and seed, or if one is to be read in two ways.
+    that make these cells others than the plain sweep has. `rows_of` reads the rows of a measurement from the store.
+    Raises SettingError if there is no run, if two runs belong to the same cell and seed, or if one is to be read in two
+    ways.
     """
     ids: dict[Key, dict[int, str]] = {}
     fields: dict[tuple[Key, str], Mapping[str, Any]] = {}
@@ -117,7 +119,8 @@ def results(
     cells = []
     for key, by_seed in ids.items():
         runs = ((by_seed[seed], seed, records.get(by_seed[seed])) for seed in sorted(by_seed, key=rank))
-        cells.append(Cell(key, tuple(read(*run, metric, design.counting) for run in runs), metric))
+        seeds = (replace(read(*run, metric, design.counting), rows_of=rows_of) for run in runs)
+        cells.append(Cell(key, tuple(seeds), metric))
     groups = list(dict.fromkeys(cell.key.group for cell in cells))
     cells.sort(key=lambda cell: groups.index(cell.key.group))  # those of a group stand together
     folded = design.fold(Results(metric, scale, tuple(cells), tuple(settings)))

@@ -5,14 +5,19 @@ it is looked through once, at the entrance: what has not the shape that it shoul
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
+
+import pandas as pd
 
 from diffmamba.runs.form import SCHEMA_1
 
 Record = Mapping[str, Any]
 DESCRIBED = ("label", "better", "digits")
+NO_MEMORY = "out of memory"
+"""The status of a seed that a fold gives to what a measurement was too large for; its run is finished."""
 SHAPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("status", "kind", "finished"), str),
     **dict.fromkeys(("wall_seconds", "tokens_per_second"), (int, float)),
@@ -71,7 +76,7 @@ class SeedResult:
     """One seed of a cell. `value` is set exactly when it counts in a mean; `reason` says why it does not.
 
     It is that of a run. Where cells were folded (see `Results.fine`) it is that of several, and has no `id`; its
-    `record` is then what the fold has found of them.
+    `record` is then what the fold has found of them. `rows_of` reads the rows of a measurement from the store.
     """
 
     id: str
@@ -80,6 +85,14 @@ class SeedResult:
     reason: str = ""
     value: float | None = None
     record: Record = field(default_factory=dict)
+    rows_of: Callable[[str], pd.DataFrame] | None = field(default=None, compare=False)
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """Everything that a measurement which counts has measured: measure, value and coordinates. Else no rows."""
+        if self.rows_of is None or self.value is None or self.record.get("kind") != "measurement":
+            return pd.DataFrame(columns=["measure", "value"])
+        return self.rows_of(self.id)
 
     def part(self, name: str) -> Record:
         """A part of the record, such as `git` or `corpus`; empty where it has none."""

@@ -13,7 +13,8 @@ from diffmamba import atomic
 from diffmamba.runs import sources, training
 from diffmamba.runs.failures import given_up
 from diffmamba.runs.form import DamagedRecordError, Record, is_tried_again
-from diffmamba.runs.measurement import ROWS, Measurement, read_rows
+from diffmamba.runs.measured import ROWS, read_rows
+from diffmamba.runs.measurement import Measurement
 from diffmamba.runs.store import WELL, Run, RunStore
 from diffmamba.runs.weights import OfRun
 from diffmamba.runs.work import Training, Work, shapes_of

@@ -7,11 +7,10 @@ rows and record.
 import math
 import sys
 import time
-from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning.fabric import Fabric
@@ -27,6 +26,7 @@ from diffmamba.errors import SettingError
 from diffmamba.measures import Measure, Row, Subject
 from diffmamba.runs.identity import canonical
 from diffmamba.runs.loggers import log_measurement
+from diffmamba.runs.measured import ROWS, table
 from diffmamba.runs.parts import Build, Execution, Settings, built
 from diffmamba.runs.provenance import hardware, now
 from diffmamba.runs.quiet import quiet
@@ -43,10 +43,6 @@ from diffmamba.runs.work import (
     symbols_of,
 )
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-ROWS = "rows.csv"
 MEASURED = ("measure", "measured")
 """Settings of a measurement that a training does not have."""
 ASKED = ("weights", "runs", "retry", "retries", "force", "threads", "group", "name", "published", "logger")
@@ -80,13 +76,14 @@ class Measurement(Work):
         own = described if described is not settings else {**settings, "weights": start}
         own = {key: value for key, value in own.items() if key not in MEASURED}
         trained = Training.of(own, build)
+        measure = build(settings["measure"]).completed(own)
         return cls(
             settings={**own, "logger": {}, **{key: settings[key] for key in (*MEASURED, *ASKED) if key in settings}},
-            measure=build(settings["measure"]).completed(own),
+            measure=measure,
             weights=weights,
             trained=trained,
             module=build(measured["module"]) if measured else trained.module,
-            execution=_as_trained(Execution.of(settings), trained.execution),
+            execution=replace(Execution.of(settings), compiled=measure.compiled, precision=trained.execution.precision),
         )
 
     @property
@@ -150,7 +147,14 @@ class Measurement(Work):
             "weights": self._weights_content(facts_of),
             "data": self._data_content(facts_of(self)),
             "precision": self.execution.precision,
+            **({"machine": self._machine_content()} if self.measure.of_machine else {}),
         }
+
+    def _machine_content(self) -> dict[str, Any]:
+        """What was chosen of the machine, and not what was found: a plan has the same ids wherever it is made."""
+        device = self.execution.devices.accelerator
+        chosen = {"threads": self.execution.threads, "backend": self.execution.backend}
+        return {"device": "cuda" if device == "gpu" else device, **chosen}
 
     def _data_content(self, facts: Facts) -> Any:
         alone = self.measure.reads_corpus_alone and facts["fingerprint"]
@@ -177,13 +181,10 @@ class Measurement(Work):
         self.execution.check(here)
         if here:
             fabric_of(self.execution)
-        self.weights.check(shapes_of(self.trained.network, self.trained_facts["vocabulary"]))
+        shapes = shapes_of(self.trained.network, self.trained_facts["vocabulary"])
+        self.weights.check(shapes)
+        self.measure.check_network(shapes)
         self.measure.check(self.data)
-
-
-def _as_trained(asked: Execution, trained: Execution) -> Execution:
-    """As it is asked for, but in the precision of the training, and not compiled."""
-    return replace(asked, compiled=False, precision=trained.precision)
 
 
 def measure(work: Measurement, run: Run, progress_bar: bool) -> None:
@@ -198,11 +199,12 @@ def measure(work: Measurement, run: Run, progress_bar: bool) -> None:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     fabric.setup_module(network.eval())  # moves and converts it; measures are handed the network itself, not a wrapper
     with _shown(work.measure.described()["name"], progress_bar) as progress, fabric.autocast():
-        subject = Subject(network, work.data, fabric.to_device, progress)
+        subject = Subject(network, work.data, fabric.to_device, progress, partial(_keep, run))
         rows = list(work.measure.rows(subject))
     _check_finite(work, rows)
     work.data.require_unchanged()
-    atomic.write(run.directory / ROWS, table(rows).to_csv(index=False), run.require)
+    told = [{"measure": row.measure, "value": row.value, **row.coordinates} for row in rows]
+    atomic.write(run.directory / ROWS, table(told).to_csv(index=False), run.require)
     record = run.read()
     assert record is not None
     run.write(
@@ -217,9 +219,12 @@ def measure(work: Measurement, run: Run, progress_bar: bool) -> None:
             "finished": now(),
         }
     )
-    log_measurement(
-        run, work.settings, [{"measure": row.measure, "value": row.value, **row.coordinates} for row in rows]
-    )
+    log_measurement(run, work.settings, told)
+
+
+def _keep(run: Run, name: str, content: bytes) -> None:
+    """Writes a file of a measure beside its rows."""
+    atomic.write(run.directory / name, content, run.require)
 
 
 def fabric_of(execution: Execution) -> Fabric:
@@ -242,30 +247,6 @@ def fabric_of(execution: Execution) -> Fabric:
             f"{found}; measure it on a GPU: device=cuda in evaluate, trainer=gpu in measure"
         )
     return fabric
-
-
-def table(rows: Iterable[Row]) -> "pd.DataFrame":
-    """Rows as a table: measure, value, and one column for each coordinate."""
-    import pandas as pd  # here: a training needs none of it
-
-    return pd.DataFrame(_as_mappings(rows))
-
-
-def _as_mappings(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    return [{"measure": row.measure, "value": row.value, **row.coordinates} for row in rows]
-
-
-def read_rows(run: Run) -> "pd.DataFrame":
-    """What `measure` wrote for a finished measurement. Raises SettingError where it is missing or damaged."""
-    import pandas as pd  # here: a training needs none of it
-
-    try:
-        rows = pd.read_csv(run.directory / ROWS)
-    except (OSError, ValueError):
-        rows = pd.DataFrame()
-    if not {"measure", "value"} <= set(rows.columns):
-        raise SettingError(f"{run.directory / ROWS} is missing or damaged; move {run.directory} away and measure again")
-    return rows
 
 
 def _check_finite(work: Measurement, rows: list[Row]) -> None:

@@ -23,7 +23,12 @@ def names(kind: str) -> list[str]:
 
 
 def find(kind: str, name: str) -> Design | FileDesign:
-    """The design of this kind and name. Raises SettingError if there is none, or if its file cannot be used."""
+    """The design of this kind and name. Raises SettingError if there is none, or if its file cannot be used.
+
+    What a design is of may stand for its name: `lyapunov` finds the figure `figure_lyapunov`.
+    """
+    if name not in names(kind) and f"{kind}_{name}" in names(kind):
+        name = f"{kind}_{name}"
     if name not in names(kind):
         raise SettingError(f"{kind}={name} is not known; {_advice(kind, name)}")
     __path__[:] = _places()

@@ -21,6 +21,7 @@ MEASURED = "rows.csv"
 SIZE = (5.5, 2.9)  # inches
 MOST_POINTS = 4000  # of a chart, and of a series
 MOST_OF_A_SERIES = 200
+MOST_SERIES = 12  # of a measurement
 SPLITS = {"train": GREY, "val": HUES["diff_mamba"], "test": HUES["diff_s6"]}
 LOGGED_ALONE = {
     "train/learning_rate": ("learning rate", "learning rate"),
@@ -74,29 +75,42 @@ def by_place(record: Record) -> list[Chart]:
 
 
 def of_measurement(rows: Sequence[Mapping[str, str]]) -> list[Chart]:
-    """A chart for each measure that has a number as its coordinate; other coordinates tell its series apart."""
-    by_measure: dict[str, list[Mapping[str, str]]] = {}
+    """A chart for each measure that has a number as its coordinate; other coordinates tell its series apart.
+
+    Rows with other coordinates than the rest of their measure have a chart of their own, and rows without any none.
+    """
+    by_measure: dict[tuple[str, tuple[str, ...]], list[Mapping[str, str]]] = {}
     for row in rows:
-        by_measure.setdefault(row.get("measure") or "", []).append(row)
-    charts = []
-    for measure, found in by_measure.items():
-        names = [name for name in found[0] if name not in FIXED and any(row.get(name) for row in found)]
-        x = next((name for name in names if all(_number(row.get(name)) is not None for row in found)), None)
-        if x is None or len(found) < 2:
-            continue
-        series: dict[str, Points] = {}
-        for row in found:
-            label = ", ".join(str(row.get(name)) for name in names if name != x)
-            at, value = _number(row.get(x)), _number(row.get("value"))
-            if at is not None and value is not None:
-                series.setdefault(label, []).append((at, value))
-        hues = _hues(len(series))
-        lines = [
-            _line(label, sorted(points), hue, MOST_POINTS // len(series))
-            for (label, points), hue in zip(series.items(), hues, strict=True)
-        ]
-        charts.append(_chart(measure, measure, measure, lines, x))
+        names = tuple(name for name in row if name not in FIXED and row[name])
+        by_measure.setdefault((row.get("measure") or "", names), []).append(row)
+    charts = (_measured(measure, names, found) for (measure, names), found in by_measure.items())
     return [chart for chart in charts if chart is not None]
+
+
+def _measured(measure: str, names: Sequence[str], rows: Sequence[Mapping[str, str]]) -> Chart | None:
+    """The chart of rows with these coordinates, over the number that has the most values; None where there is none."""
+    counts = {
+        name: len({row[name] for row in rows}) for name in names if all(_number(row[name]) is not None for row in rows)
+    }
+    x = max(counts, key=lambda name: counts[name], default=None)
+    if x is None or counts[x] < 2:
+        return None
+    series: dict[str, Points] = {}
+    for row in rows:
+        label = ", ".join(
+            row[name] if _number(row[name]) is None else f"{name} {row[name]}" for name in names if name != x
+        )
+        at, value = _number(row[x]), _number(row.get("value"))
+        if at is not None and value is not None:
+            series.setdefault(label, []).append((at, value))
+    step = math.ceil(len(series) / MOST_SERIES)
+    shown = dict(list(series.items())[::step])
+    lines = [
+        _line(label, sorted(points), hue, MOST_POINTS // len(shown))
+        for (label, points), hue in zip(shown.items(), _hues(len(shown)), strict=True)
+    ]
+    title = f"{measure} ({len(shown)} of {len(series)} series)" if step > 1 else measure
+    return _chart("-by-".join((measure, *names)), title, measure, lines, x)
 
 
 def read_logged(path: Path) -> dict[str, Points]:

@@ -12,6 +12,7 @@ from diffmamba.reports.records import damaged_record
 from diffmamba.reports.site.subjects import Subject
 from diffmamba.runs.form import Record
 from diffmamba.runs.index import Found
+from diffmamba.runs.measured import rows_in
 from diffmamba.runs.store import RunStore
 
 
@@ -37,7 +38,7 @@ class Part:
             reports.write_page(self._search(records), directory)
             return
         design = subject.design or self._design()
-        results = reports.results(design, self.cells, records, subject.scale, subject.settings)
+        results = reports.results(design, self.cells, records, subject.scale, subject.settings, rows_in(store))
         results = replace(results, sources=source_warnings(results))
         if subject.settings and not all(any(c.key.is_baseline for c in cells) for cells in results.groups.values()):
             from diffmamba.other_settings import without_baseline  # here: it imports PyTorch
