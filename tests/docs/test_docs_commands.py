@@ -118,6 +118,9 @@ def compose(name: str, words: list[str]) -> None:
         return
     if name in (*OF_A_SWEEP, "audit"):
         settings, rest = command_line.own_settings(name, words)
+        if settings.get("predictions"):  # made of a file, so there is nothing to compose
+            assert settings["figure"] in designs.of_files("figure")
+            return
         plan.configurations(settings.get("sweep") or swept(settings), rest)
         return
     words = [word for word in words if word not in ("-m", "--multirun")]
@@ -129,7 +132,9 @@ def compose(name: str, words: list[str]) -> None:
 def swept(settings: dict[str, str]) -> str:
     """The sweep of the table or figure that is asked for; that of table 2 where none is."""
     kind = "figure" if settings.get("figure") else "table"
-    return designs.find(kind, settings.get(kind) or "table2").sweep
+    design = designs.find(kind, settings.get(kind) or "table2")
+    assert isinstance(design, designs.Design)
+    return design.sweep
 
 
 def made(words: list[str]) -> list[tuple[str, list[str]]]:
