@@ -102,7 +102,7 @@ class Efficiency(Measure):
 
     def at(self, load: Load) -> dict[str, int | str]:
         """The coordinates of a load."""
-        told = {"mode": self.mode, "batch": load.batch, "length": load.length}
+        told: dict[str, int | str] = {"mode": self.mode, "batch": load.batch, "length": load.length}
         return told | ({"new": load.new} if load.new else {})
 
     @property

@@ -2,7 +2,7 @@
 
 from diffmamba.paper import published
 from diffmamba.reports.design import Design
-from diffmamba.reports.designs import efficiency
+from diffmamba.reports.designs import efficiency, efficiency_charts
 from diffmamba.reports.designs.efficiency import Reading
 from diffmamba.reports.records import Headline
 
@@ -21,7 +21,6 @@ READING = Reading(
     label="time",
     published=lambda model, length: published.ratio("table8", "length", length, model),
     spread=efficiency.relative_spread("seconds"),
-    x_label="length",
 )
 
 DESIGN = Design(
@@ -33,8 +32,8 @@ DESIGN = Design(
     baseline=efficiency.BASELINE,
     columns=efficiency.columns_of(READING),
     charts=lambda results: [
-        efficiency.ratios(READING, results),
-        efficiency.values("time", "Time", READING, results),
+        efficiency_charts.ratios(READING, results),
+        efficiency_charts.values("time", "Time", READING, results),
     ],
     setting="models of 370M parameters on an L40S",
     notes=(MEANING, efficiency.REPEATS),
