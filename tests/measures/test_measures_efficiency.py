@@ -12,6 +12,7 @@ from torch import nn
 
 from diffmamba import memory
 from diffmamba.configuration import composed
+from diffmamba.data import RandomSymbols
 from diffmamba.errors import SettingError
 from diffmamba.measures import Memory, Subject, Throughput
 from diffmamba.measures.live import taken
@@ -67,7 +68,7 @@ def test_symbols_per_second_are_symbols_by_seconds_and_the_spread_is_that_of_the
             else:
                 assert first == later == []
     medians = [row.value for row in rows if row.measure == "tokens_per_second_median"]
-    assert figures == {"tokens_per_second": max(medians), "loads": 4, "out_of_memory": 0}
+    assert figures == {"tokens_per_second": max(medians), "loads": 4, "out_of_memory": 0, "busy": figures["busy"]}
     assert all(torch.equal(weight, before[name]) for name, weight in mamba.state_dict().items())
     assert not mamba.training
 
@@ -137,7 +138,7 @@ def test_what_needs_more_than_is_free_is_a_row_and_what_is_larger_is_not_tried(m
     lost = [(1, 10_000), (1, 20_000), *[(10_000, length) for length in loads["lengths"]]]
     assert {row.measure for row in rows} == {"out_of_memory"}
     assert [(row.coordinates["batch"], row.coordinates["length"]) for row in rows] == lost
-    assert figures == {"tokens_per_second": 0.0, "loads": 1, "out_of_memory": 5}
+    assert figures == {"tokens_per_second": 0.0, "loads": 1, "out_of_memory": 5, "busy": figures["busy"]}
 
 
 @pytest.mark.parametrize(
@@ -219,24 +220,27 @@ def test_the_shapes_of_scale_paper_have_the_parameters_of_the_published_models(m
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("measure", "message"),
     [
-        (["measure.mode=generation", "measure.compile=true"], "measure.compile=true"),
-        (["measure.batches=[]"], r"measure.batches=\[\]"),
-        (["measure.lengths=[0]"], r"measure.lengths"),
-        (["data=mad/compression", "scale.n_layers=1"], "measure: a .* is no language model"),
+        (Throughput("generation", compile=True), "measure.compile=true compiles forward passes"),
+        (Throughput(batches=()), r"measure.batches=\[\]"),
+        (Memory(lengths=()), r"measure.lengths=\[\]"),
     ],
 )
-def test_what_cannot_be_measured_is_said_in_one_line(words, message):
+def test_what_cannot_be_measured_is_said_in_one_line(measure, message):
     with pytest.raises(SettingError, match=f"^{message}") as caught:
-        work_of(composed(["weights=fresh", *TINY, "measure=throughput", *words], "measure")).check()
+        measure.check(RandomSymbols(vocabulary=5))
     assert "\n" not in str(caught.value)
 
 
+def test_these_passes_are_of_language_models():
+    with pytest.raises(SettingError, match=r"^measure: a Linear is no language model"):
+        Throughput().check_network(nn.Linear(2, 2, device="meta"))
+
+
 def test_symbols_cannot_be_trained_on():
-    for command, words in (("train", []), ("measure", ["measure=throughput", "weights=trained"])):
-        with pytest.raises(SettingError, match=r"^data=symbols has nothing to train on"):
-            work_of(composed(["data=symbols", *words], command)).check()
+    with pytest.raises(SettingError, match=r"^data=symbols has nothing to train on"):
+        work_of(composed(["data=symbols"])).check()
 
 
 def test_a_compiled_network_is_not_counted_on_a_cpu(mamba):

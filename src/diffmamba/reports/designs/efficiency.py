@@ -22,6 +22,10 @@ BASELINE = "mamba"
 WORDS = {"inference": "forward pass without a graph", "forward": "forward pass with its graph"}
 """The modes that are not called by their own name."""
 MACHINES = "Measured on: {machines}."
+BUSY = (
+    "Over the minute before a run, {least} to {most} processes wanted to compute there on average, on {cores} cores. "
+    "Where these are more than the cores, times are longer, differ more from run to run, and intervals are wider."
+)
 APART = (
     "The runs were made on different hardware or with different operators, so they stand in different groups. A ratio "
     "is of runs on the same hardware only."
@@ -51,7 +55,7 @@ class Reading:
         ratio: the value over Mamba's, as a metric.
         unit: of values as they are shown; `times` makes them such.
         label: of the values in words.
-        published: the published ratio of a model at a place along.
+        published: the published ratio of a model in a mode at a place along.
         spread: from the rows by name, the spread of the repeats of a run relative to their median; None: one repeat.
         exact: whether repeats give the same value, so that there is nothing to estimate.
     """
@@ -62,7 +66,7 @@ class Reading:
     unit: str
     times: float
     label: str
-    published: Callable[[str, int], PublishedResult] = lambda model, at: PublishedResult()
+    published: Callable[[str, str, int], PublishedResult] = lambda model, mode, at: PublishedResult()
     spread: Callable[[Mapping[str, float]], float] | None = None
     exact: bool = False
 
@@ -139,7 +143,7 @@ def _cell(reading: Reading, results: Results, cell: Cell, load: Load, place: str
         label=f"{group}, {model}",
         is_baseline=cell.key.is_baseline and not reading.exact,
         group=group,
-        published=reading.published(model, {"batch": batch, "length": length}[reading.along]),
+        published=reading.published(model, mode, {"batch": batch, "length": length}[reading.along]),
     )
     seeds = (
         _seed(reading, run, base.get(run.seed), mode, load) for run in sorted(runs, key=lambda run: rank(run.seed))
@@ -201,6 +205,15 @@ def notes_on(results: Results) -> list[str]:
     lacking = any(run.status == NO_MEMORY for cell in results.cells for run in cell.seeds)
     told = [MACHINES.format(machines="; ".join(places))] if places else []
     return [*told, *[APART] * (len(places) > 1), *[NOT_FITTING] * lacking]
+
+
+def timed_notes_on(results: Results) -> list[str]:
+    """The same, and how busy the machine was."""
+    runs = [run for run in results.runs if run.value is not None]
+    found = [one for run in runs if isinstance(one := run.part("values").get("busy"), int | float)]
+    cores = " or ".join(sorted({str(run.part("hardware").get("cores")) for run in runs}))
+    busy = [BUSY.format(least=min(found), most=max(found), cores=cores)] if found else []
+    return [*notes_on(results), *busy]
 
 
 def further(cell: Cell) -> dict[str, Any]:

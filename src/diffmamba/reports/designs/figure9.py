@@ -38,7 +38,7 @@ DESIGN = Design(
         efficiency_charts.ratios(READING, results),
     ],
     notes=(MEANING, efficiency.REPEATS),
-    notes_on=efficiency.notes_on,
+    notes_on=efficiency.timed_notes_on,
     further=efficiency.further,
     points=None,
 )

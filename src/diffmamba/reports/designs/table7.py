@@ -33,7 +33,7 @@ READING = Reading(
     unit="MB",
     times=1e-6,
     label="memory",
-    published=lambda model, batch: published.ratio("table7", "batch", batch, model),
+    published=lambda model, mode, batch: published.ratio("table7", "batch", batch, model),
     exact=True,
 )
 
