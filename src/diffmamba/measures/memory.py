@@ -27,8 +27,7 @@ class Memory(Efficiency):
 
     metrics: ClassVar[Mapping[str, Metric]] = {
         "peak_mb": Metric("MB of the largest load, with the weights", "lower", 1),
-        "loads": Metric("loads", "higher", 0),
-        "out_of_memory": Metric("loads out of memory", "lower", 0),
+        **Efficiency.SHARED,
     }
     headline = "peak_mb"
 

@@ -36,8 +36,7 @@ class Throughput(Efficiency):
 
     metrics: ClassVar[Mapping[str, Metric]] = {
         "tokens_per_second": Metric("tokens/s, the highest median", "higher", 0),
-        "loads": Metric("loads", "higher", 0),
-        "out_of_memory": Metric("loads out of memory", "lower", 0),
+        **Efficiency.SHARED,
     }
     headline = "tokens_per_second"
 

@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-from diffmamba.document import Chart, Panel, Series
 from diffmamba.errors import SettingError
 from diffmamba.measures.efficiency import OUT_OF_MEMORY
 from diffmamba.paper.published import PublishedResult
-from diffmamba.reports import charts, columns
+from diffmamba.reports import columns
 from diffmamba.reports.cells import Cell, Key, Results
 from diffmamba.reports.columns import Column
 from diffmamba.reports.records import NO_MEMORY, Headline, SeedResult, rank
@@ -23,6 +22,10 @@ BASELINE = "mamba"
 WORDS = {"inference": "forward pass without a graph", "forward": "forward pass with its graph"}
 """The modes that are not called by their own name."""
 MACHINES = "Measured on: {machines}."
+BUSY = (
+    "Over the minute before a run, {least} to {most} processes wanted to compute there on average, on {cores} cores. "
+    "Where these are more than the cores, times are longer, differ more from run to run, and intervals are wider."
+)
 APART = (
     "The runs were made on different hardware or with different operators, so they stand in different groups. A ratio "
     "is of runs on the same hardware only."
@@ -52,10 +55,9 @@ class Reading:
         ratio: the value over Mamba's, as a metric.
         unit: of values as they are shown; `times` makes them such.
         label: of the values in words.
-        published: the published ratio of a model at a place along.
+        published: the published ratio of a model in a mode at a place along.
         spread: from the rows by name, the spread of the repeats of a run relative to their median; None: one repeat.
         exact: whether repeats give the same value, so that there is nothing to estimate.
-        x_label: of pictures.
     """
 
     of: Callable[[str, Mapping[str, float]], float]
@@ -64,10 +66,9 @@ class Reading:
     unit: str
     times: float
     label: str
-    published: Callable[[str, int], PublishedResult] = lambda model, at: PublishedResult()
+    published: Callable[[str, str, int], PublishedResult] = lambda model, mode, at: PublishedResult()
     spread: Callable[[Mapping[str, float]], float] | None = None
     exact: bool = False
-    x_label: str = ""
 
     def text(self, number: float | None) -> str:
         """A value with three digits."""
@@ -142,7 +143,7 @@ def _cell(reading: Reading, results: Results, cell: Cell, load: Load, place: str
         label=f"{group}, {model}",
         is_baseline=cell.key.is_baseline and not reading.exact,
         group=group,
-        published=reading.published(model, {"batch": batch, "length": length}[reading.along]),
+        published=reading.published(model, mode, {"batch": batch, "length": length}[reading.along]),
     )
     seeds = (
         _seed(reading, run, base.get(run.seed), mode, load) for run in sorted(runs, key=lambda run: rank(run.seed))
@@ -154,7 +155,8 @@ def _seed(reading: Reading, run: SeedResult, base: SeedResult | None, mode: str,
     """A model under a load in one seed, over Mamba in the same seed."""
     if run.value is None:
         return SeedResult("", run.seed, run.status, run.reason, record=run.record)
-    found, record = _rows(run, mode, load), {"parameters": run.part("parameters"), "hardware": run.part("hardware")}
+    found = _rows(run, mode, load)
+    record: dict[str, Any] = {name: run.part(name) for name in ("parameters", "hardware")}
     if OUT_OF_MEMORY in found:
         return SeedResult("", run.seed, NO_MEMORY, "was out of memory", record=record)
     if not found:
@@ -205,81 +207,15 @@ def notes_on(results: Results) -> list[str]:
     return [*told, *[APART] * (len(places) > 1), *[NOT_FITTING] * lacking]
 
 
+def timed_notes_on(results: Results) -> list[str]:
+    """The same, and how busy the machine was."""
+    runs = [run for run in results.runs if run.value is not None]
+    found = [one for run in runs if isinstance(one := run.part("values").get("busy"), int | float)]
+    cores = " or ".join(sorted({str(run.part("hardware").get("cores")) for run in runs}))
+    busy = [BUSY.format(least=min(found), most=max(found), cores=cores)] if found else []
+    return [*notes_on(results), *busy]
+
+
 def further(cell: Cell) -> dict[str, Any]:
     """What a row of the JSON file has beside the fields of every table."""
     return {"own_median": own(cell), "spread_within_runs": own(cell, "spread")}
-
-
-def values(name: str, title: str, reading: Reading, results: Results) -> Chart:
-    """Values on this hardware by load, a panel for each mode and machine."""
-    said = "Medians over the runs of the medians of their repeats" if not reading.exact else "As counted"
-    return _chart(name, title, reading, results, own, reading.times, f"{reading.label}, {reading.unit}", f"{said}.")
-
-
-def ratios(reading: Reading, results: Results) -> Chart:
-    """Ratios to Mamba by load, with their intervals, and the published ones."""
-    caption = "Means over seeds" + " with the intervals of the table" * (not reading.exact) + "."
-    caption += " Hollow points are the published ratios." * _has_paper(results)
-    others = replace(results, cells=tuple(cell for cell in results.cells if cell.key.fields["model"] != BASELINE))
-    return _chart("ratios", "Over Mamba", reading, others, lambda cell: cell.mean, 1.0, reading.ratio.label, caption)
-
-
-def _has_paper(results: Results) -> bool:
-    return any(cell.key.published.value is not None for cell in results.cells)
-
-
-def _chart(
-    name: str,
-    title: str,
-    reading: Reading,
-    results: Results,
-    value: Callable[[Cell], float | None],
-    times: float,
-    y_label: str,
-    caption: str,
-) -> Chart:
-    panels = []
-    parts: dict[tuple[str, str], list[Cell]] = {}
-    for cell in results.cells:
-        parts.setdefault((cell.key.fields["machine"], cell.key.fields["mode"]), []).append(cell)
-    several = len({place for place, _ in parts}) > 1
-    for (place, mode), cells in parts.items():
-        found = _series(reading, results, cells, value, times, published=name == "ratios")
-        panel = WORDS.get(mode, mode) + f"\n{place}" * several
-        logarithmic = {} if name == "ratios" else {"y_scale": "log"}
-        panels.append(Panel(panel, tuple(found), reading.x_label, y_label, x_scale="log", **logarithmic))
-    alt = f"{y_label} by {reading.along}. The table has all."
-    return Chart(name, title, (tuple(panels),), alt, caption, size=(4.5 * max(1, len(panels)), 4))
-
-
-def _series(
-    reading: Reading,
-    results: Results,
-    cells: Sequence[Cell],
-    value: Callable[[Cell], float | None],
-    times: float,
-    published: bool,
-) -> list[Series]:
-    """A line for each model, and the published ratios as hollow points."""
-    hues, found = charts.hues(results), []
-    for model in dict.fromkeys(cell.key.fields["model"] for cell in cells):
-        points = [
-            (cell, one) for cell in cells if cell.key.fields["model"] == model and (one := value(cell)) is not None
-        ]
-        x, y = tuple(cell.key.fields[reading.along] for cell, _ in points), tuple(times * one for _, one in points)
-        held = published and points and all(cell.interval for cell, _ in points)
-        band = {
-            end: tuple(1 + getattr(cell.interval, end) for cell, _ in points) if held else () for end in ("low", "high")
-        }
-        if points:
-            found.append(Series(model, x, y, hues[model], marker="o", **band))
-        paper = [
-            (cell.key.fields[reading.along], cell.key.published.value)
-            for cell in cells
-            if cell.key.fields["model"] == model
-        ]
-        paper = [pair for pair in paper if pair[1] is not None] if published else []
-        if paper:
-            x, y = zip(*paper, strict=True)
-            found.append(Series(f"published, {model}", x, y, hues[model], line="dotted", marker="o", hollow=True))
-    return found

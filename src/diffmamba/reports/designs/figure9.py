@@ -4,7 +4,7 @@ The paper shows curves without numbers, so nothing published stands beside ours.
 """
 
 from diffmamba.reports.design import Design
-from diffmamba.reports.designs import efficiency
+from diffmamba.reports.designs import efficiency, efficiency_charts
 from diffmamba.reports.designs.efficiency import Reading
 from diffmamba.reports.records import Headline
 
@@ -22,7 +22,6 @@ READING = Reading(
     times=1.0,
     label="speed",
     spread=efficiency.relative_spread("tokens_per_second"),
-    x_label="batch",
 )
 
 DESIGN = Design(
@@ -35,11 +34,11 @@ DESIGN = Design(
     baseline=efficiency.BASELINE,
     columns=efficiency.columns_of(READING),
     charts=lambda results: [
-        efficiency.values("figure9", "Generation", READING, results),
-        efficiency.ratios(READING, results),
+        efficiency_charts.values("figure9", "Generation", READING, results),
+        efficiency_charts.ratios(READING, results),
     ],
     notes=(MEANING, efficiency.REPEATS),
-    notes_on=efficiency.notes_on,
+    notes_on=efficiency.timed_notes_on,
     further=efficiency.further,
     points=None,
 )

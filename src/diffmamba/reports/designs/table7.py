@@ -6,7 +6,7 @@ parts: what is kept after a pass with its graph, and the peak of one without; bo
 
 from diffmamba.paper import published
 from diffmamba.reports.design import Design
-from diffmamba.reports.designs import efficiency
+from diffmamba.reports.designs import efficiency, efficiency_charts
 from diffmamba.reports.designs.efficiency import Reading
 from diffmamba.reports.records import Headline
 
@@ -33,9 +33,8 @@ READING = Reading(
     unit="MB",
     times=1e-6,
     label="memory",
-    published=lambda model, batch: published.ratio("table7", "batch", batch, model),
+    published=lambda model, mode, batch: published.ratio("table7", "batch", batch, model),
     exact=True,
-    x_label="batch",
 )
 
 DESIGN = Design(
@@ -47,8 +46,8 @@ DESIGN = Design(
     baseline="",
     columns=efficiency.columns_of(READING),
     charts=lambda results: [
-        efficiency.ratios(READING, results),
-        efficiency.values("memory", "Memory", READING, results),
+        efficiency_charts.ratios(READING, results),
+        efficiency_charts.values("memory", "Memory", READING, results),
     ],
     notes=(MEANING, COUNTED, ELSEWHERE),
     notes_on=efficiency.notes_on,
