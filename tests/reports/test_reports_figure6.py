@@ -8,7 +8,7 @@ import pytest
 from diffmamba import reports
 from diffmamba.configuration import composed
 from diffmamba.measures import Lens
-from diffmamba.reports.designs import figure6
+from diffmamba.reports.designs import figure6, lens_charts
 
 SEEDS = (0, 42, 77)
 MODELS = {"mamba": 3, "diff_s6": 3, "diff_mamba": 4}  # blocks
@@ -34,7 +34,7 @@ def rows_of(run_id):
         for layer in range(MODELS[model] + 1):
             value = probability(model, int(seed), layer) + 100 * (lens == "logit")
             named = {"layer": layer, "lens": lens}
-            for measure in figure6.MEASURES:
+            for measure in lens_charts.MEASURES:
                 found += [{"measure": measure, "value": value, **named}]
                 found += [{"measure": f"{measure}_error", "value": 0.5, **named}]
     return pd.DataFrame(found)
@@ -68,11 +68,11 @@ def test_a_difference_at_each_layer_before_the_last_where_layers_correspond():
 
 def test_curves_have_intervals_over_seeds_and_of_one_seed_over_sequences():
     several, one = results().cells[0], results((42,)).cells[0]
-    found = figure6.at_layers(several, "probability", "tuned")
+    found = lens_charts.at_layers(several, "probability", "tuned")
     assert found["layer"].tolist() == [0, 1, 2, 3]
     assert found["mean"].tolist() == pytest.approx([10 * layer + 0.1 * 119 / 3 for layer in range(4)])
     assert (found["high"] - found["mean"]).iloc[0] == pytest.approx(several_half())
-    alone = figure6.at_layers(one, "probability", "tuned")
+    alone = lens_charts.at_layers(one, "probability", "tuned")
     assert (alone["high"] - alone["mean"]).tolist() == pytest.approx([1.96 * 0.5] * 4)
 
 
@@ -87,8 +87,8 @@ def test_the_page_and_its_points():
     found = results()
     document = reports.document(figure6.DESIGN, found)
     assert document.data["rows"][0] | {"kl": 0.5, "model": "mamba", "blocks": 3} == document.data["rows"][0]
-    points = figure6.points(found)
-    assert len(points) == (4 + 4 + 5) * 2 * len(figure6.MEASURES)
+    points = lens_charts.points(found)
+    assert len(points) == (4 + 4 + 5) * 2 * len(lens_charts.MEASURES)
     at = points.query("model == 'diff_mamba' and measure == 'kl' and lens == 'logit' and layer == 4")
     assert at["mean"].item() == pytest.approx(140 + 0.1 * 119 / 3)
     first, *_ = figure6.DESIGN.charts(found)
