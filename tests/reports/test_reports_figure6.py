@@ -27,6 +27,12 @@ def probability(model, seed, layer):
     return 10.0 * layer + (2 if model == "diff_s6" else 0) + 0.1 * seed
 
 
+def kl(run_id):
+    """That of Diff-S6 is 0.1, 0.2 and 0.3 lower."""
+    model, seed = run_id.split(":")
+    return 0.5 - (SEEDS.index(int(seed)) + 1) * 0.1 * (model == "diff_s6")
+
+
 def rows_of(run_id):
     model, seed = run_id.split(":")
     found = []
@@ -48,7 +54,7 @@ def results(seeds=SEEDS):
             "kind": "measurement",
             "status": "finished",
             "measure": described,
-            "values": dict.fromkeys(described["metrics"], 1.0 + seed / 100) | {"kl": 0.5},
+            "values": dict.fromkeys(described["metrics"], 1.0 + seed / 100) | {"kl": kl(run_id)},
             "corpus": {"name": "pydoc8", "vocabulary": 27},
         }
         for run_id, seed in ((run_id, one["seed"]) for run_id, one in planned)
@@ -76,6 +82,17 @@ def test_curves_have_intervals_over_seeds_and_of_one_seed_over_sequences():
     assert (alone["high"] - alone["mean"]).tolist() == pytest.approx([1.96 * 0.5] * 4)
 
 
+def test_the_difference_of_kl_is_paired_by_seed():
+    """Student's t with 2 degrees of freedom: 4.3027."""
+    mamba, diff_s6, _ = results().cells
+    half = 4.302653 * 0.1 / math.sqrt(3)
+    told = figure6.further(diff_s6)
+    assert [told[f"delta_kl{end}"] for end in ("", "_low", "_high")] == pytest.approx([-0.2, -0.2 - half, -0.2 + half])
+    assert figure6.further(mamba)["delta_kl"] is None
+    column = next(column for column in figure6.DESIGN.columns if column.header == "Δ KL tuned")
+    assert [column.text(cell) for cell in (mamba, diff_s6)] == ["–", "−0.200 (−0.448, +0.048)"]
+
+
 def several_half():
     """Student's t with 2 degrees of freedom: 4.3027."""
     values = [0.1 * seed for seed in SEEDS]
@@ -87,6 +104,7 @@ def test_the_page_and_its_points():
     found = results()
     document = reports.document(figure6.DESIGN, found)
     assert document.data["rows"][0] | {"kl": 0.5, "model": "mamba", "blocks": 3} == document.data["rows"][0]
+    assert document.data["effects"][0]["effect"] == "diff_s6, layer 0"
     points = lens_charts.points(found)
     assert len(points) == (4 + 4 + 5) * 2 * len(lens_charts.MEASURES)
     at = points.query("model == 'diff_mamba' and measure == 'kl' and lens == 'logit' and layer == 4")

@@ -99,7 +99,8 @@ def nearer(cell: Cell) -> tuple[float, Interval | None] | None:
     if base is None or cell.key.is_baseline:
         return None
     ours, theirs = ({run.seed: run.part("values").get("kl") for run in one.seeds} for one in (cell, base))
-    found = [ours[seed] - theirs[seed] for seed in cell.pairs if None not in (ours[seed], theirs[seed])]
+    both = [(ours[seed], theirs[seed]) for seed in cell.pairs]
+    found = [one - other for one, other in both if one is not None and other is not None]
     return (fmean(found), statistics.mean_interval(found)) if found else None
 
 
