@@ -97,9 +97,7 @@ def test_the_smallest_length_that_is_allowed_has_room():
 
 def test_the_data_are_known_by_their_prose():
     rule = partial(NeedlesInProse, length=48, keys=3, names=5, values=4)
-    data = NeedleData(
-        corpus=PROSE, rule=rule, examples=64, evaluated=16, batch_size=16, eval_batch_size=16, seed=0
-    )
+    data = NeedleData(corpus=PROSE, rule=rule, examples=64, evaluated=16, batch_size=16, eval_batch_size=16, seed=0)
     data.check(1)
     assert data.facts["fingerprint"] == "of the prose"
     assert data.facts["vocabulary"] == data.rule.vocabulary == SIZE + 9

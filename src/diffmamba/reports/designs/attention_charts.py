@@ -60,7 +60,10 @@ def depth(results: Results) -> Chart:
     """By block: mass on the needle, and the entropy on the text, of both kinds of weights."""
     asked = (("needle", "needle", "mass on the needle"), ("text", "entropy", "entropy, bits"))
     rows = [
-        tuple(_panel(results, on, measure, "block", kind, f"{on}: {label}, {kind}", label) for kind in ("matrix", "output"))
+        tuple(
+            _panel(results, on, measure, "block", kind, f"{on}: {label}, {kind}", label)
+            for kind in ("matrix", "output")
+        )
         for on, measure, label in asked
         if _cells(results, on)
     ]
@@ -95,7 +98,9 @@ def _panel(results: Results, on: str, measure: str, at: str, kind: str, title: s
         series += _equal(cells[0], measure, at)
     ticks = tuple(sorted({x for one in series for x in one.x}))
     scale = "linear" if at == "block" else "log"
-    return Panel(title, tuple(series), "block" if at == "block" else "positions back", y_label, x_scale=scale, x_ticks=ticks)
+    return Panel(
+        title, tuple(series), "block" if at == "block" else "positions back", y_label, x_scale=scale, x_ticks=ticks
+    )
 
 
 def _line(points: pd.DataFrame, at: str, label: str, hue: str, line: str) -> Series:

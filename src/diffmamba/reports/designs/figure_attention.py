@@ -119,9 +119,9 @@ def notes_on(results: Results) -> Sequence[str]:
     for cell in results.planned:
         if cell.key.fields["on"] == NEEDLE and cell.values:
             shares = [value for run in cell.seeds if (value := run.part("values").get("accuracy")) is not None]
-            found += [f"{cell.key.fields['model']} ({cell.key.fields['weights']}) {sum(shares) / len(shares):.3f}"] * bool(
-                shares
-            )
+            found += [
+                f"{cell.key.fields['model']} ({cell.key.fields['weights']}) {sum(shares) / len(shares):.3f}"
+            ] * bool(shares)
     return [ACCURACY.format(found=", ".join(found))] if found else []
 
 
