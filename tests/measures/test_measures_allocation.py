@@ -21,7 +21,7 @@ def figures(weights: torch.Tensor, asked: Asked) -> dict[str | int, list[float]]
 def test_a_single_weight_has_no_entropy_and_its_own_distance():
     asked = Asked(torch.tensor([6]), torch.ones(1, 1, dtype=torch.bool))
     found = figures(at(2), asked)
-    assert found == {"own": [0], "entropy": [0], "first": [0], "distance": [4], 1: [0], 2: [0]}
+    assert found == {"own": [0], "entropy": [0], "first": [0], "distance": [4], 1: [0], 2: [0], 4: [1]}
     assert figures(at(0), asked)["first"] == [1]
     assert figures(at(3), asked)[2] == [1]
 

@@ -125,6 +125,11 @@ def test_the_papers_values_stand_beside_its_cells_alone(main, tmp_path):
     lines = answers.scored(read(path))[0].lines
     assert {line.published is None for line in lines if line.model == "mine"} == {True}
     assert {line.published_ratio for line in lines} == {None}
+    renamed = {"diff_mamba": "diff_mamba", "mamba": "s4"}  # no ratio to another model than the paper's
+    path = changed(tmp_path / "c.csv", lambda raw: raw.assign(model=raw["model"].map(renamed))[::-1])
+    lines = answers.scored(read(path))[0].lines
+    assert {line.published_ratio for line in lines} == {None}
+    assert any(line.ratios for line in lines if line.model == "diff_mamba")
     path = changed(tmp_path / "b.csv", lambda raw: raw.assign(length=raw["length"].replace({"64k": "3k"})))
     other = answers.scored(read(path))[0]
     assert other.lengths == ["1k", "3k"]

@@ -78,16 +78,19 @@ def order(length: str) -> int:
 
 
 def _loaded(file: Path) -> pd.DataFrame:
-    """The file as it is. An empty text of a CSV file stays one, and no word there is taken for a missing value."""
+    """The file as it is. An empty text of a CSV file stays one, and no word there is taken for a missing value.
+
+    In the other formats a whole number is one, even if it is kept as 1.0.
+    """
     if not file.is_file():
         raise _wrong(file, "is no file" if file.exists() else "does not exist")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # pandas warns of a part that it would read otherwise than it stands there
             if file.suffix == ".parquet":
-                return pd.read_parquet(file)
+                return pd.read_parquet(file).convert_dtypes()
             if file.suffix == ".jsonl":
-                return pd.read_json(file, lines=True, dtype=False)
+                return pd.read_json(file, lines=True, dtype=False).convert_dtypes()
             return pd.read_csv(file, dtype=str, keep_default_na=False, index_col=False)
     except pd.errors.EmptyDataError as error:
         raise _wrong(file, "holds no answer") from error

@@ -77,8 +77,7 @@ def readings(weights: Tensor, asked: Asked) -> dict[str | int, Tensor]:
     distance    how many positions back it is taken from, on average
     needle, distractors, rest    the shares of these; they add up to 1
     X_each      the mean share of a position of X; `elsewhere` is all but the needle
-    a number    the share of the positions from so many back to twice as many, without these: 1, 2–3, 4–7 and so on,
-                as far as every row reaches
+    a number    the share of the positions from so many back to twice as many, without these: 1, 2–3, 4–7 and so on
     """
     shares, own = shared_out(weights, asked.rows)
     back = asked.rows[:, None] - torch.arange(shares.shape[-1])
@@ -95,7 +94,6 @@ def readings(weights: Tensor, asked: Asked) -> dict[str | int, Tensor]:
             share = (shares * there[:, None]).sum(-1)
             found[name] = share
             found[f"{name}_each"] = share / there.sum(-1)[:, None].clamp(min=1)
-    nearest = int(asked.rows.min())
-    for start in (2**power for power in range((nearest + 1).bit_length() - 1)):
+    for start in (2**power for power in range((shares.shape[-1] - 1).bit_length())):
         found[start] = (shares * ((back >= start) & (back < 2 * start))).sum(-1)
     return found

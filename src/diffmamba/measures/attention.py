@@ -79,16 +79,17 @@ class ImplicitAttention(Measure):
         return replace(self, window=None, positions=16) if "chance" in facts else self
 
     def check(self, data: Data) -> None:
-        name = data.facts["name"]
         if isinstance(data, SyntheticData):
             if not (data.rule.examples(self.split, 1, data.seed).gaps > 0).any():
+                name = data.facts["name"]
                 raise SettingError(f"measure=attention: no answer of {name} stands in its context; use data=needle")
         elif not isinstance(data, LanguageModellingData):
+            name = data.facts["name"]
             raise SettingError(f"measure=attention needs a text or examples of recall, and {name} is neither")
-        elif self.positions > self._windows(data).length // 2:
+        elif self.positions > (length := self._windows(data).length) // 2:
             raise SettingError(
-                f"measure.positions={self.positions} must be at most half of the window, which has "
-                f"{self._windows(data).length} symbols; raise measure.window"
+                f"measure.positions={self.positions} must be at most half of a window, which has {length} symbols; use "
+                f"fewer, or raise measure.window"
             )
 
     def check_network(self, network: nn.Module) -> None:

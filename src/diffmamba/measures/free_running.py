@@ -7,8 +7,8 @@ embedding of its own prediction. With logits l_t, temperature T and embeddings E
     e_{t+1} = softmax(l_t / T) · E
 
 The state of this system is what all mixers remember, with e_t. At T = 1 the model is fed the mean of all symbols that
-it could say; as T goes to 0 it is fed the likeliest one, as in greedy decoding. Teacher-forced exponents are never above
-0. Here they may be: the loop goes through all weights.
+it could say; as T goes to 0 it is fed the likeliest one, as in greedy decoding. Teacher-forced exponents are never
+above 0. Here they may be: the loop goes through all weights.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,14 +56,14 @@ class FreeRunning(Measure):
     starts: Size = 4
     temperatures: Sequence[Positive] = (1.0, 0.3, 0.1)
     settle: Count = 256
-    steps: Size = 768
+    steps: Size = 512
     every: Size = 4
     size: Positive = 1e-6
     greedy: Count = 256
 
     metrics: ClassVar[Mapping[str, Metric]] = {
         "exponent": Metric("largest exponent, nats per symbol", "", 4),
-        "spread": Metric("standard deviation over starts", "", 4),
+        "spread": Metric("standard deviation of the exponents of the starts", "", 4),
         "drift": Metric("second half of the steps minus the first", "", 4),
         "positive": Metric("share of starts above 0", "", 3),
         "diverged": Metric("share of greedy texts that diverge", "", 3),

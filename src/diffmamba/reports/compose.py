@@ -101,10 +101,11 @@ def _effects(design: Design, results: Results) -> list[Block]:
     cells = tuple(design.effects(results))
     if not cells:
         return []
-    found, shown = replace(results, cells=cells), replace(design, columns=columns.EFFECT, baseline=columns.OTHER)
+    found = replace(results, cells=cells)
+    shown = replace(design, columns=columns.EFFECT, baseline=columns.OTHER, notes=(), notes_on=lambda results: ())
     notes = (Paragraph(text, "note") for text in rules(shown, found))
     drawn = (charts.deltas(found, columns.OTHER, True), charts.over_training(found, columns.OTHER))
-    named = (replace(chart, name=f"{chart.name}_of_effects") for chart in drawn)
+    named = (replace(chart, name=f"{chart.name}_of_effects") for chart in drawn if chart.panels)  # of trainings alone
     return [Section("Effects", (grid(shown, found), *notes, *named))]
 
 

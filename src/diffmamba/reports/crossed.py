@@ -106,8 +106,9 @@ def samples(answers: pd.DataFrame, by: Sequence[str], figures: Sequence[str]) ->
 def interval(of: Callable[..., Figures], *samples: Sample, of_seeds: bool = True) -> list[Interval | None]:
     """The interval of each figure that `of` makes of the scores of these samples, each `(..., figures)`.
 
-    None where it cannot be said: of one question, or where a draw has no score to divide by. Without `of_seeds` the
-    questions alone are drawn: it is then about these trained models, and not about others of other seeds.
+    None where it cannot be said, because too many draws hold none of the questions or have no score to divide by.
+    Without `of_seeds` the questions alone are drawn: it is then about these trained models, and not about others of
+    other seeds.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         value = of(*(one.mean for one in samples))
@@ -115,7 +116,8 @@ def interval(of: Callable[..., Figures], *samples: Sample, of_seeds: bool = True
         if of_seeds:
             wide = widening(min(len(one.seeds) for one in samples))
             moved = moved + wide * (of(*(_weights(one.seeds) @ one.values for one in samples)) - value)
-        half = np.quantile(np.abs(moved), 1 - ERROR, axis=0)
+        far = np.where(np.isnan(moved), math.inf, np.abs(moved))
+        half = np.quantile(far, 1 - ERROR, axis=0)
     known = np.isfinite(value) & np.isfinite(half)
     return [
         Interval(float(middle - reach), float(middle + reach)) if there else None

@@ -81,7 +81,7 @@ class Line:
         for name in FIGURES:
             columns |= self.scores[name].fields(name)
         for name in RULES:
-            columns[f"{name}_by_seed"] = " ".join(f"{one:.2f}" for one in self.by_seed[name])
+            columns[f"{name}_by_seed"] = " ".join(f"{one:.4f}" for one in self.by_seed[name])
             columns |= self.differences.get(name, Figure(np.nan)).fields(f"{name}_difference")
             columns |= {f"{name}_of_these{end}": value for end, value in self._ends(name).items()}
             columns |= self.ratios.get(name, Figure(np.nan)).fields(f"{name}_ratio")
@@ -154,7 +154,9 @@ def _scored(name: str, table: pd.DataFrame) -> Scored:
     counts = table.groupby(["task", "length", "model"]).size()
     cells = list(dict.fromkeys(key[:2] for key in samples))
     lines = [
-        _line((*cell, model), samples[*cell, model], samples.get((*cell, models[0])), int(counts[*cell, model]))
+        _line(
+            (*cell, model), samples[*cell, model], models[0], samples.get((*cell, models[0])), int(counts[*cell, model])
+        )
         for cell in cells
         for model in models
         if (*cell, model) in samples
@@ -162,13 +164,16 @@ def _scored(name: str, table: pd.DataFrame) -> Scored:
     shared = [cell for cell in cells if all((*cell, model) in samples for model in models)]
     over = {model: Sample.over([samples[*cell, model] for cell in shared]) for model in models}
     sizes = {model: int(sum(counts[*cell, model] for cell in shared)) for model in models}
-    whole = [_line(("", "", m), one, over[models[0]], sizes[m]) for m, one in over.items() if one is not None]
+    whole = [
+        _line(("", "", m), one, models[0], over[models[0]], sizes[m]) for m, one in over.items() if one is not None
+    ]
     items = table.drop_duplicates(["task", "length", "row"])
     chance = {str(task): PERCENT * constant(rows["target"].tolist())[1] for task, rows in items.groupby("task")}
     return Scored(name, models, tuple(lines), tuple(whole), len(shared), chance)
 
 
-def _line(key: tuple[str, str, str], sample: Sample, baseline: Sample | None, answers: int) -> Line:
+def _line(key: tuple[str, str, str], sample: Sample, other: str, baseline: Sample | None, answers: int) -> Line:
+    """The line of a sample, beside that of the model `other` in the same cell, the baseline."""
     task, length, model = key
     by_seed = {name: tuple(PERCENT * float(one) for one in sample.values[:, at]) for at, name in enumerate(RULES)}
     line = Line(*key, sample.seeds, answers, by_seed, _bounded(_figures(lambda ours: PERCENT * ours, sample)))
@@ -181,7 +186,7 @@ def _line(key: tuple[str, str, str], sample: Sample, baseline: Sample | None, an
         differences=_figures(_difference, baseline, sample),
         of_these=_figures(_difference, baseline, sample, of_seeds=False),
         ratios={name: _exponential(one) for name, one in ratios.items() if np.isfinite(one.value)},
-        published_ratio=published.figure4(task, length) if task and model in published.MODELS else None,
+        published_ratio=published.figure4(task, length) if (other, model) == published.MODELS else None,
     )
 
 

@@ -4,8 +4,7 @@ The paper shows it for models of 370M parameters on BABILong's prompts. Here it 
 is the next one, on a task's examples the answer, on prompts the first symbol of the target.
 """
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -13,20 +12,16 @@ from typing import Any
 
 import pandas as pd
 
-from diffmamba.document import Chart, Panel, Series
+from diffmamba.document import Chart
 from diffmamba.reports import charts, columns, statistics
 from diffmamba.reports.cells import Cell, Key, Results, against
 from diffmamba.reports.columns import Column
 from diffmamba.reports.design import Design
-from diffmamba.reports.measured import chosen, curve, difference
+from diffmamba.reports.designs import lens_charts
+from diffmamba.reports.designs.lens_charts import BASELINE
+from diffmamba.reports.measured import chosen, curve
 from diffmamba.reports.statistics import Interval
 
-BASELINE = "mamba"
-CONFIDENCE = 1.96  # standard errors to either side, 95% of a normal distribution
-PLACES = ("layer", "lens")
-MEASURES = ("probability", "other_probability", "kl", "cross_entropy", "entropy")
-LINES = {"tuned": "solid", "logit": "dashed"}
-BITS = {"kl": "KL to the model, bits", "cross_entropy": "cross-entropy, bits", "entropy": "entropy, bits"}
 MEANING = (
     "The value is the mean, over the layers before the last, of the probability that the tuned lens gives to the right "
     "symbol: the next one of a text, the answer of a task. at the end: the same of the model itself. KL: from what the "
@@ -34,27 +29,13 @@ MEANING = (
     "lens was not trained on."
 )
 NEARER = (
-    "Δ KL tuned: that of the baseline is subtracted, over the seeds of both. Its interval is Student's t over seeds, 95%, "
-    "for each row by itself."
+    "Δ KL tuned: that of the baseline is subtracted, over the seeds of both. Its interval is Student's t over seeds "
+    "(95%, each row by itself)."
 )
 EFFECTS = (
     "The section Effects has the difference at each layer, as layers correspond where models have as many. A higher "
     "probability at a layer may come from a model that is better at its end: compare the last layer first."
 )
-FIGURE = (
-    "The probability of the right symbol after each layer, by the tuned lens, in per cent; the last layer is the model "
-    "itself. Dotted: what the lens gives there to another symbol, drawn among the targets of other positions. The grey "
-    "line is 1 of all symbols. {bands}"
-)
-LENSES = (
-    "Solid: tuned lens; dashed: logit lens, which reads a layer with the model's own head and is not trained. KL is 0 "
-    "at the last layer by definition, so it is not drawn there. {bands}"
-)
-DIFFERENCES = (
-    "Each model minus mamba at the same layer, by the tuned lens, paired by seed. The band is the interval of the "
-    "difference, for each layer by itself; the section Effects has those that hold for all layers together."
-)
-SEEDS = "Bands are the interval of the mean over seeds, for each layer by itself; of one seed, that over sequences."
 
 
 def key(config: Mapping[str, Any]) -> Key:
@@ -105,106 +86,6 @@ def _with_values(cell: Cell, layer: int) -> Cell:
     return replace(cell, seeds=tuple(seeds))
 
 
-def at_layers(cell: Cell, measure: str, lens: str) -> pd.DataFrame:
-    """layer, mean, low, high, and error, the standard error over sequences as a mean over seeds.
-
-    low and high are the interval over seeds; of one seed that over sequences.
-    """
-    found = curve(cell, measure, "layer", lens=lens)
-    errors = curve(cell, f"{measure}_error", "layer", lens=lens).set_index("layer")["mean"]
-    found["error"] = found["layer"].map(errors)
-    half = CONFIDENCE * found["error"]
-    return found.assign(low=found["low"].fillna(found["mean"] - half), high=found["high"].fillna(found["mean"] + half))
-
-
-def probabilities(results: Results) -> Chart:
-    """Figure 6: a panel for each text or task."""
-    panels = []
-    for group, cells in results.groups.items():
-        series = [line for cell in cells for line in _probability_lines(cell, results)]
-        sizes = {run.part("corpus").get("vocabulary") for cell in cells for run in cell.seeds if run.value is not None}
-        if series and all(isinstance(size, int) and size for size in sizes):
-            ends = (0.0, max(max(line.x) for line in series))
-            series += [Series("uniform", ends, (100 / size,) * 2, charts.GREY, width=0.8) for size in sizes if size]
-        panels.append(Panel(group, tuple(series), "layer (0: embedding)", "probability of the right symbol, %"))
-    alt = "The probability of the right symbol after each layer, by the tuned lens. The table has its means."
-    caption = FIGURE.format(bands=SEEDS)
-    return Chart("figure6", "The right symbol, layer by layer", (tuple(panels),), alt, caption, size=(10, 4))
-
-
-def _probability_lines(cell: Cell, results: Results) -> Iterator[Series]:
-    model = cell.key.fields["model"]
-    hue = charts.hues(results)[model]
-    for measure, look in (
-        ("probability", {"label": model, "marker": "o"}),
-        ("other_probability", {"label": f"{model}, another symbol", "line": "dotted", "width": 1.0}),
-    ):
-        if len(points := at_layers(cell, measure, "tuned")):
-            yield _line(points, hue, **look)
-
-
-def _line(points: pd.DataFrame, hue: str, **look: Any) -> Series:
-    x, y, low, high = (tuple(points[name].astype(float)) for name in ("layer", "mean", "low", "high"))
-    line = Series(x=x, y=y, colour=hue, **look)
-    return line if any(map(math.isnan, low)) else replace(line, low=low, high=high)
-
-
-def lenses(results: Results) -> Chart:
-    """KL, cross-entropy and entropy by layer, for both lenses; a row for each text or task."""
-    hues, rows = charts.hues(results), []
-    for group, cells in results.groups.items():
-        panels = []
-        for measure, label in BITS.items():
-            series = []
-            for cell in cells:
-                model = cell.key.fields["model"]
-                for lens, line in LINES.items():
-                    points = at_layers(cell, measure, lens)
-                    points = points.iloc[:-1] if measure == "kl" else points
-                    if len(points):
-                        series.append(_line(points, hues[model], label=f"{model}, {lens}", line=line))
-            scale = "log" if measure == "kl" else "linear"
-            panels.append(Panel(group, tuple(series), "layer (0: embedding)", label, y_scale=scale))
-        rows.append(tuple(panels))
-    alt = "KL to the model, cross-entropy and entropy after each layer, by the logit lens and the tuned lens."
-    size = (10.0, 0.8 + 2.9 * len(rows))
-    return Chart("lenses", "Both lenses, layer by layer", tuple(rows), alt, LENSES.format(bands=SEEDS), size)
-
-
-def differences(results: Results) -> Chart:
-    """The difference to the baseline at each layer: of the probability and of KL, by the tuned lens."""
-    hues, rows = charts.hues(results), []
-    for group, cells in results.groups.items():
-        panels = []
-        for measure, label in (("probability", "Δ probability, percentage points"), ("kl", "Δ KL to the model, bits")):
-            series = [
-                _line(points, hues[model := cell.key.fields["model"]], label=model, marker="o")
-                for cell in cells
-                if not cell.key.is_baseline and len(points := difference(cell, measure, "layer", lens="tuned"))
-            ]
-            if series:
-                ends = (0.0, max(max(line.x) for line in series))
-                series.append(Series("", ends, (0.0, 0.0), charts.GREY, width=0.8))
-            panels.append(Panel(group, tuple(series), "layer (0: embedding)", label))
-        rows.append(tuple(panels))
-    alt = "The difference of each model to mamba after each layer."
-    size = (10.0, 0.8 + 2.9 * len(rows))
-    return Chart("differences", "Differences to mamba, layer by layer", tuple(rows), alt, DIFFERENCES, size)
-
-
-def points(results: Results) -> pd.DataFrame:
-    """All points of the pictures: a row for each cell, quantity, lens and layer."""
-    found = []
-    for cell in results.cells:
-        told = cell.key.fields | {"seeds": " ".join(map(str, cell.values))}
-        for measure in MEASURES:
-            for lens in LINES:
-                at = at_layers(cell, measure, lens).to_dict("records")
-                found += [told | {"measure": measure, "lens": lens} | one for one in at]
-    fields = [*results.cells[0].key.fields, "seeds", "measure", "lens", "layer", "mean", "low", "high", "error"]
-    return pd.DataFrame(found, columns=fields)
-
-
 def figure(cell: Cell, name: str) -> float | None:
     """The mean over seeds of another figure of the measurements."""
     found = [run.part("values").get(name) for run in cell.seeds if run.value is not None]
@@ -218,7 +99,8 @@ def nearer(cell: Cell) -> tuple[float, Interval | None] | None:
     if base is None or cell.key.is_baseline:
         return None
     ours, theirs = ({run.seed: run.part("values").get("kl") for run in one.seeds} for one in (cell, base))
-    found = [ours[seed] - theirs[seed] for seed in cell.pairs if None not in (ours[seed], theirs[seed])]
+    both = [(ours[seed], theirs[seed]) for seed in cell.pairs]
+    found = [one - other for one, other in both if one is not None and other is not None]
     return (fmean(found), statistics.mean_interval(found)) if found else None
 
 
@@ -263,7 +145,8 @@ FIGURES = {
 
 
 def _charts(results: Results) -> Sequence[Chart]:
-    return [probabilities(results), lenses(results), differences(results), charts.deltas(results, BASELINE)]
+    drawn = (lens_charts.probabilities, lens_charts.lenses, lens_charts.differences)
+    return [*(draw(results) for draw in drawn), charts.deltas(results, BASELINE)]
 
 
 DESIGN = Design(
@@ -290,6 +173,6 @@ DESIGN = Design(
     charts=_charts,
     further=further,
     notes_on=notes_on,
-    points=points,
+    points=lens_charts.points,
     effects=effects,
 )

@@ -7,13 +7,14 @@ that of the model that reads its own output, or the rate at which a small change
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from diffmamba.document import Chart
 from diffmamba.reports import charts, columns
-from diffmamba.reports.cells import Cell, Key, Results
+from diffmamba.reports.cells import Cell, Key, Results, against
 from diffmamba.reports.columns import Column
 from diffmamba.reports.design import Design
 from diffmamba.reports.designs import lyapunov_charts
@@ -37,14 +38,18 @@ READING = (
     "is the rate at which their largest deviation shrinks, and bound the largest of their exponents."
 )
 FURTHER = (
-    "above 0: exponents above 0 in all runs. gain: the deviation of the difference of two branches over that of the "
-    "larger branch, beside the most that it can be, 1 + λ. peak / ε: the largest deviation of the output over the size "
-    "of the change; relative: the same over the root mean square of the output. diverged: the share of greedy texts "
-    "that become others when the first symbol of the prompt does."
+    "above 0: the share of exponents above 0: of all states, or of trajectories. gain: the deviation of the difference "
+    "of two branches over that of the larger branch, beside the most that it can be, 1 + λ. peak / ε: the largest "
+    "deviation of the output over the size of the change; relative: the same over the root mean square of the output. "
+    "diverged: the share of greedy texts that become others when the first symbol of the prompt does."
 )
 NONE_ABOVE = (
     "Of {count:,} exponents of states in {runs} teacher-forced measurements {positive} lie above 0. The largest is "
     "{largest}, the smallest {smallest}."
+)
+NORMAL = (
+    "With few seeds an interval may reach above 0 where no exponent can: Student's t knows nothing of that limit, and "
+    "exponents of few heads are skewed."
 )
 LOOPS = "Of {count} trajectories that read their own output, {positive} have an exponent above 0 at temperature 1."
 
@@ -103,7 +108,7 @@ def notes_on(results: Results) -> list[str]:
             NONE_ABOVE.format(
                 count=int(sum(values["exponents"] for values in forced)),
                 runs=len(forced),
-                positive=int(sum(values["positive"] for values in forced)),
+                positive=round(sum(values["positive"] * values["exponents"] for values in forced)),
                 largest=text(max(values["exponent"] for values in forced)),
                 smallest=text(min(values["smallest"] for values in forced)),
             )
@@ -129,11 +134,26 @@ def further(cell: Cell) -> dict[str, Any]:
 
 def pictures(results: Results) -> Sequence[Chart]:
     """By depth, over time, by temperature, and the differences to the baseline."""
-    others = (lyapunov_charts.over_time(_of(results, "Perturbation"), results),)
-    others += (lyapunov_charts.by_temperature(_of(results, "FreeRunning"), results),)
+    others = (
+        lyapunov_charts.over_time(_of(results, "Perturbation"), results),
+        lyapunov_charts.by_temperature(_of(results, "FreeRunning"), results),
+    )
     drawn = [chart for chart in others if any(panel.series for row in chart.panels for panel in row)]
     deltas = [charts.deltas(results, BASELINE)] * bool(results.comparisons)
     return [lyapunov_charts.by_depth(_of(results, "Lyapunov"), results), *drawn, *deltas]
+
+
+def effects(results: Results) -> Sequence[Cell]:
+    """What training does: after it minus before it, of the same networks."""
+    places = {tuple(cell.key.fields.values()): cell for cell in results.cells}
+    found = []
+    for (model, kind, weights), after in places.items():
+        before = places.get((model, kind, "Fresh"))
+        if weights == "Trained" and before:
+            label = f"training, {model}, {KINDS[kind]}"
+            fields = {"effect": label, "model": model, "cell": after.key.label, "minus": before.key.label}
+            found.append(replace(after, key=Key(fields, label, False, after.key.group), baseline=before))
+    return against(found)
 
 
 DESIGN = Design(
@@ -167,8 +187,9 @@ DESIGN = Design(
     ),
     charts=pictures,
     further=further,
-    notes=(UNIT, READING, FURTHER),
+    notes=(UNIT, READING, FURTHER, NORMAL),
     notes_on=notes_on,
     points=None,
+    effects=effects,
     tables=lyapunov_charts.points,
 )
