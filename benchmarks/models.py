@@ -36,8 +36,6 @@ class Scale:
     headdim: int
     d_state: int
     n_layers: int = 1
-    layer: str = "mixer,mixer,ffn"
-    residual: str = "post_norm"
     vocabulary: int = 27
 
 
@@ -68,8 +66,7 @@ def _composed(name: str, scale: Scale) -> dict[str, Any]:
     where these packages may be missing.
     """
     words = [f"scale.{key}={getattr(scale, key)}" for key in ("d_model", "headdim", "d_state", "n_layers")]
-    words += [f"model.layer=[{scale.layer}]", f"model.residual={scale.residual}", "model.dropout=0"]
-    words += [*VARIANTS[name], "model/embedding=full"]
+    words += [*VARIANTS[name], "model.dropout=0", "model/embedding=full"]
     with composing("train", words):
         return OmegaConf.to_container(compose("train", overrides=words)["model"], resolve=True)
 

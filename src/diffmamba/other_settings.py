@@ -19,7 +19,7 @@ def other_settings(
     as the plain sweep if the scale has these seeds.
     """
     places = _places(words)
-    told = tuple(word for word in pages.telling(words) if word not in places)
+    told = tuple(word for word in pages.telling(words, design.of_machine) if word not in places)
     if not told:
         return ()
     try:

@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.models import VARIANTS, Scale, TwoBlocks, language_model, mixer
 from benchmarks.passes import floor, off_by
 from diffmamba.configuration import composed
+from diffmamba.mixers import Mixer
 from diffmamba.runs.work import shapes_of
 
 SCALE = Scale(d_model=64, headdim=32, d_state=8)
@@ -23,12 +24,11 @@ def test_a_variant_is_what_conf_composes_at_the_asked_sizes(variant: str) -> Non
 
 
 def test_sizes_are_those_of_the_scale() -> None:
-    scale = Scale(d_model=32, headdim=16, d_state=4, n_layers=2, layer="mixer", residual="pre_norm", vocabulary=50)
+    scale = Scale(d_model=32, headdim=16, d_state=4, n_layers=2, vocabulary=50)
     network = language_model("mamba", scale)
-    layers = [block.layer for block in network.backbone.blocks]
-    assert [(layer.headdim, layer.d_state, layer.d_inner) for layer in layers] == [(16, 4, 64)] * 2
+    layers = [block.layer for block in network.backbone.blocks if isinstance(block.layer, Mixer)]
+    assert [(layer.headdim, layer.d_state, layer.d_inner) for layer in layers] == [(16, 4, 64)] * 4
     assert network.embedding.weight.shape == (50, 32)
-    assert not any(block.post_norm for block in network.backbone.blocks)
 
 
 def test_two_blocks_in_sequence_are_the_differential_mixer() -> None:

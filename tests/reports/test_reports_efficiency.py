@@ -8,7 +8,7 @@ import pytest
 from diffmamba.document import Grid, Paragraph
 from diffmamba.errors import SettingError
 from diffmamba.paper.published import numbers
-from diffmamba.reports import designs
+from diffmamba.reports import designs, pages
 from diffmamba.reports.compose import document
 from diffmamba.reports.design import results
 
@@ -82,7 +82,7 @@ def cells(found):
     }
 
 
-def page(design, found):
+def printed(design, found):
     """The texts of the table by row, and all other texts."""
     blocks = document(design, found).blocks
     grid = next(block for block in blocks if isinstance(block, Grid))
@@ -132,7 +132,7 @@ def test_memory_is_counted_with_the_weights_and_has_no_interval(mode, part):
     cell = cells(found)["diff_mamba_hybrid", 2048, 32]
     assert [*cell.values.values()] == pytest.approx([ratio] * 3)
     assert cell.key.published.value == pytest.approx(44.30 / 43.80)
-    _, _, texts = page(design, found)
+    _, _, texts = printed(design, found)
     assert not any("No interval" in text or "seen in" in text for text in texts)
     assert any("counted, not estimated" in text for text in texts)
 
@@ -148,7 +148,7 @@ def test_runs_on_other_hardware_stand_apart_and_are_not_compared():
     assert [*by_machine["another GPU", "transformer"].values] == [0]  # seed 1 of Mamba was timed on the other one
     (lost,) = [run for run in by_machine["another GPU", "transformer"].seeds if run.value is None]
     assert (lost.seed, lost.status) == (1, "partial")
-    assert any("different hardware" in text for text in page(design, found)[2])
+    assert any("different hardware" in text for text in printed(design, found)[2])
     assert any("on another GPU" in group for group in found.groups)
 
 
@@ -161,7 +161,7 @@ def test_out_of_memory_is_said_where_a_value_would_stand():
     design, found = runs.found("table8")
     assert cells(found)["transformer", 2048, 1].status == "out of memory"
     assert cells(found)["transformer", 512, 1].status == "complete"
-    headers, rows, texts = page(design, found)
+    headers, rows, texts = printed(design, found)
     lost = [row for row in rows if "out of memory" in row]
     assert [row[0] for row in lost] == ["transformer"]
     assert [headers[at] for at, text in enumerate(lost[0]) if text == "out of memory"] == ["time ÷ mamba ± std", "time"]
@@ -179,7 +179,7 @@ def test_runs_that_are_not_there_are_missing_and_no_runs_make_an_empty_table():
     runs.records.clear()
     design, found = runs.found("table8")
     assert {cell.status for cell in found.cells} == {"missing"}
-    assert len(page(design, found)[1]) == len(MODELS) * len(LENGTHS)
+    assert len(printed(design, found)[1]) == len(MODELS) * len(LENGTHS)
 
 
 def test_runs_of_another_measure_are_refused():
@@ -187,3 +187,12 @@ def test_runs_of_another_measure_are_refused():
     runs.planned[0][1]["measure"] = {"split": "test"}
     with pytest.raises(SettingError, match=r"^measure: this page is made of measure=throughput or measure=memory"):
         runs.found("table8")
+
+
+def test_threads_and_devices_make_a_page_of_their_own_where_results_depend_on_them():
+    words = ("threads=1", "trainer=cpu", "model.backend=torch", "logger=csv", "runs=x", "seed=1")
+    assert pages.telling(words, of_machine=True) == ("model.backend=torch", "seed=1", "threads=1", "trainer=cpu")
+    assert pages.telling(words) == ("seed=1",)
+    for kind, name in (("table", "table7"), ("table", "table8"), ("figure", "figure9")):
+        assert designs.find(kind, name).of_machine
+    assert not designs.find("table", "table2").of_machine

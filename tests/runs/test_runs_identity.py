@@ -160,6 +160,8 @@ SHORTHAND = ("model.", "scale.", "data.", "budget.", "optimizer.")
 """Groups whose settings reach constructors only where something refers to them, or in place of each other."""
 REFUSED = (".ssm", ".groups", ".epochs")
 """Every other value may be refused: Mamba-1 has no two groups, and steps are set."""
+ELSEWHERE = "scale.efficiency"
+"""Sizes that one experiment reads alone: with others they are not walked, which would take long and find nothing."""
 WORDS = {
     "model.residual": ["pre_norm"],
     "model.lambda_index": ["mixers"],
@@ -168,6 +170,7 @@ WORDS = {
     "model.layer.2": ["mixer"],
     "scale.mad.layer.0": ["ffn"],
     "scale.mad.precision": ["bf16-mixed"],
+    "scale.efficiency.precision": ["bf16-mixed"],
     "data.symbols": ["bytes"],
     "optimizer.schedule": ["to_end"],
     "trainer.precision": ["bf16-mixed"],
@@ -236,6 +239,8 @@ def walked(choices: tuple[str, ...], groups: tuple[str, ...]) -> list[str]:
             continue  # refers to what is walked elsewhere
         if not path.startswith(groups) or path.startswith(("model.network", "data.module", "task", "weights")):
             continue
+        if path.startswith(ELSEWHERE) and ELSEWHERE not in groups:
+            continue
         if any(path == listed or path.startswith(f"{listed}.") for listed in UNNAMED):
             continue
         names, effects = set(), set()
@@ -273,6 +278,10 @@ def test_every_setting_of_a_synthetic_task_names_a_run_or_is_on_the_short_list()
     groups = ("data", "optimizer", "callbacks", "seed", "scale.mad")
     assert walked(("experiments=mad", "data=mad/noisy_in_context_recall"), groups) == []
     assert walked(("experiments=mad", "data=mad/compression"), ("data",)) == []
+
+
+def test_every_size_of_what_is_timed_names_it_or_reaches_nothing() -> None:
+    assert walked(("experiments=efficiency",), (ELSEWHERE,)) == []
 
 
 def test_a_setting_that_is_forgotten_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
-from torch._inductor import config as inductor_config
 
 from diffmamba import memory
 from diffmamba.errors import SettingError
@@ -89,11 +88,12 @@ class Efficiency(Measure):
 
     def rows(self, subject: Subject) -> Iterator[Row]:
         """A load that memory is too small for has one row, `out_of_memory`, and so have all that are larger than it."""
-        busy, network = os.getloadavg()[0], self._prepared(subject)
+        busy = os.getloadavg()[0]
+        needs = Need(subject, self.mode) if subject.device.type == "cpu" else None  # before it is compiled
+        network = self._prepared(subject)
         loads = [Load(batch, length, self._new) for batch in self.batches for length in self.lengths]
         too_large: list[Load] = []
         found: list[Row] = []
-        needs = Need(network, self.mode, subject) if subject.device.type == "cpu" else None
         for done, load in enumerate(loads):
             subject.progress(done, len(loads))
             beyond = any(load.batch >= one.batch and load.length >= one.length for one in too_large)
@@ -122,7 +122,6 @@ class Efficiency(Measure):
         assert isinstance(network, LanguageModel)
         if self.compile:
             torch.compiler.reset()
-            inductor_config.fallback_random = True
             network.compile(dynamic=False)
         return network
 
@@ -151,7 +150,9 @@ class Need:
     A system may promise memory that it does not have, and end the process that uses it. So a load is left out before.
     """
 
-    def __init__(self, network: LanguageModel, mode: Mode, subject: Subject):
+    def __init__(self, subject: Subject, mode: Mode):
+        network = subject.network
+        assert isinstance(network, LanguageModel)
         self.fixed = 3 * sum(map(_bytes, network.parameters())) if mode == "training" else 0  # gradients, two moments
         new, lengths = (2 if mode == "generation" else 0), (SHORT, 2 * SHORT)
         peaks = []

@@ -41,6 +41,7 @@ class Design:
         tables: further CSV files, by their names: what neither the rows nor `points` hold of these results.
         effects: differences between cells that are asked for by themselves, each as a cell with a baseline of its own.
             They have a section of their own, and their intervals hold for all of them together.
+        of_machine: whether its runs depend on the machine, so that settings of device and threads make other ones.
         asked: what the command line said of the page of a sweep: its baseline, its title.
     """
 
@@ -63,6 +64,7 @@ class Design:
     points: Callable[[Results], pd.DataFrame] | None = points
     tables: Callable[[Results], Mapping[str, pd.DataFrame]] = lambda results: {}
     effects: Callable[[Results], Sequence[Cell]] = lambda results: ()
+    of_machine: bool = False
     asked: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -21,13 +21,18 @@ HOW = (
     *("data.directory", "data.eval_batch_size", "scale.eval_batch_size"),
 )
 """Settings that say how or where something is computed. With all that is below them, they make no other result."""
+MACHINE = ("threads", "model.backend", "trainer.accelerator")
+"""Those of them that make another result of what is measured of the machine, as `DEVICES` do."""
 DEVICES = ("trainer=auto", "trainer=cpu", "trainer=gpu", "trainer=ddp", "trainer=fsdp")
 LONGEST = 80  # characters of the settings in a name; file systems take 255 bytes
 
 
-def telling(words: Iterable[str]) -> tuple[str, ...]:
-    """The words that may change a result, in the order of their names, so that their order makes no other page."""
-    return tuple(sorted(word for word in words if not _says_how(word)))
+def telling(words: Iterable[str], of_machine: bool = False) -> tuple[str, ...]:
+    """The words that may change a result, in the order of their names, so that their order makes no other page.
+
+    `of_machine`: the results depend on the machine.
+    """
+    return tuple(sorted(word for word in words if not _says_how(word) or (of_machine and _says_where(word))))
 
 
 def directory(reports: str | Path, name: str, settings: Iterable[str]) -> Path:
@@ -67,8 +72,17 @@ def writing(reports: Path) -> Iterator[None]:
         raise SettingError(f"reports={reports}: {error.strerror}; use reports=DIR for another place") from error
 
 
+def _says_where(word: str) -> bool:
+    return word in DEVICES or _name(word) in MACHINE
+
+
+def _name(word: str) -> str:
+    """The setting that a word is of."""
+    return word.lstrip("+~").partition("=")[0].partition("@")[0].replace("/", ".")
+
+
 def _says_how(word: str) -> bool:
-    name = word.lstrip("+~").partition("=")[0].partition("@")[0].replace("/", ".")
+    name = _name(word)
     return word in DEVICES or any(name == known or name.startswith(f"{known}.") for known in HOW)
 
 

@@ -61,7 +61,8 @@ def _chart(
     for (mode, place), models in parts.items():
         series = [line for model, cells in models.items() for line in lines(cells, hues[model])]
         panel = WORDS.get(mode, mode) + f"\n{place}" * several
-        panels.append(Panel(panel, tuple(series), reading.along, label, x_scale="log", y_scale=scale))
+        ticks = tuple(sorted({*_places(reading, [cell for cells in models.values() for cell in cells])}))
+        panels.append(Panel(panel, tuple(series), reading.along, label, x_scale="log", y_scale=scale, x_ticks=ticks))
     alt = f"{label} by {reading.along}. The table has all."
     return Chart(name, title, (tuple(panels),), alt, caption, size=(WIDTH * max(1, len(panels)), HEIGHT))
 

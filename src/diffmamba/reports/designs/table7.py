@@ -53,4 +53,5 @@ DESIGN = Design(
     notes_on=efficiency.notes_on,
     further=efficiency.further,
     points=None,
+    of_machine=True,
 )

@@ -45,4 +45,5 @@ DESIGN = Design(
     notes_on=efficiency.timed_notes_on,
     further=efficiency.further,
     points=None,
+    of_machine=True,
 )
