@@ -73,13 +73,21 @@ def test_documents_are_decoded_unescaped_and_written_anew(folder: Path, symbols:
 @pytest.mark.usefixtures("_no_zarr")
 def test_ids_as_they_are(folder: Path) -> None:
     """The published fault: those of GPT-2's tokenizer are fed to a network of other symbols, if it has as many."""
-    choice = CorpusChoice(LongCrawl64(folder / "crawl", documents=4), "ids", folder / "data")
-    data = LanguageModellingData(corpus=choice, batch_size=1, length=8, eval_batch_size=1, reencode=False)
+    settings = {"batch_size": 1, "length": 8, "eval_batch_size": 1}
+    choice = CorpusChoice(LongCrawl64(folder / "crawl", documents=4), None, folder / "data")
+    data = LanguageModellingData(corpus=choice, **settings, reencode=False)
     fed = data.read_as(trained(TEXTS, 300).to_json(), 300, "run")
     assert fed.corpus.split("all").tolist() == rows().flatten().tolist()
     assert fed.corpus.documents("all") == [(at * WIDTH, (at + 1) * WIDTH) for at in range(4)]
     with pytest.raises(SettingError, match=r"data\.reencode=false feeds"):
         data.read_as(None, 256, "run")
+    with pytest.raises(
+        SettingError, match=r"the ids of longcrawl64 mean other tokens than those of run; set data\.decode"
+    ):
+        LanguageModellingData(corpus=choice, **settings).read_as(trained(TEXTS, 300).to_json(), 300, "run")
+    decoded = CorpusChoice(LongCrawl64(folder / "crawl", folder / "gpt2.json", documents=4), None, folder / "data")
+    with pytest.raises(SettingError, match=r"data\.reencode=false feeds a text in symbols of its own; name them"):
+        LanguageModellingData(corpus=decoded, **settings, reencode=False).read_as(None, 300, "run")
 
 
 @pytest.mark.usefixtures("_no_zarr")

@@ -158,12 +158,17 @@ class CorpusChoice:
     directory: Path | str | int | None = None
     tokenizer: Tokenizer | None = None
 
+    @property
+    def system(self) -> str | None:
+        """The symbol system that is chosen, or that is the only one for this source."""
+        return self.symbols or self.source.symbols
+
     @cache  # noqa: B019 - shared by equal choices
     def prepare(self) -> Corpus:
         """The corpus, prepared if need be (see `prepare`). A process does this once for equal choices."""
-        if self.symbols is None:
+        if self.system is None:
             raise SettingError("data.symbols=null is for a text that weights are measured on; name a symbol system")
-        return prepare(self.source, self.symbols, self.directory, tokenizer=self.tokenizer)
+        return prepare(self.source, self.system, self.directory, tokenizer=self.tokenizer)
 
     def prepare_in(self, vocabulary: Vocabulary) -> Corpus:
         """The corpus in the symbols of another one of the same system (see `prepare`)."""

@@ -52,7 +52,7 @@ class LanguageModellingData(Data):
         self._reencode = reencode
         if not isinstance(corpus, CorpusChoice):
             self.corpus = corpus
-        elif corpus.symbols is not None:  # else the weights say in which symbols: see `read_as`
+        elif corpus.system is not None:  # else the weights say in which symbols: see `read_as`
             self.corpus = corpus.prepare()
         self.batch_size = batch_size
         self.length = length
@@ -115,8 +115,13 @@ class LanguageModellingData(Data):
     def read_as(self, symbols: Mapping[str, Any] | None, size: int, whose: str) -> Data:
         if not self._reencode:
             return self._as_they_are(size, whose)
-        asked = self._choice.symbols if self._choice else None
+        asked = self._choice.system if self._choice else None
         if symbols is not None and self._choice and (asked is None or not self._are(symbols)):
+            if self._choice.source.symbols:
+                raise SettingError(
+                    f"data: the ids of {self.corpus.name} mean other tokens than those of {whose}; set data.decode to "
+                    "their tokenizer.json, or feed them as they are: data.reencode=false"
+                )
             if asked not in (None, symbols["system"]):
                 raise SettingError(
                     f"data.symbols={asked}, but {whose} was trained on {symbols['system']}; set "
@@ -135,6 +140,8 @@ class LanguageModellingData(Data):
 
     def _as_they_are(self, size: int, whose: str) -> Data:
         """Its own integers for a network of so many symbols."""
+        if self._choice and self._choice.system is None:
+            raise SettingError("data.reencode=false feeds a text in symbols of its own; name them: data.symbols")
         if self.vocabulary_size > size:
             raise SettingError(
                 f"data.reencode=false feeds {self.vocabulary_size} different integers to {whose}, which has "

@@ -51,6 +51,10 @@ class LongCrawl64(Source):
         self.path = files.given(self.path)
         self.decode = files.absolute(self.decode, "data.decode")
 
+    @property
+    def symbols(self) -> str | None:
+        return None if self.decode else "ids"
+
     def fingerprint(self) -> str:
         """Of the files of the chunks that are read, so that zarr is not needed to open a corpus again."""
         read = (f"{file.name} {files.digest(file, 'sha256')}" for file in [self._folder / ".zarray", *self._chunks()])

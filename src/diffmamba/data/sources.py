@@ -68,6 +68,11 @@ class Source(ABC):
     places: ClassVar[tuple[str, ...]] = ()
     """Fields that say only where to get a text that is known without them."""
 
+    @property
+    def symbols(self) -> str | None:
+        """The one symbol system that its bytes are for; None where they are a text, for any system."""
+        return None
+
     def describe_choice(self) -> dict[str, Any]:
         """Which text is meant, as plain data and without reading it: the class and the fields except `places`."""
         settings = {key: value for key, value in vars(self).items() if key not in self.places}

@@ -33,12 +33,12 @@ FAULTS = {
 DRAWN = 300  # points of a curve, at equal distances where positions are drawn by their logarithm
 LINES = ("uniform_nats", "unigram_nats")
 SMOOTHED = (
-    "Each point is the mean over {width} positions around it, as published; near an end over fewer, as many to either "
-    "side. The band is the interval of the mean over seeds, for each position by itself."
+    "Each point is the mean over {width} positions around it, over fewer near the ends; the published curve is "
+    "smoothed over 101. The band is the interval of the mean over seeds, for each position by itself."
 )
 FAULTS_RULE = (
     "Dotted: equal chances for all symbols. Dashed: the entropy of the symbols to be predicted, the loss of the best "
-    "guess that knows no symbol before."
+    "guess that knows no symbol before. Cells with ids of another tokenizer have another corpus: that is the fault."
 )
 LATE = "last 1/8: the same in the last eighth of the positions. uniform, unigram: the two lines of the second picture."
 PUBLISHED = (
@@ -64,11 +64,12 @@ def key(config: Mapping[str, Any]) -> Key:
 
 
 def smoothed(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    """The mean over `width` values around each; near an end over fewer, as many to either side."""
+    """The mean over `width` values around each: near the start over as many to either side, near the end over fewer."""
     at = np.arange(len(values))
-    half = np.minimum(np.minimum(at, at[::-1]), width // 2)
+    before = np.minimum(at, width // 2)
+    after = np.minimum(before, at[::-1])
     sums = np.concatenate([[0.0], np.cumsum(values)])
-    return (sums[at + half + 1] - sums[at - half]) / (2 * half + 1)
+    return (sums[at + after + 1] - sums[at - before]) / (before + after + 1)
 
 
 def drawn(cell: Cell) -> Cell:
