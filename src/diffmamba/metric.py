@@ -14,12 +14,12 @@ class Metric:
 
     Args:
         label: its name in tables and messages, such as "PPL".
-        better: which direction is better.
+        better: which direction is better; "" where neither is.
         digits: decimals to print.
     """
 
     label: str
-    better: Literal["lower", "higher"] = "lower"
+    better: Literal["lower", "higher", ""] = "lower"
     digits: int = 3
 
 

@@ -17,6 +17,8 @@ Dropout = Annotated[float, Ge(0), Lt(1)]
 """The probability that a number is set to zero."""
 Share = Annotated[float, Gt(0), Le(1)]
 """A part of a whole."""
+Positive = Annotated[float, Gt(0)]
+"""A number above 0."""
 Weight = Annotated[float, Ge(0)]
 """A number of at least 0."""
 

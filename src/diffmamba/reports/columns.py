@@ -80,8 +80,8 @@ def _smallest(cell: Cell) -> str:
 
 
 def _percent(number: float | None, base: float | None, sign: str = "+") -> str:
-    """A difference in percent of a value."""
-    return "–" if number is None or not base else f"{100 * number / base:{sign}.1f}".replace("-", "−")
+    """A difference in percent of the size of a value."""
+    return "–" if number is None or not base else f"{100 * number / abs(base):{sign}.1f}".replace("-", "−")
 
 
 def _delta_percent(cell: Cell) -> str:

@@ -24,15 +24,15 @@ def curve(cell: Cell, measure: str, at: str, **where: Any) -> pd.DataFrame:
 
     Raises ValueError where a seed has two rows of one place.
     """
-    return _summed(_by_seed(cell, measure, at, where), at)
+    return summed(_by_seed(cell, measure, at, where), at)
 
 
 def difference(cell: Cell, measure: str, at: str, **where: Any) -> pd.DataFrame:
     """The same of the difference to the cell's baseline, paired by seed; no rows where there is none."""
     if cell.baseline is None or not cell.pairs:
-        return _summed(pd.DataFrame(), at)
+        return summed(pd.DataFrame(), at)
     ours, theirs = (_by_seed(one, measure, at, where) for one in (cell, cell.baseline))
-    return _summed((ours - theirs)[list(cell.pairs)].dropna(), at)
+    return summed((ours - theirs)[list(cell.pairs)].dropna(), at)
 
 
 def chosen(rows: pd.DataFrame, measure: str, **where: Any) -> pd.DataFrame:
@@ -57,7 +57,8 @@ def _by_seed(cell: Cell, measure: str, at: str, where: dict[str, Any]) -> pd.Dat
     return pd.DataFrame(found).dropna()
 
 
-def _summed(by_seed: pd.DataFrame, at: str) -> pd.DataFrame:
+def summed(by_seed: pd.DataFrame, at: str) -> pd.DataFrame:
+    """Columns `at` and mean, low, high of a table with a column for each seed and a row for each place."""
     mean = by_seed.mean(axis=1).to_numpy(float)
     several = by_seed.shape[1] > 1 and len(by_seed)
     half = statistics.half_width(by_seed.to_numpy(float)) if several else np.full(len(mean), np.nan)

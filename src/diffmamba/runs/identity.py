@@ -35,6 +35,7 @@ NEUTRAL = {
     "LanguageModellingData.parts": "is trainer.accumulate_grad_batches, which counts",
     "SyntheticData.eval_batch_size": "an evaluation is of all examples",
     "SyntheticData.parts": "is trainer.accumulate_grad_batches, which counts",
+    "ImplicitAttention.batch": "a measurement sums over all windows",
     "Perplexity.batch": "a measurement sums over all windows",
     "Lens.batch": "a step and a measurement sum over all sequences",
     "Lens.lens": "its content counts, in lens_is",

@@ -85,9 +85,14 @@ def _word(override: Override, end: int) -> str:
 
 
 def _better(work: Work) -> str:
-    """Whether a lower or a higher headline is better."""
+    """Whether a lower or a higher headline is better. Raises SettingError where neither is."""
     told: Any = work.task_type.described() if isinstance(work, Training) else _measured(work)
-    return str(told["metrics"][told["headline"].rpartition("/")[2]]["better"])
+    headline = told["headline"].rpartition("/")[2]
+    if better := str(told["metrics"][headline]["better"]):
+        return better
+    raise SettingError(
+        f"a search needs a figure that can be better: {headline} of {told['name']} is only a description"
+    )
 
 
 def _measured(work: Work) -> Any:
