@@ -7,6 +7,7 @@ import pytest
 
 from diffmamba import reports
 from diffmamba.configuration import composed
+from diffmamba.document import Chart
 from diffmamba.measures import Lens
 from diffmamba.reports.designs import figure6, lens_charts
 
@@ -105,6 +106,9 @@ def test_the_page_and_its_points():
     document = reports.document(figure6.DESIGN, found)
     assert document.data["rows"][0] | {"kl": 0.5, "model": "mamba", "blocks": 3} == document.data["rows"][0]
     assert document.data["effects"][0]["effect"] == "diff_s6, layer 0"
+    effects = next(block for block in document.blocks if getattr(block, "title", "") == "Effects")
+    pictures = [block.name for block in effects.blocks if isinstance(block, Chart)]
+    assert pictures == ["deltas_of_effects"]  # a measurement has no curve over training
     points = lens_charts.points(found)
     assert len(points) == (4 + 4 + 5) * 2 * len(lens_charts.MEASURES)
     at = points.query("model == 'diff_mamba' and measure == 'kl' and lens == 'logit' and layer == 4")

@@ -222,7 +222,8 @@ class Kept:
     def require_shape(self, network: LanguageModel, named: str) -> None:
         """Raises SettingError where the lens does not fit a network, which may be on the meta device."""
         layers, width = len(network.backbone.blocks), network.backbone.d_model
-        expected = {name: weight.shape for name, weight in TunedLens(layers, width).state_dict().items()}
+        with torch.device("meta"):
+            expected = {name: weight.shape for name, weight in TunedLens(layers, width).state_dict().items()}
         if expected != {name: weight.shape for name, weight in self.tensors.items()}:
             has = len(self.tensors) // 2
             wide = next((weight.shape[-1] for weight in self.tensors.values()), 0)
