@@ -9,8 +9,11 @@ import pytest
 import torch
 from torch.autograd.functional import jacobian
 
+from diffmamba.configuration import composed
 from diffmamba.errors import SettingError
 from diffmamba.measures import Lyapunov, Subject
+from diffmamba.runs.execution import work_of
+from diffmamba.runs.search import _better
 from tests.models.conftest import VOCABULARY, build  # noqa: F401 - a fixture
 
 SYMBOLS = np.random.default_rng(0).integers(0, VOCABULARY, 41).astype(np.uint8)
@@ -109,6 +112,12 @@ def test_a_state_that_forgets_nothing_has_no_half_life(build):  # noqa: F811
     figures, _ = measured(network)
     assert figures["exponent"] == figures["smallest"] == 0
     assert "half_life" not in figures
+
+
+def test_an_exponent_is_neither_better_nor_worse_so_a_search_has_no_direction():
+    work = work_of(composed(["measure=lyapunov", "weights=fresh"]))
+    with pytest.raises(SettingError, match="a search needs a figure that can be better: exponent of Lyapunov"):
+        _better(work)
 
 
 def test_a_network_or_data_that_it_cannot_measure_are_refused(build):  # noqa: F811

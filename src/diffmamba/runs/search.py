@@ -90,7 +90,9 @@ def _better(work: Work) -> str:
     headline = told["headline"].rpartition("/")[2]
     if better := str(told["metrics"][headline]["better"]):
         return better
-    raise SettingError(f"a search needs a figure that can be better: {headline} of {told['name']} is only a description")
+    raise SettingError(
+        f"a search needs a figure that can be better: {headline} of {told['name']} is only a description"
+    )
 
 
 def _measured(work: Work) -> Any:
