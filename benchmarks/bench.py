@@ -19,7 +19,7 @@ from benchmarks.record import Target
 from benchmarks.timing import Call, Patience, compare
 from diffmamba.mixers import Mixer
 
-PARTS = {"mixer": Scale, "training": Scale, "smoke": Scale, "decoding": Scale, "medium": Scale}
+PARTS = {"mixer": Scale, "training": Scale, "smoke": Scale, "decoding": Scale}
 PARTS |= {"patience": Patience, "patience_with_networks": Patience}
 
 

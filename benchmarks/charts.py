@@ -13,7 +13,6 @@ COLOURS = {
     "diff_mamba": "#0072b2",
     "diff_mamba_hybrid": "#56b4e9",
     "transformer": "#d55e00",
-    "published": "#009e73",
     "forward": "#9ecae1",
     JUDGED: "#0072b2",
     "target": "#d55e00",
@@ -35,8 +34,6 @@ def chart(sections: Sequence[Section], device: str, name: str) -> Chart | None:
     training = [one for one in records["training"] if one["at"].get("base") == "mamba"]
     times = [one for one in records["length"] if one["at"].get("batch") == 1 and not one["at"]["aside"]]
     memory = [one for one in records["length"] if one["unit"] == "kB"]
-    latency = [one for one in records["published"] if one["at"]["table"] == 8]
-    papers = [("published", "", one["at"]["length"], one["published"]) for one in latency if one["published"]]
     whole = [one for one in records["decoding"] if one["at"].get("what") == "prompt included"]
     steps = [one for one in records["decoding"] if "position" in one["at"]]
     speeds = [("diff_mamba", "", one["at"]["batch"], one["ours"]) for one in whole]
@@ -47,7 +44,6 @@ def chart(sections: Sequence[Section], device: str, name: str) -> Chart | None:
         _bars("a training step over mamba's", training, "variant"),
         _lines("one mixer: microseconds per position", "length", _by_length(times)),
         _lines("one mixer: peak kilobytes per position", "length", _by_length(memory)),
-        _lines("latency, mamba's = 1", "length", _ratios(latency, "length") + papers),
         _lines("generation: symbols per second", "batch", speeds, "log"),
         _lines("a decoding step: time, first position = 1", "position", _ratios(steps, "position"), "log"),
     ]

@@ -18,12 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.models import Scale, language_model, mixer
+from benchmarks.models import Scale, mixer
 from benchmarks.timing import Call
 
 MODES = ("forward", "forward+backward")
 JUDGED = "forward+backward"  # the mode that targets are for
-GRAPH = "network"  # the pass of a whole network whose memory is measured, as in the paper's table 7
 PAGE = resource.getpagesize()  # the least memory that can be told from nothing
 WARM_UP_LENGTH = 64
 
@@ -37,7 +36,7 @@ def passes(function: Callable[..., Tensor | Sequence[Tensor]], *inputs: Tensor) 
     """All passes of a function (or module) of some inputs, as calls without arguments.
 
     Backward starts from fixed gradients of the outputs and reaches every input that requires one and, of a module,
-    every parameter. GRAPH is the forward pass that keeps what backward needs.
+    every parameter.
     """
     device = inputs[0].device
     leaves = [tensor for tensor in inputs if tensor.requires_grad]
@@ -58,7 +57,7 @@ def passes(function: Callable[..., Tensor | Sequence[Tensor]], *inputs: Tensor) 
             gradients.extend(torch.randn_like(output) for output in outputs)
         torch.autograd.backward(outputs, gradients)
 
-    return dict(zip((*MODES, GRAPH), (torch.no_grad()(with_graph), forward_backward, with_graph), strict=True))
+    return dict(zip(MODES, (torch.no_grad()(with_graph), forward_backward), strict=True))
 
 
 def floor(mixer: nn.Module, batch: int, length: int) -> dict[str, Call]:
@@ -88,15 +87,10 @@ def in_a_child(function: Callable[..., Any], **arguments: Any) -> Any:
 
 
 def peak(device: torch.device, variant: str, scale: Scale, batch: int, length: int, mode: str) -> int:
-    """Bytes at the peak of a variant's pass over what its weights and input take, in the process that calls it.
-
-    `mode` is one of a mixer's passes, or GRAPH, which is that of a language model.
-    """
-    module = (language_model if mode == GRAPH else mixer)(variant, scale, device)
+    """Bytes at the peak of a mixer's pass over what its weights and input take, in the process that calls it."""
+    module = mixer(variant, scale, device)
 
     def pass_over(positions: int) -> Call:
-        if mode == GRAPH:
-            return passes(module, torch.zeros(batch, positions, dtype=torch.long, device=device))[mode]
         return passes(module, draw(batch, positions, module.in_proj.in_features, device=device))[mode]
 
     return peak_bytes(device, pass_over(length), pass_over(min(length, WARM_UP_LENGTH)))

@@ -35,7 +35,7 @@ class Ratio:
     """Which ratio of a comparison to report: ours / other, or where `faster` other / ours.
 
     `ours`, `other` and `floor` name cases. The fastest round of the floor is the least that ours could take.
-    `published` is the same ratio in the paper. `at` are the coordinates, for the pictures and for programs.
+    `at` are the coordinates, for the pictures and for programs.
     """
 
     name: str
@@ -45,7 +45,6 @@ class Ratio:
     faster: bool = False
     target: Target | None = None
     floor: str | None = None
-    published: float | None = None
     at: Mapping[str, Any] = field(default_factory=dict)
 
     def measured(self, section: str, taken: Taken) -> Record:
@@ -63,7 +62,6 @@ class Ratio:
             **{"ours": Spread.of(ours).median * to_unit, "other": middle * to_unit},
             "target": self.target and asdict(self.target),
             "floor": least and {"ours": least * to_unit, "ratio": middle / least if self.faster else least / middle},
-            "published": self.published,
             "at": dict(self.at),
             "ratio": ratio.median,
             "ratio_is": FASTER if self.faster else "ours / other",

@@ -109,7 +109,7 @@ def _blocks(section: Section) -> Iterable[Block]:
         yield Paragraph(section.text)
     if section.records:
         rows = [_cells(record) for record in section.records]
-        optional = [column for column in ("published", "floor", "target") if any(row[column] for row in rows)]
+        optional = [column for column in ("floor", "target") if any(row[column] for row in rows)]
         columns = ["", "ours", "other", "ratio", *optional]
         yield Grid.of(columns, [[row[column] for column in columns] for row in rows])
     for note in section.notes:
@@ -125,7 +125,6 @@ def _cells(record: Record) -> dict[str, str]:
         "ours": f"{number(record['ours'])} {record['unit']}",
         "other": number(record["other"]),
         "ratio": f"{number(record['ratio'])}{times}{spread}",
-        "published": number(record["published"]),
         "floor": f"{number(floor['ours'])} ({number(floor['ratio'])}{times})" if floor else "",
         "target": f"{Target(**target)} {'reached' if record['reached'] else MISSED}" if target else "",
     }

@@ -14,7 +14,7 @@ from benchmarks.record import Section
 
 SECTIONS = (
     *("operators", "mixers", "differential", "training", "loop", "sweeps", "mad", "site"),
-    *("length", "decoding", "published"),
+    *("length", "decoding"),
 )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from diffmamba.errors import SettingError
-from diffmamba.reports import Design, designs, swept
+from diffmamba.reports import Design, swept
 from diffmamba.runs.described import Described
 from diffmamba.runs.plan import Planned, cells_of, expand
 
@@ -55,11 +55,6 @@ def of_sweep(told: Described, words: Sequence[str], settings: Mapping[str, Any],
         design = swept.design_of(told.name, cells, baseline, title, told.varied, kind)
         found.append((replace(design, asked={name: settings[name] for name in OF_A_SWEEP if settings[name]}), cells))
     return Asked(told.name, planned, found)
-
-
-def of_name(kind: str, name: str, words: Sequence[str], prepare: bool) -> Asked:
-    """The table or figure of this name."""
-    return of_design(designs.find(kind, name), words, prepare)
 
 
 def scale_of(cells: Sequence[tuple[str, Mapping[str, Any]]]) -> str:

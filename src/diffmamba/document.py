@@ -116,7 +116,8 @@ class Panel:
     `x_range` and `y_range` are (lowest, highest) or None for what fits. `y_names` puts these words at heights 0, 1, 2,
     and so on, from top to bottom, in place of numbers; `x_names` puts words at 0, 1, 2, and so on, of the x axis.
     `x_at` draws a thin line up at this value of x, `x_ticks` are where the x axis has numbers. A scale is "linear" or
-    "log".
+    "log". `shades` are the rows of a map, from top to bottom, which is drawn in the place of series: the larger a number
+    between 0 and 1, the darker.
     """
 
     title: str
@@ -132,6 +133,7 @@ class Panel:
     y_scale: str = "linear"
     x_at: float | None = None
     x_ticks: tuple[float, ...] = ()
+    shades: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,11 @@ class Chart:
     alt: str
     caption: str = ""
     size: tuple[float, float] = (8.0, 4.0)
+
+    @property
+    def shaded(self) -> bool:
+        """Whether it has maps. Such a chart is a picture on every page."""
+        return any(panel.shades for row in self.panels for panel in row)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from diffmamba.exit_status import tell
 from diffmamba.reproduce import run
 from diffmamba.terminal import say, terminal
 
-ONE = ("table", "figure", "sweep", "all", "baseline", "title")
+ONE = ("table", "figure", "sweep", "all", "baseline", "title", "predictions")
 """The settings that ask for single pages."""
 OF_TRAINING = ("train", "launcher", "workers", "slurm")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from diffmamba import command_line
+from diffmamba.errors import SettingError
 from diffmamba.exit_status import tell
 from diffmamba.terminal import say, terminal
 
@@ -25,14 +26,21 @@ def main() -> None:
 def run(settings: dict[str, Any], words: list[str]) -> int:
     """0 if every run that belongs to what is asked for counts and its page is written, else 1."""
     with command_line.importing():  # here: --help needs none of it
-        from diffmamba import asked, reproduce_all, search_page
+        from diffmamba import asked, file_page, reproduce_all, search_page
+        from diffmamba.reports import FileDesign, designs
         from diffmamba.runs.described import describe
 
     kind, name = asked.wanted(settings)
     if settings["all"]:
         return reproduce_all.run(settings, words)
-    if kind != "sweep":
-        return reproduced(asked.of_name(kind, name, words, settings["train"]), settings, words)
+    design = None if kind == "sweep" else designs.find(kind, name)
+    if isinstance(design, FileDesign):
+        return file_page.run(design, settings, words)
+    if file := settings["predictions"]:
+        known = " and ".join(f"figure={one}" for one in designs.of_files("figure"))
+        raise SettingError(f"predictions={file} is for {known} alone; leave it out")
+    if design:
+        return reproduced(asked.of_design(design, words, settings["train"]), settings, words)
     told = describe(name, words)
     if told.search:
         return search_page.run(told, settings, words)

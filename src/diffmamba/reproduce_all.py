@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diffmamba import reports
-from diffmamba.asked import of_name, scale_of
+from diffmamba import file_page, reports
+from diffmamba.asked import of_design, scale_of
 from diffmamba.errors import SettingError
 from diffmamba.exit_status import tell
 from diffmamba.report import site
-from diffmamba.reports import designs
+from diffmamba.reports import FileDesign, designs
 from diffmamba.runs.sweeping import store_of
 from diffmamba.terminal import say, terminal
 
@@ -26,7 +26,8 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
     """0 if all of them are complete and written, else 1."""
     reports.pages.check_place(settings["reports"])
     console, told = terminal(), {}
-    asked = [(kind, name) for kind in designs.KINDS for name in designs.names(kind)]
+    left_out = [] if settings["predictions"] else designs.of_files("figure")
+    asked = [(kind, name) for kind in designs.KINDS for name in designs.names(kind) if name not in left_out]
     for kind, name in asked:
         say(console, f"{kind} {name}")
         told[kind, name] = _going_on(partial(_one, kind, name, settings, words))
@@ -34,6 +35,8 @@ def run(settings: dict[str, Any], words: list[str]) -> int:
     of_site = _going_on(lambda: "it is not written" * site(Path(settings["reports"]), of_runs))
     for (_, name), missing in told.items():
         say(console, f"{name}: {missing or 'complete'}")
+    if left_out:
+        say(console, f"{' and '.join(left_out)}: left out, because they are made of a file; add predictions=FILE")
     if of_site:
         say(console, f"site: {of_site}")
     return int(any(told.values()) or bool(of_site))
@@ -56,7 +59,11 @@ def _one(kind: str, name: str, settings: dict[str, Any], words: Sequence[str]) -
     """Makes one of them; why it is not complete, or nothing."""
     from diffmamba.reproduce import reproduced
 
-    asked = of_name(kind, name, words, settings["train"])
+    design = designs.find(kind, name)
+    if isinstance(design, FileDesign):
+        of_scale = [word for word in words if word.startswith("scale=")]
+        return "its page is not written" * file_page.run(design, settings, of_scale)
+    asked = of_design(design, words, settings["train"])
     status = reproduced(asked, settings, list(words))
     missing = [line for design, cells in asked.parts for line in _missing(design, cells, store_of(asked.planned))]
     more = f"; and {len(missing) - FIRST} more" * (len(missing) > FIRST)

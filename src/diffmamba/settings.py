@@ -175,6 +175,7 @@ class Reproduce(TypedDict):
     all: bool
     title: str
     baseline: str
+    predictions: str
     train: bool
     reports: str
     launcher: Launcher

@@ -55,7 +55,7 @@ def test_what_a_sweep_costs_beside_what_was_asked_for(tmp_path: Path) -> None:
 
 
 def measured(bench: Bench) -> Found:
-    at = {"base": "", "table": 7, "variant": "mamba", "peer": "a", "mode": "forward"}
+    at = {"base": "", "variant": "mamba", "peer": "a", "mode": "forward"}
     yield {"ours": [2.0], "other": [1.0]}, Ratio("a ÷ b", at=at)
 
 
@@ -69,10 +69,10 @@ def test_what_was_measured_stays_when_a_section_fails(
         yield from measured(bench)
         raise error
 
-    for name in ("differential", "published"):
+    for name in ("differential", "length"):
         monkeypatch.setattr(f"benchmarks.sections.{name}.measure", measured)
     monkeypatch.setattr(training, "measure", fails)
-    arguments = [*QUICKLY, str(tmp_path), "--only", "differential,training,published"]
+    arguments = [*QUICKLY, str(tmp_path), "--only", "differential,training,length"]
     if error is KeyboardInterrupt:
         with pytest.raises(KeyboardInterrupt):
             command.main(arguments)
@@ -81,7 +81,7 @@ def test_what_was_measured_stays_when_a_section_fails(
         assert "training failed (RuntimeError: no)" in capsys.readouterr().out
     content = json.loads((tmp_path / "partial" / "cpu.json").read_text())
     kept = [record["section"] for record in content["records"]]
-    assert kept == (["differential"] if error is KeyboardInterrupt else ["differential", "published"])
+    assert kept == (["differential"] if error is KeyboardInterrupt else ["differential", "length"])
 
 
 def test_a_section_that_lacks_a_package_is_left_out_by_name(

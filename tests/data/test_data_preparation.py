@@ -19,13 +19,19 @@ import pytest
 from diffmamba import atomic
 from diffmamba.data import corpus as corpora
 from diffmamba.data import files, preparation
-from diffmamba.data.corpus import prepare
+from diffmamba.data.corpus import Corpus
 from diffmamba.data.sources import RawText, TextFile
 from diffmamba.data.symbols import SYSTEMS
+from diffmamba.data.tokens import Tokenizer
 from diffmamba.errors import SettingError
 
 FORK = multiprocessing.get_context("fork")
 TEXT = "".join(f"Größe {i % 41} of a word{i}\n" + "\n" * (i % 3) for i in range(50))
+
+
+def prepare(source: TextFile, symbols: str, directory: Path) -> Corpus:
+    """The corpus, with a tokenizer where there must be one."""
+    return corpora.prepare(source, symbols, directory, tokenizer=Tokenizer(size=270) if symbols == "tokens" else None)
 
 
 def die(*_: object) -> NoReturn:

@@ -11,20 +11,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffmamba.data.symbols import SYSTEMS, read_vocabulary, symbol_system
-from diffmamba.data.systems import Vocabulary
+from diffmamba.data.systems import Reading, Vocabulary
+from diffmamba.data.tokens import Tokenizer
 from diffmamba.errors import SettingError
 
 DIGIT_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 TEXTS = st.text(st.characters(codec="utf-8") | st.sampled_from("aZ09 \n\u0301\u00e9"))
+TOKENIZER = Tokenizer(size=256)  # the bytes alone: the same for every text
 PLACES = st.lists(st.integers(0, 300))
 
 
 def encoded(name: str, *pieces: bytes, training: int | None = None) -> tuple[Vocabulary, list[int]]:
     """Vocabulary and final integers, with the first `training` symbols as the training split."""
-    system = symbol_system(name)
+    system = symbol_system(name, TOKENIZER)
     provisional = np.concatenate([*(system.encode(piece) for piece in pieces), system.end()])
-    vocabulary, table = system.finish([provisional[:training]])
-    return vocabulary, table[provisional].tolist()
+    vocabulary, reading = system.finish([provisional[:training]])
+    return vocabulary, read(reading, provisional)
+
+
+def read(reading: Reading, provisional: np.ndarray) -> list[int]:
+    """The final integers."""
+    return [int(symbol) for piece in reading([provisional]) for symbol in piece]
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
@@ -81,18 +88,18 @@ def test_words_follow_their_definition_however_the_text_is_cut(text: str, places
 
 @given(TEXTS, TEXTS, PLACES, st.sampled_from(sorted(SYSTEMS)))
 def test_neither_cuts_nor_a_text_before_change_anything(text: str, before: str, places: list[int], name: str) -> None:
-    data = (text + "x").encode()
+    data = (text + "x").encode() * 2  # a whole number of ids
     vocabulary, integers = encoded(name, data)
     cut_up, same = encoded(name, *cut(data, places))
     assert (cut_up.symbols, same) == (vocabulary.symbols, integers)
     restored = read_vocabulary(json.loads(json.dumps(vocabulary.to_json())))
     assert type(restored) is type(vocabulary)
     assert restored.decode(integers) == vocabulary.decode(integers)
-    system = symbol_system(name)
-    first = np.concatenate([system.encode(before.encode()), system.end()])
+    system = symbol_system(name, TOKENIZER)
+    first = np.concatenate([system.encode(before.encode() * 2), system.end()])
     second = np.concatenate([system.encode(data), system.end()])
-    both, table = system.finish([first, second])
-    assert [both.symbols[i] for i in table[second]] == [vocabulary.symbols[i] for i in integers]
+    both, reading = system.finish([first, second])
+    assert [both.symbols[i] for i in read(reading, second)] == [vocabulary.symbols[i] for i in integers]
 
 
 def test_bytes_are_those_that_occur() -> None:

@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from torch import distributed
 from diffmamba.configuration import composed
 from diffmamba.data import CorpusChoice
 from diffmamba.ops import backend
-from diffmamba.runs import Record, Run, RunStore, engine, worker
+from diffmamba.runs import Record, Run, RunStore, engine, processes, worker
 from diffmamba.runs.execution import execute, work_of
 from diffmamba.runs.work import Work
 from diffmamba.tasks import LanguageModelling
@@ -158,6 +160,41 @@ class _Here(engine.LocalWorkers):
 def worker_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep starts no processes, whose imports take seconds: for tests of what it does otherwise."""
     monkeypatch.setattr(engine, "LocalWorkers", _Here)
+
+
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The workers of a sweep are forked from this process: for tests of what they do, not of how they begin."""
+    from tests.end_to_end.forked import ForkedWorkers
+
+    monkeypatch.setattr(engine, "LocalWorkers", partial(ForkedWorkers, notes=tmp_path))
+
+
+@pytest.fixture
+def forked_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ranks of a run are forked from this process."""
+    from tests.end_to_end.forked import forked_ranks as started
+
+    monkeypatch.setattr(processes, "multiprocessing", SimpleNamespace(start_processes=started))
+
+
+@pytest.fixture
+def forked(world: World, tmp_path: Path) -> Callable[..., Any]:
+    """A command in a forked process, and its end: `status`, `said`, and `shown` on its terminal."""
+    from tests.end_to_end.stopped_calls import Call, Start
+
+    def ended(name: str, words: list[str], **settings: Any) -> Any:
+        started = Call(Start(words, name, world.folder, **settings), [], tmp_path)
+        started.wait()
+        return started
+
+    return ended
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No picture of a page is drawn, which takes seconds: for tests of what else stands there."""
+    monkeypatch.setattr("diffmamba.reports.pictures.drawn", lambda chart, kind: kind.encode())
 
 
 @pytest.fixture

@@ -38,41 +38,35 @@ class Process(Protocol):
     def poll(self) -> int | None: ...
 
 
-Start = Callable[[list[str], Path, dict[str, str]], Process]
-"""Starts `diffmamba sweep` with these words, in this folder, with this environment."""
+Start = Callable[[list[str], Path], Process]
+"""Starts `diffmamba sweep` with these words, in this folder."""
 
 
-def command(words: list[str], folder: Path, environment: dict[str, str]) -> Process:
+def command(words: list[str], folder: Path) -> Process:
     """The command as a user starts it. What it says goes into the folder's `said.txt`."""
     with (folder / "said.txt").open("ab") as said:
         line = [sys.executable, "-m", "diffmamba.sweep", *words]
         streams = {"stdin": subprocess.DEVNULL, "stdout": said, "stderr": subprocess.STDOUT}
-        return subprocess.Popen(line, cwd=folder, env=os.environ | environment, start_new_session=True, **streams)
+        return subprocess.Popen(line, cwd=folder, start_new_session=True, **streams)
 
 
 class Killer:
     """Kills processes of a sweep that works into a store.
 
-    The processes that the sweep starts are found by a mark in their environment, which they inherit. So those are found
-    too that outlive it.
+    The workers that the sweep starts are found by their standard output, a log in the store. So those are found too
+    that outlive it.
     """
 
     def __init__(self, store: Path, seed: int) -> None:
         self.store, self.chance = store, random.Random(seed)
-        self.mark = f"{os.getpid()}-{time.monotonic_ns()}"
         self.done: set[Path] = set()
 
-    @property
-    def environment(self) -> dict[str, str]:
-        return {"KILLS_MARK": self.mark}
-
     def workers(self, parent: int) -> list[int]:
-        """The Python processes that the sweep, or an earlier one, has started."""
+        """The processes that the sweep, or an earlier one, has started."""
         found = []
         for directory in Path("/proc").glob("[0-9]*"):
             try:
-                marked = f"KILLS_MARK={self.mark}".encode() in (directory / "environ").read_bytes().split(b"\0")
-                if marked and "python" in (directory / "exe").resolve().name and _lives(directory):
+                if os.readlink(directory / "fd" / "1").startswith(f"{self.store}/") and _lives(directory):
                     found.append(int(directory.name))
             except OSError:  # it has ended
                 continue
@@ -137,7 +131,7 @@ def _kill(pids: Sequence[int]) -> bool:
 def undisturbed(grid: Grid, start: Start = command) -> float:
     """Works the grid off into store A. Returns the seconds that it took."""
     began = time.monotonic()
-    process = start(grid.words("A"), grid.folder, {})
+    process = start(grid.words("A"), grid.folder)
     while (status := process.poll()) is None:
         time.sleep(POLL_SECONDS)
     assert status == 0, f"the undisturbed sweep ended with status {status}; see {grid.folder / 'said.txt'}"
@@ -154,7 +148,7 @@ def disturbed(grid: Grid, kinds: Sequence[str], seed: int, figures: Figures, sta
         assert figures.starts <= 2 * len(kinds) + 3, (
             f"the sweep does not come to an end; see {grid.folder / 'said.txt'}"
         )
-        process = start(grid.words("B"), grid.folder, killer.environment)
+        process = start(grid.words("B"), grid.folder)
         while (status := process.poll()) is None:
             time.sleep(POLL_SECONDS)
             if left and killer.results() >= left[0][0]:

@@ -10,6 +10,7 @@ import datetime
 import fcntl
 import importlib
 import locale
+import logging
 import os
 import pkgutil
 import re
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import diffmamba
-from diffmamba.runs import provenance
+from diffmamba.runs import provenance, stopping
 
 for _module in pkgutil.walk_packages(diffmamba.__path__, "diffmamba."):  # before a call is forked
     if not _module.name.endswith("__main__"):
@@ -57,6 +58,8 @@ class Start:
     encoding: str = "utf-8"
     streams: dict[int, int | None] = field(default_factory=dict)
     """Open files in the place of standard input, output and error; None for a closed one."""
+    not_held: list[int] = field(default_factory=list)
+    """Open files of this process that the call closes."""
     terminal: bool = False
     """Whether a pseudo-terminal is all three of them."""
 
@@ -147,8 +150,9 @@ def _become(start: Start, touches: list[int], files: list[Path], slave: int | No
     try:
         atexit._clear()  # what this process does at its end, the call does not
         os.setsid()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        as_new()
+        for file in start.not_held:
+            os.close(file)
         _streams(start, files, slave)
         os.umask(start.umask)
         os.chdir(start.folder)
@@ -182,6 +186,14 @@ def _become(start: Start, touches: list[int], files: list[Path], slave: int | No
         except BaseException:
             status = 120  # as Python's
     os._exit(130 if status < 0 else status)
+
+
+def as_new() -> None:
+    """Takes away what a forked process has of this one: who listens to signals, and who to what is logged."""
+    stopping._now = stopping._State()
+    for number in stopping.SIGNALS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    logging.root.handlers.clear()
 
 
 def _streams(start: Start, files: list[Path], slave: int | None) -> None:

@@ -1,8 +1,7 @@
 """`diffmamba generate`: a run's own voice, in its corpus's alphabet."""
 
+import os
 import random
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 
 from diffmamba.data import CorpusChoice
 from diffmamba.models import generate as symbols_of
+from tests.end_to_end.stopped_calls import Call, Start
 
 LANGUAGES = {
     "text8": "the quick brown fox jumps over a lazy dog",
@@ -116,16 +116,16 @@ def test_threads_are_one_unless_asked_for(work, said, command):
         assert word.partition("=")[0] in command("generate", [f"run={work('text8').weights.run}", word]).refusal()
 
 
-def test_a_reader_that_has_enough_ends_it_well(work):
+def test_a_reader_that_has_enough_ends_it_well(work, tmp_path):
     """`generate | head`: what is written reaches the reader at once, and nothing is said when it is gone."""
-    words = [sys.executable, "-m", "diffmamba.generate", f"run={work('text8').weights.run}", "length=10000000"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert len(process.stdout.read(20)) == 20  # long before it is done
-        process.stdout.close()
-        assert process.wait(60) == 0
-        assert process.stderr.read() == b""
+    reading, writing = os.pipe()
+    words = [f"run={work('text8').weights.run}", "length=10000000"]
+    process = Call(Start(words, "generate", tmp_path, streams={1: writing}, not_held=[reading]), [], tmp_path)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as reader:
+        assert len(reader.read(20)) == 20  # long before it is done
+    assert not process.wait()
+    assert (process.status, process.said) == (0, "")
 
 
 def test_byte_that_never_occurs_is_named(work, command):

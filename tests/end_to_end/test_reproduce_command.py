@@ -21,6 +21,7 @@ from diffmamba.runs.execution import execute, work_of
 from diffmamba.runs.plan import expand
 from diffmamba.tasks import LanguageModelling
 
+pytestmark = pytest.mark.usefixtures("undrawn")  # but for `reproduction`, whose pictures are drawn
 CELLS, SEEDS = 4, (0, 7)
 TINY = ("scale.steps=8", "model=mamba,diff_mamba", "model.lambda_form=scalar", "seed=0,7")
 ONE_NORM = ("model=mamba,diff_mamba", "model.outer_norm=false", "model.lambda_form=scalar", "seed=0")
@@ -238,7 +239,7 @@ def evaluated(store):
     return next((record for record in records if record["status"] == "running" and record["evaluations"]), None)
 
 
-def test_ctrl_c_stops_a_sweep_and_loses_nothing(world, command, until, monkeypatch):
+def test_ctrl_c_stops_a_sweep_and_loses_nothing(world, command, until, forked_workers, monkeypatch):
     seen: dict[str, Any] = {}
 
     def strike():

@@ -95,7 +95,7 @@ def test_a_result_that_was_changed_by_hand_is_said_and_not_used(world, command, 
     assert left(world, run.read()) == undisturbed
 
 
-def test_damaged_and_foreign_records_stop_no_command(world, command):
+def test_damaged_and_foreign_records_stop_no_command(world, command, forked_workers, undrawn):
     """One that the sweep is to do is damaged, too."""
     finished, words = world.train("experiments=table2", *GRID, "seed=0"), world.words(*GRID, "seed=0,1")
     pending = world.train("experiments=table2", *GRID, "seed=1")

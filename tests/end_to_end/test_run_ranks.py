@@ -15,8 +15,10 @@ import torch
 from diffmamba.data.streams import IGNORED
 from diffmamba.runs import RunStore, processes
 from diffmamba.tasks import LanguageModelling
+from tests.end_to_end.stopped_calls import Call, Start
 
 TWO = ("trainer.devices=2", "trainer.strategy=ddp")
+OF_TASK = ("SLURM_PROCID", "SLURM_LOCALID")
 LOGGED = "trainer.log_every_n_steps=1"
 
 
@@ -98,25 +100,19 @@ def test_two_ranks_of_torchrun_go_on_with_a_run_of_one_process(alone, masked):
     assert moved["id"] == masked["id"]
 
 
-def test_two_tasks_of_srun_are_the_ranks_of_a_run(alone):
+def test_two_tasks_of_srun_are_the_ranks_of_a_run(alone, tmp_path):
     """As srun starts them: each says in its environment which one it is, and nobody says where to meet."""
     world, record = alone
     settings = (LOGGED, "scale.eval_windows=5", f"runs={world.folder / 'srun'}", *TWO)
     job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_ID": "0", "SLURM_STEP_NODELIST": "localhost"}
     job |= {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2", "SLURM_NODEID": "0"}
     tasks = [
-        subprocess.Popen(
-            [sys.executable, "-m", "diffmamba.train", *world.words(*settings)],
-            env=os.environ | job | {"SLURM_PROCID": str(task), "SLURM_LOCALID": str(task)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for task in (0, 1)
+        Call(Start(world.words(*settings), environment={**job, **dict.fromkeys(OF_TASK, task)}), [], tmp_path)
+        for task in ("0", "1")
     ]
-    said = [task.communicate(timeout=300)[0] for task in tasks]
-    assert [task.returncode for task in tasks] == [0, 0], said
-    assert [text.count(" after 12 steps") for text in said] == [1, 0]
+    assert [task.wait() for task in tasks] == [False, False]
+    assert [task.status for task in tasks] == [0, 0], [task.said for task in tasks]
+    assert [task.said.count(" after 12 steps") for task in tasks] == [1, 0]
     (found,) = RunStore(world.folder / "srun").records().values()
     assert_same_run(world, record, found)
 
@@ -144,13 +140,13 @@ def test_a_rank_that_torchrun_starts_waits_for_the_first_one(world, monkeypatch)
     assert not world.store.directory.exists()
 
 
-def test_failing_rank_is_recorded_and_ends_the_others(world):
+def test_failing_rank_is_recorded_and_ends_the_others(world, forked_ranks):
     record = world.train(*TWO, "optimizer.learning_rate=1e30", "optimizer.warmup_steps=0")
     assert (record["status"], record["error"]["type"]) == ("failed", "NonFiniteLossError")
     assert record["error"]["step"] > 0
 
 
-def test_ctrl_c_ends_all_ranks_after_one_step_which_drew_different_dropout(world, command, until):
+def test_ctrl_c_ends_all_ranks_after_one_step_which_drew_different_dropout(world, command, until, forked_ranks):
     def strike():
         try:
             until(lambda: list(world.store.directory.glob("*/progress.json")))

@@ -3,8 +3,6 @@
 import csv
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 from test_run_loggers import values, wandb_run  # noqa: F401
@@ -15,26 +13,18 @@ from diffmamba.tasks import LanguageModelling
 LOGGED = ("logger=default", "trainer.log_every_n_steps=1", "scale.steps=24", "scale.dropout=0.2")
 TIMED = ("train/tokens_per_second", "seconds", "memory_gb", "_timestamp", "_runtime", "_step")
 
-KILLED = """
-import os, runpy
-from diffmamba.tasks import LanguageModelling
 
-training_step = LanguageModelling.training_step
+def kill(world, step, forked):
+    training_step = LanguageModelling.training_step
 
-def killed(task, batch, index):
-    if task.global_step == STEP:
-        os._exit(9)
-    return training_step(task, batch, index)
+    def killed(task, batch, index):
+        if task.global_step == step:
+            os._exit(9)
+        return training_step(task, batch, index)
 
-LanguageModelling.training_step = killed
-runpy.run_module("diffmamba.train", run_name="__main__", alter_sys=True)
-"""
-
-
-def kill(world, step):
-    words = [sys.executable, "-c", KILLED.replace("STEP", str(step)), *world.words(*LOGGED)]
-    alone = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}  # not this process's own
-    assert subprocess.run(words, capture_output=True, cwd=world.folder, env=alone).returncode == 9
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(LanguageModelling, "training_step", killed)
+        assert forked("train", world.words(*LOGGED), environment={"WANDB_SERVICE": None}).status == 9
 
 
 def in_csv(world, record):
@@ -80,9 +70,9 @@ def test_rows_of_an_interrupted_run_are_those_of_the_whole_one(whole, world, str
     assert in_wandb(world, record) == whole[2]
 
 
-def test_rows_of_a_killed_run_are_those_of_the_whole_one(whole, world):
-    kill(world, 6)
-    kill(world, 15)
+def test_rows_of_a_killed_run_are_those_of_the_whole_one(whole, world, forked):
+    kill(world, 6, forked)
+    kill(world, 15, forked)
     record = world.train(*LOGGED)
     assert in_csv(world, record) == whole[2]
     assert in_wandb(world, record) == whole[2]

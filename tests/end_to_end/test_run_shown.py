@@ -1,12 +1,8 @@
 """What a training shows: lines without a terminal, a bar on one. Neither can fail the training."""
 
 import io
-import os
-import pty
 import re
-import subprocess
 import sys
-import threading
 
 import pytest
 from lightning.pytorch.callbacks import RichProgressBar
@@ -32,12 +28,12 @@ def test_without_a_terminal_every_evaluation_is_a_line(world, command):
     assert outcome.err == ""
 
 
-def test_a_run_of_two_processes_tells_as_one_does(world):
-    words = [sys.executable, "-m", "diffmamba.train", *world.words("trainer.devices=2")]
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert len(re.findall(r"^step (?:4|8|12) of 12: test PPL ", done.stdout, re.MULTILINE)) == 3
-    assert done.stdout.count("diff_mamba with ") == 1
+def test_a_run_of_two_processes_tells_as_one_does(world, forked):
+    done = forked("train", world.words("trainer.devices=2"))
+    out, err = (path.read_text() for path in done.files)
+    assert (done.status, err) == (0, "")
+    assert len(re.findall(r"^step (?:4|8|12) of 12: test PPL ", out, re.MULTILINE)) == 3
+    assert out.count("diff_mamba with ") == 1
 
 
 def test_the_time_that_is_left_is_told_after_some_seconds(world, caplog, monkeypatch):
@@ -57,26 +53,10 @@ def test_times(seconds, text):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-def test_on_a_terminal_there_is_a_bar_and_no_lines(world, encoding):
-    main, terminal = pty.openpty()
-    words = [sys.executable, "-m", "diffmamba.train", *world.words()]
-    environment = os.environ | {"PYTHONIOENCODING": encoding, "TERM": "xterm"}
-    said = []
-
-    def listen():
-        while True:
-            try:
-                said.append(os.read(main, 4096))
-            except OSError:
-                return
-
-    process = subprocess.Popen(words, stdout=terminal, stderr=terminal, env=environment)
-    os.close(terminal)
-    listener = threading.Thread(target=listen)
-    listener.start()
-    assert process.wait() == 0
-    listener.join()
-    text = b"".join(said).decode(errors="replace")
+def test_on_a_terminal_there_is_a_bar_and_no_lines(world, forked, encoding):
+    done = forked("train", world.words(), terminal=True, encoding=encoding, environment={"TERM": "xterm"})
+    text = done.shown.decode(errors="replace")
+    assert done.status == 0, text
     assert "Epoch" in text
     assert "step 4 of 12" not in text
     assert "Traceback" not in text

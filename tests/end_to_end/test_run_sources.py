@@ -139,7 +139,7 @@ def test_workers_that_are_forced_at_once_do_each_work_once(world, mine):
     assert sorted(path.name.partition(".")[2] for path in world.store.directory.glob("t*")) == ["", "before-1"]
 
 
-def test_a_sweep_tells_how_many_runs_have_other_sources(world, command, mine):
+def test_a_sweep_tells_how_many_runs_have_other_sources(world, command, mine, forked_workers):
     grid = world.words("model=mine", "model.outer_norm=false", "model.lambda_form=scalar", "seed=0,1")
     mine(1.0)
     for item in expand("table2", grid):

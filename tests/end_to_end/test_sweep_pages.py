@@ -46,10 +46,9 @@ def world(new_world):
 
 
 @pytest.fixture
-def call(world, command, monkeypatch):
+def call(world, command, undrawn, monkeypatch):
     """Runs a command for a sweep of the world's own."""
     monkeypatch.setenv("DIFFMAMBA_CONF", str(world.folder / "conf"))
-    monkeypatch.setattr("diffmamba.reports.pictures.drawn", lambda chart, kind: kind.encode())  # takes seconds
     words = [*world.words(*QUICK), f"reports={world.folder / 'reports'}"]
     return lambda name, *further: command(name, [*words, *further])
 
@@ -156,7 +155,9 @@ def test_what_a_file_says_of_its_page_is_checked(world, call, line, told):
     path.unlink()
 
 
-def test_reproduce_all_makes_every_page_and_goes_on_after_a_failure(new_world, command, worker_here, monkeypatch):
+def test_reproduce_all_makes_every_page_and_goes_on_after_a_failure(
+    new_world, command, worker_here, undrawn, monkeypatch
+):
     """Its plans are cut down to a few cells, but for two designs of the user's own that cannot be made."""
     built: list[tuple[Path, list[str]]] = []
 
@@ -164,7 +165,6 @@ def test_reproduce_all_makes_every_page_and_goes_on_after_a_failure(new_world, c
         built.append(given)
         raise OSError("no room")
 
-    monkeypatch.setattr("diffmamba.reports.pictures.drawn", lambda chart, kind: kind.encode())
     monkeypatch.setattr("diffmamba.reproduce_all.site", site)  # has its own tests
     world = new_world("all")
     own = world.folder / "conf" / "designs"

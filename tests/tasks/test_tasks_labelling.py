@@ -52,12 +52,8 @@ def plain(task: Alone, split: tuple[np.ndarray, ...]) -> dict[str, Any]:
     inputs, targets, gaps = split
     logits = task.network(torch.from_numpy(inputs)).detach().double().numpy()
     counted = targets != IGNORED
-    found, right = logits.argmax(-1), logits.argmax(-1) == targets
-    shares = []
-    for symbol in range(SYMBOLS):
-        mine = targets == symbol
-        if mine.any() or (found[counted] == symbol).any():
-            shares.append(right[mine].mean() if mine.any() else 0.0)
+    right = logits.argmax(-1) == targets
+    shares = [right[targets == symbol].mean() for symbol in set(targets[counted].tolist())]
     nats = np.log(np.exp(logits).sum(-1)) - np.take_along_axis(logits, targets.clip(0)[..., None], -1)[..., 0]
     numbers = {"class": targets, "position": np.broadcast_to(np.arange(LENGTH), targets.shape), "gap": gaps}
     details = {}
@@ -87,15 +83,29 @@ def test_metrics_are_those_of_a_whole_split_however_it_is_divided() -> None:
     assert accuracies[0] != accuracies[1]
 
 
-def test_a_symbol_that_is_answered_and_never_right_counts_as_a_class() -> None:
-    """As in the suite, whose metric is torchmetrics' too. One that is answered only where nothing is asked does not."""
-    inputs, targets = torch.zeros(1, 4, dtype=torch.long), torch.tensor([[0, 1, 1, IGNORED]])
+def answering(answers: dict[int, int]) -> Alone:
+    """A task whose network answers so to symbol 0 at each of these positions."""
     task = Alone(Table())
     task.network.table.data[:] = 0
-    for position, answer in enumerate((0, 1, 6, 5)):
+    for position, answer in answers.items():
         task.network.table.data[position, 0, answer] = 1
-    logged = task.evaluate([(inputs, targets)], [(inputs, targets)])
-    assert logged["test/accuracy"] == pytest.approx((1 + 0.5 + 0) / 3)
+    return task
+
+
+def test_a_symbol_that_is_no_target_is_no_class_also_where_it_is_answered() -> None:
+    """A wrong answer costs its share of the target's class, and as much whatever symbol it is."""
+    inputs, targets = torch.zeros(1, 4, dtype=torch.long), torch.tensor([[0, 1, 1, IGNORED]])
+    for wrong in range(SYMBOLS):
+        if wrong != 1:
+            logged = answering(dict(enumerate((0, 1, wrong, 5)))).evaluate([(inputs, targets)], [(inputs, targets)])
+            assert logged["test/accuracy"] == logged["val/accuracy"] == pytest.approx((1 + 0.5) / 2)
+
+
+def test_a_target_that_is_never_answered_is_a_class() -> None:
+    """So a constant answer has the accuracy of chance, whatever the numbers of answers are."""
+    inputs, targets = torch.zeros(1, 6, dtype=torch.long), torch.tensor([[2, 2, 2, 2, 3, 4]])
+    logged = answering(dict.fromkeys(range(6), 2)).evaluate([(inputs, targets)], [(inputs, targets)])
+    assert logged["test/accuracy"] == logged["val/accuracy"] == pytest.approx(1 / 3)
 
 
 def test_evaluations_do_not_mix() -> None:
@@ -131,7 +141,7 @@ def test_the_training_loss_is_the_mean_over_all_targets_of_a_batch_and_leaves_th
     assert loss.item() == pytest.approx(plain(task, (inputs, targets, gaps))["loss"], rel=1e-6)
     loss.backward()
     assert task.network.table.grad is not None
-    assert not any(metric.update_called for metric in (*task.accuracy.values(), *task.by.values()))
+    assert not any(metric.update_called for metric in (*task.classes.values(), *task.places.values()))
 
 
 def test_what_is_not_finite_stops_an_evaluation() -> None:

@@ -21,7 +21,8 @@ def names(groups: Iterable[str], shared: Iterable[str] = ()) -> list[str]:
     """The pages of `what=all`: the workspace, then all that have a file, are a design, or are a group in the store, and
     the sweeps that share runs of other groups.
     """
-    of_designs = [name for kind in designs.KINDS for name in designs.names(kind)]
+    of_runs = ({*designs.names(kind)} - {*designs.of_files(kind)} for kind in designs.KINDS)
+    of_designs = [name for found in of_runs for name in found]
     reports = sorted({*description.files(), *of_designs, *groups, *shared} - {WORKSPACE, ANY_SWEEP})
     return [WORKSPACE, *reports]
 
@@ -62,7 +63,8 @@ def sweeps() -> dict[str, str]:
 
 def _design(name: str) -> Design | None:
     kind = next((kind for kind in designs.KINDS if name in designs.names(kind)), None)
-    return designs.find(kind, name) if kind else None
+    design = designs.find(kind, name) if kind else None
+    return design if isinstance(design, Design) else None
 
 
 def _sweeps() -> dict[str, Path]:

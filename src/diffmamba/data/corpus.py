@@ -1,10 +1,11 @@
 """Corpora that are prepared once: one memory-mapped array of the smallest integer type that fits, and a manifest.
 
 `prepare(source, symbols, directory)` fills `directory/<source name>-<key>/`. The key is a hash of the source's
-fingerprint, the symbol system, `FORMAT`, and the vocabulary if it is not the corpus's own.
+fingerprint, the symbol system, `FORMAT`, what makes its tokenizer if it has one, and the vocabulary if it is not the
+corpus's own.
 
     symbols.bin     the integers of the whole corpus, one after the other
-    manifest.json   name, origin and revision, vocabulary, type, count, split offsets, hashes
+    manifest.json   name, origin and revision, vocabulary, type, count, split offsets, ends of documents, hashes
 """
 
 import errno
@@ -29,6 +30,7 @@ from diffmamba.data.preparation import prepared_beside
 from diffmamba.data.sources import SPLITS, Source
 from diffmamba.data.symbols import read_vocabulary, symbol_system
 from diffmamba.data.systems import Vocabulary
+from diffmamba.data.tokens import Tokenizer, TokenVocabulary
 from diffmamba.errors import SettingError
 
 FORMAT = 1  # raise it when the same source and symbol system give other integers than before
@@ -76,6 +78,7 @@ class Corpus:
     def fingerprint(self) -> str:
         """16 hex digits of what a model sees: the integers and their meaning, wherever they came from."""
         meaning = json.dumps(self.manifest["vocabulary"], sort_keys=True)
+        meaning += f" {self.manifest['documents']}" if "documents" in self.manifest else ""
         return hashlib.sha256(f"{self.manifest['sha256']} {meaning}".encode()).hexdigest()[:16]
 
     @property
@@ -126,6 +129,18 @@ class Corpus:
         start, end = self.manifest["splits"][name]
         return self._symbols[start:end]
 
+    def documents(self, name: str) -> list[tuple[int, int]] | None:
+        """Start and end of each document of a split, or of `all`, in its integers; None where nothing is known of them.
+
+        A document without a symbol is left out.
+        """
+        if "documents" not in self.manifest:
+            return None
+        places = [self.manifest["splits"][part] for part in (SPLITS if name == ALL else [name])]
+        first, last = min(start for start, _ in places), max(end for _, end in places)
+        known = pairwise([0, *self.manifest["documents"]])
+        return [(start - first, end - first) for start, end in known if first <= start < end <= last]
+
 
 @dataclass(frozen=True)
 class CorpusChoice:
@@ -133,22 +148,26 @@ class CorpusChoice:
 
     Args:
         source: where the raw text comes from.
-        symbols: name of the symbol system.
+        symbols: name of the symbol system; None: that of the weights which are measured (see `prepare_in`).
         directory: where prepared corpora are kept; None is the user's cache folder.
+        tokenizer: the one that makes the symbols, for `tokens`.
     """
 
     source: Source
-    symbols: str
+    symbols: str | None
     directory: Path | str | int | None = None
+    tokenizer: Tokenizer | None = None
 
     @cache  # noqa: B019 - shared by equal choices
     def prepare(self) -> Corpus:
         """The corpus, prepared if need be (see `prepare`). A process does this once for equal choices."""
-        return prepare(self.source, self.symbols, self.directory)
+        if self.symbols is None:
+            raise SettingError("data.symbols=null is for a text that weights are measured on; name a symbol system")
+        return prepare(self.source, self.symbols, self.directory, tokenizer=self.tokenizer)
 
     def prepare_in(self, vocabulary: Vocabulary) -> Corpus:
         """The corpus in the symbols of another one of the same system (see `prepare`)."""
-        return prepare(self.source, self.symbols, self.directory, vocabulary)
+        return prepare(self.source, vocabulary.system, self.directory, vocabulary)
 
     def find(self, fingerprint: str | None) -> Corpus | None:
         """The prepared corpus of this name and content, without a look at the source; None if there is none."""
@@ -159,7 +178,8 @@ class CorpusChoice:
 
     def describe(self) -> dict[str, Any]:
         """Which text in which symbols, as plain data: equal for equal corpora, wherever their files are kept."""
-        return {"symbols": self.symbols, **self.source.describe_choice()}
+        of_tokens = {"tokenizer": self.tokenizer.describe()} if self.tokenizer and self.symbols == "tokens" else {}
+        return {"symbols": self.symbols, **of_tokens, **self.source.describe_choice()}
 
     @staticmethod
     def forget() -> None:
@@ -168,7 +188,11 @@ class CorpusChoice:
 
 
 def prepare(
-    source: Source, symbols: str, directory: Path | str | int | None = None, vocabulary: Vocabulary | None = None
+    source: Source,
+    symbols: str,
+    directory: Path | str | int | None = None,
+    vocabulary: Vocabulary | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> Corpus:
     """Opens the corpus, and prepares it first if that has not been done before. A terminal shows the progress.
 
@@ -177,17 +201,18 @@ def prepare(
 
     Args:
         source: where the raw text comes from.
-        symbols: name of the symbol system: `text8`, `bytes`, `words` or `wikitext`.
+        symbols: name of the symbol system: `text8`, `bytes`, `words`, `wikitext`, `tokens` or `ids`.
         directory: where prepared corpora are kept; None is the user's cache folder.
         vocabulary: of the same system, to be taken instead of the corpus's own. What it lacks is its `<unk>`.
+        tokenizer: the one that makes the corpus's own vocabulary, for `tokens`.
 
     Raises `SettingError` for an unknown symbol system, a source that cannot be read or is not what it should be, a
-    directory that cannot be written, and a byte that the vocabulary lacks.
+    directory that cannot be written, a byte that the vocabulary lacks, and a tokenizer that is missing or no use.
     """
-    symbol_system(symbols)  # refuses an unknown one before anything is read
+    system = symbol_system(symbols, tokenizer)  # refuses an unknown one before anything is read
     with readable(source.name):
         fingerprint = source.fingerprint()
-    determines = f"{fingerprint} {symbols} {FORMAT}" + (f" {_meaning(vocabulary.to_json())}" if vocabulary else "")
+    determines = " ".join([fingerprint, symbols, str(FORMAT), *_further(symbols, vocabulary, tokenizer)])
     parent = home_of(directory)
     home = parent / f"{file_name(source.name)}-{hashlib.sha256(determines.encode()).hexdigest()[:12]}"
     if corpus := _intact(home):
@@ -200,12 +225,21 @@ def prepare(
         with _locked(home, source.name) as lock:
             if not _intact(home):
                 _tell_of_damage(home, source.name)
-                with prepared_beside(home, source, symbols, head, vocabulary, alone=lock is not None) as partial:
+                with prepared_beside(home, source, system, head, vocabulary, alone=lock is not None) as partial:
                     _put(partial, home)
     except OSError as error:  # no permission, or the disk is full
         reason = f"cannot write in {parent} ({error.strerror})"
         raise SettingError(f"data.directory: {reason}; set it to a folder that you can write") from None
     return Corpus(home)
+
+
+def _further(symbols: str, vocabulary: Vocabulary | None, tokenizer: Tokenizer | None) -> list[str]:
+    """What the integers depend on besides the text and the symbol system: a given vocabulary, or a tokenizer."""
+    if symbols != TokenVocabulary.system and tokenizer and tokenizer.given:
+        raise SettingError(f"data.tokens, data.tokenizer are for data.symbols=tokens, not for data.symbols={symbols}")
+    if vocabulary:
+        return [_meaning(vocabulary.to_json())]
+    return [(tokenizer or Tokenizer()).determines()] if symbols == TokenVocabulary.system else []
 
 
 def home_of(directory: Path | str | int | None) -> Path:

@@ -26,6 +26,8 @@ class LanguageModellingData(Data):
         eval_windows: at most this many windows of each evaluated split, over all ranks; None is all of them.
         rotation_seed: epoch `e` rotates its streams by offsets drawn from a generator with seed `rotation_seed + e`.
         parts: number of batches, with accumulated gradients, that make up a rank's share of a step.
+        reencode: for a measurement: whether the text is written in the symbols of the weights. False feeds its own
+            integers, whatever they mean to the network: a fault of published scripts, for their figures.
 
     A checkpoint holds the position in the training streams, and a resumed training continues with the very next window.
     This module saves the position itself, because under `max_epochs` Lightning 2.6 does not restore the state of a
@@ -43,10 +45,15 @@ class LanguageModellingData(Data):
         eval_windows: Size | None = None,
         rotation_seed: Seed = 42,
         parts: Size = 1,
+        reencode: bool = True,
     ) -> None:
         super().__init__()
         self._choice = corpus if isinstance(corpus, CorpusChoice) else None
-        self.corpus = corpus.prepare() if isinstance(corpus, CorpusChoice) else corpus
+        self._reencode = reencode
+        if not isinstance(corpus, CorpusChoice):
+            self.corpus = corpus
+        elif corpus.symbols is not None:  # else the weights say in which symbols: see `read_as`
+            self.corpus = corpus.prepare()
         self.batch_size = batch_size
         self.length = length
         self.eval_batch_size = eval_batch_size
@@ -95,26 +102,44 @@ class LanguageModellingData(Data):
             super().require_symbols(symbols, size, whose)
             return
         found, expected = self.corpus.vocabulary.symbols, symbols["symbols"]
-        if found == expected:
+        if self._are(symbols):
             return
         difference = f"there are {len(found)} of them, where {whose} has {len(expected)}"
         if len(found) == len(expected):
-            i = next(i for i, symbol in enumerate(found) if symbol != expected[i])
-            difference = f"number {i} is {found[i]!r}, where {whose} has {expected[i]!r}"
+            i = next((i for i, symbol in enumerate(found) if symbol != expected[i]), None)
+            difference = "their tokenizers part a text in other ways"
+            if i is not None:
+                difference = f"number {i} is {found[i]!r}, where {whose} has {expected[i]!r}"
         raise SettingError(f"data: {whose} was trained on other symbols than those of {self.corpus.name}: {difference}")
 
     def read_as(self, symbols: Mapping[str, Any] | None, size: int, whose: str) -> Data:
-        system = self.corpus.vocabulary.system
-        if symbols is not None and symbols["symbols"] != self.corpus.vocabulary.symbols and self._choice:
-            if symbols["system"] != system:
+        if not self._reencode:
+            return self._as_they_are(size, whose)
+        asked = self._choice.symbols if self._choice else None
+        if symbols is not None and self._choice and (asked is None or not self._are(symbols)):
+            if asked not in (None, symbols["system"]):
                 raise SettingError(
-                    f"data.symbols={system}, but {whose} was trained on {symbols['system']}; set "
+                    f"data.symbols={asked}, but {whose} was trained on {symbols['system']}; set "
                     f"data.symbols={symbols['system']}"
                 )
             read = copy(self)
             read.corpus = self._choice.prepare_in(read_vocabulary(symbols))
             return read
         self.require_symbols(symbols, size, whose)
+        return self
+
+    def _are(self, symbols: Mapping[str, Any]) -> bool:
+        """Whether integers mean the same here as in these symbols."""
+        own = self.symbols
+        return own["symbols"] == symbols["symbols"] and own.get("tokenizer") == symbols.get("tokenizer")
+
+    def _as_they_are(self, size: int, whose: str) -> Data:
+        """Its own integers for a network of so many symbols."""
+        if self.vocabulary_size > size:
+            raise SettingError(
+                f"data.reencode=false feeds {self.vocabulary_size} different integers to {whose}, which has "
+                f"{size}; set data.reencode=true"
+            )
         return self
 
     def described(self) -> str:

@@ -97,7 +97,7 @@ class SyntheticData(Data):
             _ = self.splits  # they can be made quickly, and it is seen whether there are enough
 
     def described(self) -> str:
-        factors = ", ".join(f"{name} {value}" for name, value in vars(self.rule).items())
+        factors = ", ".join(f"{name} {value}" for name, value in self.rule.factors.items())
         return (
             f"{self.facts['name']} ({factors}): {self.examples:,} examples of training, {self.evaluated:,} of val and "
             f"as many of test; chance {self.facts['chance']:.3f}, at most {self.facts['ceiling']:.3f} can be expected"
@@ -129,7 +129,7 @@ class SyntheticData(Data):
             both = made.and_(further.at(_unknown(further, known)))
             made = both.at(_unknown(both, known[:0]))
         if len(made.inputs) < self.evaluated:
-            factors = ", ".join(f"data.{name}={value}" for name, value in vars(self.rule).items() if value)
+            factors = ", ".join(f"data.{name}={value}" for name, value in self.rule.factors.items() if value)
             raise SettingError(
                 f"{factors}: there are too few different examples for {split} that are not in training; raise one of "
                 f"these, or lower data.examples={self.examples} or data.evaluated={self.evaluated}"

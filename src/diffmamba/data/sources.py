@@ -47,12 +47,14 @@ class RawText:
         origin: where it lies.
         revision: which version it is.
         size: bytes of all parts, roughly; None if they must be read to know.
+        documents: whether each piece is a document by itself.
     """
 
     parts: Mapping[str, Callable[[], Iterator[bytes]]]
     origin: str
     revision: str
     size: int | None = None
+    documents: bool = False
 
 
 class Source(ABC):

@@ -6,6 +6,8 @@
 | `bytes` | the byte values that occur in the corpus (205 of them in Enwik8) | by value |
 | `words` | words between white space, `<eos>` after a line with words, `<unk>` | most frequent first |
 | `wikitext` | the same with `<eos>` after every line, as WikiText-103 is counted | most frequent first |
+| `tokens` | those of a tokenizer (`data.tokens`) | that of the tokenizer |
+| `ids` | integers that another program has made of a text | by value |
 
 To add a system, write a `Vocabulary` and a `SymbolSystem`, and add a line to `SYSTEMS`.
 """
@@ -20,7 +22,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from diffmamba.data.systems import SymbolSystem, Utf8, Vocabulary
+from diffmamba.data.ids import Ids
+from diffmamba.data.systems import SymbolSystem, Tabled, Utf8, Vocabulary
+from diffmamba.data.tokens import Tokenizer, Tokens
 from diffmamba.errors import SettingError
 
 DIGITS = tuple(zip(b"0123456789", b"zero one two three four five six seven eight nine".split(), strict=True))
@@ -40,7 +44,7 @@ class Text8Vocabulary(Vocabulary):
         return (self.symbols[i] for i in ids)
 
 
-class Text8(SymbolSystem):
+class Text8(Tabled):
     """Text8's preparation for any text: digits are spelled out, accents dropped, all else but letters is a space."""
 
     vocabulary = Text8Vocabulary
@@ -96,7 +100,7 @@ class ByteVocabulary(Vocabulary):
         yield decoder.decode(b"", final=True)
 
 
-class Bytes(SymbolSystem):
+class Bytes(Tabled):
     """The byte values that occur in the corpus."""
 
     vocabulary = ByteVocabulary
@@ -156,7 +160,7 @@ class WikiTextVocabulary(WordVocabulary):
         return text.replace("\n", f" {END_OF_LINE} ").split()
 
 
-class Words(SymbolSystem):
+class Words(Tabled):
     """Words, the most frequent in training first. Those that training does not have are `<unk>`.
 
     Between two pieces it remembers two things: `_pending`, the last word, which may go on in the next piece, and
@@ -217,16 +221,26 @@ class WikiText(Words):
     vocabulary = WikiTextVocabulary
 
 
-SYSTEMS: dict[str, type[SymbolSystem]] = {"text8": Text8, "bytes": Bytes, "words": Words, "wikitext": WikiText}
+SYSTEMS: dict[str, type[SymbolSystem]] = {
+    "text8": Text8,
+    "bytes": Bytes,
+    "words": Words,
+    "wikitext": WikiText,
+    "tokens": Tokens,
+    "ids": Ids,
+}
 
 
-def symbol_system(name: str) -> SymbolSystem:
-    """A new symbol system. Raises `SettingError` naming `data.symbols` for an unknown name."""
+def symbol_system(name: str, tokenizer: Tokenizer | None = None) -> SymbolSystem:
+    """A new symbol system. Raises `SettingError` naming `data.symbols` for an unknown name.
+
+    `tokenizer` is for `tokens`: the one that makes the corpus's own vocabulary.
+    """
     if name not in SYSTEMS:
         raise SettingError(f"data.symbols: there is no symbol system {name!r}; choose one of {', '.join(SYSTEMS)}")
-    return SYSTEMS[name]()
+    return Tokens(tokenizer) if name == Tokens.vocabulary.system else SYSTEMS[name]()
 
 
 def read_vocabulary(record: Mapping[str, Any]) -> Vocabulary:
     """The vocabulary that `to_json` wrote."""
-    return SYSTEMS[record["system"]].vocabulary(record["symbols"])
+    return SYSTEMS[record["system"]].vocabulary.of_json(record)

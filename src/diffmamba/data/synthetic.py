@@ -72,6 +72,11 @@ class Rule(ABC):
         return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
     @property
+    def factors(self) -> dict[str, float]:
+        """The factors of difficulty with their values."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, int | float)}
+
+    @property
     def positions(self) -> int:
         """The positions of an example that a network reads."""
         return self.length

@@ -2,12 +2,15 @@
 
 import codecs
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from diffmamba.errors import SettingError
+
+Reading = Callable[[Iterable[np.ndarray]], Iterator[np.ndarray]]
+"""Provisional integers of a stretch of text, in pieces, to its final ones, in pieces."""
 
 
 class Vocabulary(ABC):
@@ -40,6 +43,11 @@ class Vocabulary(ABC):
     def to_json(self) -> dict[str, Any]:
         return {"system": self.system, "size": self.size, "symbols": self.symbols}
 
+    @classmethod
+    def of_json(cls, record: Mapping[str, Any]) -> Self:
+        """The vocabulary that `to_json` wrote."""
+        return cls(record["symbols"])
+
 
 class SymbolSystem(ABC):
     """One way from bytes to integers. It remembers what it has seen of the corpus and is used for one corpus only."""
@@ -62,6 +70,29 @@ class SymbolSystem(ABC):
         `training` are the provisional integers of the training split, in pieces.
         """
 
+    def cut(self, provisional: np.ndarray, place: int) -> int:
+        """Where to part provisional integers `(symbols,)` near a place, so that each part can be read by itself."""
+        return place
+
+    @abstractmethod
+    def reading(self, vocabulary: Vocabulary) -> Reading:
+        """How provisional integers are read in a vocabulary of this system, once all texts are encoded.
+
+        A stretch of text may be cut into pieces anywhere. What the vocabulary lacks is its `unknown`. Raises
+        `SettingError` where it has none.
+        """
+
+    def finish(
+        self, training: Iterable[np.ndarray], vocabulary: Vocabulary | None = None
+    ) -> tuple[Vocabulary, Reading]:
+        """The vocabulary, the corpus's own if none is given, and how the provisional integers are read in it."""
+        chosen = vocabulary or self.found(training)
+        return chosen, self.reading(chosen)
+
+
+class Tabled(SymbolSystem):
+    """A system in which each provisional integer stands for one symbol, whatever is around it."""
+
     @abstractmethod
     def table(self, vocabulary: Vocabulary) -> np.ndarray:
         """Integers in a vocabulary of this system, indexed by provisional ones, once all texts are encoded.
@@ -69,12 +100,14 @@ class SymbolSystem(ABC):
         What the vocabulary lacks is its `unknown`. Raises `SettingError` where it has none.
         """
 
-    def finish(
-        self, training: Iterable[np.ndarray], vocabulary: Vocabulary | None = None
-    ) -> tuple[Vocabulary, np.ndarray]:
-        """The vocabulary, the corpus's own if none is given, and the table of its integers."""
-        chosen = vocabulary or self.found(training)
-        return chosen, self.table(chosen)
+    def reading(self, vocabulary: Vocabulary) -> Reading:
+        table = self.table(vocabulary).astype(smallest_type(vocabulary))
+        return lambda pieces: (table[piece] for piece in pieces)
+
+
+def smallest_type(vocabulary: Vocabulary) -> np.dtype[Any]:
+    """The smallest type of integers that holds all symbols."""
+    return np.min_scalar_type(vocabulary.size - 1)
 
 
 class Utf8:

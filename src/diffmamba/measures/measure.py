@@ -57,10 +57,17 @@ class Measure(ABC):
     """Raised when the meaning of a result changes: measurements of another version are other runs."""
     reads_corpus_alone: ClassVar[bool] = False
     """Whether it reads nothing of its data but the corpus, so that the other settings of the data change no result."""
+    of_machine: ClassVar[bool] = False
+    """Whether the result depends on the machine. Then the device, threads and operators that were chosen count too."""
     metrics: ClassVar[Mapping[str, Metric]]
     """The figures without coordinates."""
     headline: ClassVar[str]
     """The figure that tables show."""
+
+    @property
+    def compiled(self) -> bool:
+        """Whether it has the network compiled."""
+        return False
 
     def completed(self, settings: Mapping[str, Any]) -> Self:
         """The measure with the values that depend on the configuration of the training, so that no setting is open."""

@@ -13,6 +13,8 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 
 MODELS = ("mamba", "diff_mamba")
+EFFICIENCY = {"mamba": "mamba", "diff_mamba_hybrid": "diff_mamba"}
+"""Our names of the models in tables 7 and 8."""
 PLAIN_LAMBDA_FORM = "scalar"
 DECIMALS = 3  # the paper prints PPL with three decimals, so a difference of two of them has no more
 
@@ -73,6 +75,34 @@ def figure5(task: str, model: str) -> PublishedResult:
         return PublishedResult()
     gain = 0.0 if model == MODELS[0] else float(figure["gain_percent"][task])
     return PublishedResult(score, round(score - baseline, DECIMALS), gain_percent=gain)
+
+
+def figure8(model: str, task: str, length: str) -> float | None:
+    """Figure 8 (BABILong, % right answers, mean of 3 seeds) at one point; `None` where the paper has none."""
+    return _at(numbers()["figure8"].get(model, {}), task, length)
+
+
+def figure4(task: str, length: str) -> float | None:
+    """Figure 4 (BABILong, the better model's score over the other's) at one point; `None` where the paper has none."""
+    return _at(numbers()["figure4"], task, length)
+
+
+def _at(lines: dict[str, Any], task: str, length: str) -> float | None:
+    lengths = numbers()["figure8"]["length"]
+    return lines[task][lengths.index(length)] if task in lines and length in lengths else None
+
+
+def ratio(table: str, column: str, at: int, model: str) -> PublishedResult:
+    """Table 7 (memory by batch) or 8 (seconds by length) as a ratio to Mamba; `None` where the paper has no value.
+
+    Its Diff-Mamba is the hybrid in table 8. Table 7 does not say; the hybrid is what the other tables of these models
+    are of.
+    """
+    found = numbers()[table]
+    if model not in EFFICIENCY or at not in found[column]:
+        return PublishedResult()
+    ours, base = (found[name][found[column].index(at)] for name in (EFFICIENCY[model], MODELS[0]))
+    return PublishedResult(ours / base, ours / base - 1)
 
 
 @cache

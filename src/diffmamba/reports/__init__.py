@@ -21,12 +21,13 @@ from diffmamba.document import Block, Chart, Document, Section
 from diffmamba.reports import designs, pages, pictures, render, swept
 from diffmamba.reports.cells import Cell, Results
 from diffmamba.reports.compose import document
-from diffmamba.reports.design import Design, results
+from diffmamba.reports.design import Design, FileDesign, results
 from diffmamba.reports.render import show
 
 __all__ = [
     "Cell",
     "Design",
+    "FileDesign",
     "Results",
     "designs",
     "document",
@@ -36,6 +37,7 @@ __all__ = [
     "swept",
     "write",
     "write_document",
+    "write_figure",
     "write_page",
     "write_table",
 ]
@@ -47,12 +49,26 @@ def write(design: Design, results: Results, directory: Path) -> list[Path]:
     points = design.points(results) if design.points else None
     tables = {f"{name}.csv": _csv(table) for name, table in design.tables(results).items()}
     if design.kind == "figure":
-        first, *others = _charts(made.blocks)
-        drawn = pictured([replace(first, name=design.name)], "pdf") | pictured(others)
-        content = _csv(_rows(made) if points is None else points)
-        return write_document(made, directory, design.name, {**drawn, f"{design.name}.csv": content, **tables})
+        return write_figure(made, design.name, directory, points, tables)
     further = tables if points is None else {"curves.csv": _csv(points), **tables}
     return write_table(made, directory, {**pictured(_charts(made.blocks)), **further})
+
+
+def write_figure(
+    document: Document,
+    name: str,
+    directory: Path,
+    points: pd.DataFrame | None = None,
+    further: Mapping[str, str | bytes] | None = None,
+) -> list[Path]:
+    """Writes a document whose first chart is the figure of this name, and its numbers as a CSV file; returns the paths.
+
+    `points` are these numbers; None for the rows of the document.
+    """
+    first, *others = _charts(document.blocks)
+    drawn = pictured([replace(first, name=name)], "pdf") | pictured(others)
+    content = _csv(_rows(document) if points is None else points)
+    return write_document(document, directory, name, {**drawn, f"{name}.csv": content, **(further or {})})
 
 
 def write_page(document: Document, directory: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from diffmamba.paper.published import PublishedResult
 from diffmamba.reports import statistics
-from diffmamba.reports.records import Headline, SeedResult
+from diffmamba.reports.records import NO_MEMORY, Headline, SeedResult
 from diffmamba.reports.statistics import Comparison, Interval
 
 
@@ -130,13 +130,14 @@ class Cell:
     def status(self) -> str:
         """The first that holds: complete (all seeds count), partial, running, failed, stopped, damaged, missing.
 
-        A seed that was folded from several runs may be partial itself.
+        A folded seed may be partial itself, and after all these a cell may be out of memory.
         """
         if self.values:
             return "complete" if len(self.values) == len(self.seeds) else "partial"
         found = {run.status for run in self.seeds}
         return next(
-            (name for name in ("running", "failed", "stopped", "damaged", "partial") if name in found), "missing"
+            (name for name in ("running", "failed", "stopped", "damaged", "partial", NO_MEMORY) if name in found),
+            "missing",
         )
 
     @property
@@ -148,7 +149,7 @@ class Cell:
     @property
     def gaps(self) -> list[str]:
         """Why seeds do not count: a clause for each that has a record, and one for all that have not started."""
-        started = (run for run in self.seeds if run.value is None and run.record)
+        started = (run for run in self.seeds if run.value is None and run.record and run.status != NO_MEMORY)
         found = [f"seed {run.seed} {run.reason}" + f" (run {run.id})" * bool(run.id) for run in started]
         pending = [str(run.seed) for run in self.seeds if not run.record]
         return found + ([f"seed{'s' * (len(pending) > 1)} {', '.join(pending)} not started"] if pending else [])

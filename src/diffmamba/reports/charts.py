@@ -42,8 +42,13 @@ PART = re.compile(r'(?:"(?:\\.|[^"\\])*"|\([^)]*\)|,(?! )|[^,])+')
 
 
 def hues(results: Results) -> dict[str, str]:
+    """The colour of each model of these results."""
+    return hues_of(cell.key.fields["model"] for cell in results.cells)
+
+
+def hues_of(models: Iterable[str]) -> dict[str, str]:
     """The colour of each model."""
-    others = dict.fromkeys(model for cell in results.cells if (model := cell.key.fields["model"]) not in HUES)
+    others = dict.fromkeys(model for model in models if model not in HUES)
     return HUES | dict(zip(others, cycle(OTHER_HUES), strict=False))
 
 

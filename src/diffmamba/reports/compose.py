@@ -105,7 +105,7 @@ def _effects(design: Design, results: Results) -> list[Block]:
     shown = replace(design, columns=columns.EFFECT, baseline=columns.OTHER, notes=(), notes_on=lambda results: ())
     notes = (Paragraph(text, "note") for text in rules(shown, found))
     drawn = (charts.deltas(found, columns.OTHER, True), charts.over_training(found, columns.OTHER))
-    named = (replace(chart, name=f"{chart.name}_of_effects") for chart in drawn if chart.panels)
+    named = (replace(chart, name=f"{chart.name}_of_effects") for chart in drawn if chart.panels)  # of trainings alone
     return [Section("Effects", (grid(shown, found), *notes, *named))]
 
 
@@ -236,19 +236,20 @@ def _warnings(title: str, items: list[str]) -> list[Block]:
 
 
 def _runs(results: Results) -> Grid:
-    """Every run of the sweep."""
+    """Every run of the sweep, with the value that its record has."""
+    metric = results.planned[0].metric  # a fold may have made another one of it
     rows = [
         (
             cell.key.label,
             Entry(run.id, link=f"../runs/{run.id}.html" if run.record else ""),
             run.reason or run.status,
             str(run.seed),
-            results.metric.text(run.value),
+            metric.text(run.value),
             "–" if (seconds := run.record.get("wall_seconds")) is None else str(timedelta(seconds=round(seconds))),
             "–" if (speed := run.record.get("tokens_per_second")) is None else f"{speed:,.0f}",
         )
         for cell in results.planned
         for run in cell.seeds
     ]
-    headers = ("cell", "run", "status", "seed", results.metric.label, "wall time", "tokens/s")
+    headers = ("cell", "run", "status", "seed", metric.label, "wall time", "tokens/s")
     return Grid.of(headers, rows, words=3)

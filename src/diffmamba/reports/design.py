@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
-from diffmamba.document import Chart
+from diffmamba.document import Chart, Document
 from diffmamba.errors import SettingError
 from diffmamba.reports.cells import Cell, Key, Results, compared
 from diffmamba.reports.charts import points
@@ -63,6 +64,24 @@ class Design:
     tables: Callable[[Results], Mapping[str, pd.DataFrame]] = lambda results: {}
     effects: Callable[[Results], Sequence[Cell]] = lambda results: ()
     asked: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FileDesign:
+    """A figure that is made of a file, not of runs.
+
+    Args:
+        name: that of its file, which begins with `figure`; the folder of its page begins with it.
+        document: the page of a file. Its data have `rows`, and its first chart is the figure.
+            Raises SettingError, which names the setting `predictions`, for a file that cannot be used.
+        needs: what the file must hold, in words.
+    """
+
+    name: str
+    title: str
+    document: Callable[[Path], Document]
+    needs: str
+    kind: Literal["figure"] = "figure"
 
 
 def results(

@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import withStroke
@@ -54,6 +55,9 @@ def draw(axes: Axes, panel: Panel) -> None:
     letters = int(axes.get_figure(root=True).get_size_inches()[0] / columns * LETTERS) - BESIDE  # type: ignore[union-attr]
     title, x_label = (_plain(_wrapped(told, letters)) for told in (panel.title, panel.x_label))
     axes.set(title=title, xlabel=x_label, ylabel=_plain(panel.y_label))
+    if panel.shades:
+        _draw_map(axes, panel)
+        return
     if not panel.series:
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, "no run yet", ha="center", va="center", color="#777777", transform=axes.transAxes)
@@ -83,6 +87,13 @@ def draw(axes: Axes, panel: Panel) -> None:
         axes.set_yticks(range(len(panel.y_names)), map(_plain, panel.y_names))
         axes.set_ylim(len(panel.y_names) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
+
+
+def _draw_map(axes: Axes, panel: Panel) -> None:
+    """Shades by the cube root of numbers from 0 to 1, so that small ones can be seen beside large ones."""
+    axes.imshow(panel.shades, cmap="Greys", norm=PowerNorm(1 / 3, 0, 1), interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
 
 
 def _draw_series(axes: Axes, series: Series) -> None:

@@ -16,6 +16,8 @@ from diffmamba.runs.form import SCHEMA_1
 
 Record = Mapping[str, Any]
 DESCRIBED = ("label", "better", "digits")
+NO_MEMORY = "out of memory"
+"""The status of a seed that a fold gives to what a measurement was too large for; its run is finished."""
 SHAPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("status", "kind", "finished"), str),
     **dict.fromkeys(("wall_seconds", "tokens_per_second"), (int, float)),

@@ -16,6 +16,7 @@ from hydra.errors import InstantiationException
 from torch.multiprocessing.spawn import ProcessException
 
 from diffmamba.errors import SettingError
+from diffmamba.memory import exhausted
 from diffmamba.runs.form import TRANSIENT, Record
 from diffmamba.runs.store import SWEEP, Run
 from diffmamba.tasks.task import NonFiniteLossError
@@ -32,7 +33,6 @@ KINDS = {
 }
 """The kinds of failures, in words. The first ones, those of `TRANSIENT`, are of the machine."""
 SMALLER = "trainer.accumulate_grad_batches=N takes the batch in N parts, each of which needs less (it is another run)"
-NO_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory", "CUDNN_STATUS_ALLOC_FAILED")
 
 
 class NeedsError(SettingError):
@@ -74,7 +74,7 @@ def kind_of(error: BaseException) -> str:
         return "diverged"
     if isinstance(error, LostError):
         return "lost"
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in NO_MEMORY):
+    if exhausted(error):
         return "memory"
     if isinstance(error, ConnectionError | TimeoutError) or type(error).__module__.startswith(("urllib", "httpx")):
         return "connection"

@@ -17,7 +17,7 @@ from diffmamba.runs.plan import Planned
 from diffmamba.runs.queue import FOLDER
 from diffmamba.runs.shown import duration
 from diffmamba.runs.store import WELL
-from diffmamba.runs.sweeping import check, count, names, pending, records, store_of
+from diffmamba.runs.sweeping import check, count, names, pending, records, store_of, undisturbed
 from diffmamba.runs.work import Training
 
 TOLD = 20  # works that are named
@@ -27,6 +27,7 @@ def told(planned: Sequence[Planned], engine: Engine) -> Iterator[str]:
     """The lines of a dry run. Raises SettingError where the sweep would."""
     left, store = pending(planned, records(planned)), store_of(planned)
     check(left, engine)
+    engine = undisturbed(engine, left)
     stored = store.records()
     yield f"{len(left)} of {count(planned)} runs to do, in {store.directory}; nothing was started"
     if not left:

@@ -35,7 +35,12 @@ NEUTRAL = {
     "LanguageModellingData.parts": "is trainer.accumulate_grad_batches, which counts",
     "SyntheticData.eval_batch_size": "an evaluation is of all examples",
     "SyntheticData.parts": "is trainer.accumulate_grad_batches, which counts",
+    "ImplicitAttention.batch": "a measurement sums over all windows",
     "Perplexity.batch": "a measurement sums over all windows",
+    "Lens.batch": "a step and a measurement sum over all sequences",
+    "Lens.lens": "its content counts, in lens_is",
+    "Lens.prompts": "their content counts, in prompts_are",
+    "Lens.store": "where a lens lies, whose content counts",
 }
 """Arguments of constructors that leave the result as it is, with the reason."""
 

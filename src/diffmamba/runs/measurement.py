@@ -76,13 +76,14 @@ class Measurement(Work):
         own = described if described is not settings else {**settings, "weights": start}
         own = {key: value for key, value in own.items() if key not in MEASURED}
         trained = Training.of(own, build)
+        measure = build(settings["measure"]).completed(own)
         return cls(
             settings={**own, "logger": {}, **{key: settings[key] for key in (*MEASURED, *ASKED) if key in settings}},
-            measure=build(settings["measure"]).completed(own),
+            measure=measure,
             weights=weights,
             trained=trained,
             module=build(measured["module"]) if measured else trained.module,
-            execution=_as_trained(Execution.of(settings), trained.execution),
+            execution=replace(Execution.of(settings), compiled=measure.compiled, precision=trained.execution.precision),
         )
 
     @property
@@ -146,7 +147,14 @@ class Measurement(Work):
             "weights": self._weights_content(facts_of),
             "data": self._data_content(facts_of(self)),
             "precision": self.execution.precision,
+            **({"machine": self._machine_content()} if self.measure.of_machine else {}),
         }
+
+    def _machine_content(self) -> dict[str, Any]:
+        """What was chosen of the machine, and not what was found: a plan has the same ids wherever it is made."""
+        device = self.execution.devices.accelerator
+        chosen = {"threads": self.execution.threads, "backend": self.execution.backend}
+        return {"device": "cuda" if device == "gpu" else device, **chosen}
 
     def _data_content(self, facts: Facts) -> Any:
         alone = self.measure.reads_corpus_alone and facts["fingerprint"]
@@ -177,11 +185,6 @@ class Measurement(Work):
         self.weights.check(shapes)
         self.measure.check_network(shapes)
         self.measure.check(self.data)
-
-
-def _as_trained(asked: Execution, trained: Execution) -> Execution:
-    """As it is asked for, but in the precision of the training, and not compiled."""
-    return replace(asked, compiled=False, precision=trained.precision)
 
 
 def measure(work: Measurement, run: Run, progress_bar: bool) -> None:

@@ -6,6 +6,7 @@ The plan is expanded once. The works that the run store lacks go into a file (`q
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -76,6 +77,7 @@ def work_off(sweep: str, planned: Sequence[Planned], engine: Engine, console: Co
         _say(_failed(planned, told), console)
         return
     check(left, engine)
+    engine = undisturbed(engine, left)
     plan = queue.new(store_of(planned).directory, sweep, left, told)
     with in_sweep(plan.token):
         try:
@@ -108,6 +110,12 @@ def check(left: Sequence[Planned], engine: Engine) -> None:
     """Raises SettingError, with a line for each thing that is wrong, unless all these works can be done."""
     once = CheckedOnce(engine.here)
     of_each(left, lambda item: once(item.work), lambda item: item.words)
+
+
+def undisturbed(engine: Engine, left: Sequence[Planned]) -> Engine:
+    """The engine with one worker where works measure this machine, unless the command says how many."""
+    alone = any(isinstance(item.work, Measurement) and item.work.measure.of_machine for item in left)
+    return replace(engine, workers=1) if alone and engine.here and not engine.workers else engine
 
 
 def names(planned: Sequence[Planned]) -> dict[str, str]:

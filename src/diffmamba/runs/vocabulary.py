@@ -26,7 +26,8 @@ def keep(run: Run, data: Data) -> None:
 
 
 def _digest(symbols: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps([symbols["system"], symbols["symbols"]]).encode()).hexdigest()
+    further = [symbols["tokenizer"]] if "tokenizer" in symbols else []
+    return hashlib.sha256(json.dumps([symbols["system"], symbols["symbols"], *further]).encode()).hexdigest()
 
 
 def kept(run: Run, size: int) -> Mapping[str, Any] | None:

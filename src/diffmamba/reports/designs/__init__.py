@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 from diffmamba.errors import SettingError
-from diffmamba.reports.design import Design
+from diffmamba.reports.design import Design, FileDesign
 from diffmamba.spelling import nearest
 
 KINDS = ("table", "figure")
@@ -22,7 +22,7 @@ def names(kind: str) -> list[str]:
     return sorted({module.name for module in pkgutil.iter_modules(_places()) if module.name.startswith(kind)})
 
 
-def find(kind: str, name: str) -> Design:
+def find(kind: str, name: str) -> Design | FileDesign:
     """The design of this kind and name. Raises SettingError if there is none, or if its file cannot be used.
 
     What a design is of may stand for its name: `lyapunov` finds the figure `figure_lyapunov`.
@@ -37,9 +37,21 @@ def find(kind: str, name: str) -> Design:
     except Exception as error:  # a user's own file may raise anything
         said = str(error).partition("\n")[0]
         raise SettingError(f"{kind}={name}: its file fails with {type(error).__name__}: {said}") from error
-    if not isinstance(design, Design) or (design.kind, design.name) != (kind, name):
+    if not isinstance(design, Design | FileDesign) or (design.kind, design.name) != (kind, name):
         raise SettingError(f"{kind}={name}: DESIGN in its file must be a Design with name={name!r} and kind={kind!r}")
     return design
+
+
+def of_files(kind: str) -> list[str]:
+    """The names of those designs of this kind that are made of a file, not of runs."""
+    return [name for name in names(kind) if _is_of_file(kind, name)]
+
+
+def _is_of_file(kind: str, name: str) -> bool:
+    try:
+        return isinstance(find(kind, name), FileDesign)
+    except SettingError:  # a file of the user's own that fails: whoever needs it says so
+        return False
 
 
 def _places() -> list[str]:

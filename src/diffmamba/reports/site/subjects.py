@@ -132,10 +132,13 @@ def candidates(entries: Iterable[Entry], reports: Path) -> list[Subject]:
 
 
 def _designs() -> Iterator[tuple[str, str, Design | None, str]]:
+    """Those that are filled with runs. The pages that are made of files stay as they are."""
     for kind in designs.KINDS:
         for name in designs.names(kind):
             try:
-                yield kind, name, designs.find(kind, name), ""
+                design = designs.find(kind, name)
+                if isinstance(design, Design):
+                    yield kind, name, design, ""
             except SettingError as error:  # a file of the user's own
                 yield kind, name, None, str(error)
             except Exception as error:  # which may raise anything

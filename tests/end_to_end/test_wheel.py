@@ -9,7 +9,7 @@ from pathlib import Path
 
 from diffmamba.ops.cpu import build
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 OWN_SWEEP = """
 # @package _global_
 hydra: {mode: MULTIRUN, sweeper: {params: {model: "mamba,diff_mamba"}}}
