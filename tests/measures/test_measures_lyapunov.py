@@ -9,8 +9,11 @@ import pytest
 import torch
 from torch.autograd.functional import jacobian
 
+from diffmamba.configuration import composed
 from diffmamba.errors import SettingError
 from diffmamba.measures import Lyapunov, Subject
+from diffmamba.runs.execution import work_of
+from diffmamba.runs.search import _better
 from tests.models.conftest import VOCABULARY, build  # noqa: F401 - a fixture
 
 SYMBOLS = np.random.default_rng(0).integers(0, VOCABULARY, 41).astype(np.uint8)
@@ -32,10 +35,9 @@ def measured(network, symbols=SYMBOLS, **settings):
     return dict(rows[rows[coordinates].isna().all(axis=1)][["measure", "value"]].to_numpy()), rows
 
 
-@pytest.mark.parametrize("words", [["model=diff_mamba"], ["model=diff_s6", "model.ssm=mamba1"]], ids=" ".join)
-def test_the_exponents_of_a_stack_are_those_of_its_layers_together(build, words):  # noqa: F811
+def test_the_exponents_of_a_stack_are_those_of_its_layers_together(build):  # noqa: F811
     """The Jacobian of all states of two layers is block triangular: a state does not depend on a later layer's."""
-    network, symbols = build(*TWO_LAYERS, *words).double(), torch.from_numpy(SYMBOLS[:3].astype(np.int64))
+    network, symbols = build(*TWO_LAYERS, "model=diff_mamba").double(), torch.from_numpy(SYMBOLS[:3].astype(np.int64))
     states = network.allocate_state(1)
     sizes = [part.numel() for state in states for part in state]
 
@@ -109,6 +111,12 @@ def test_a_state_that_forgets_nothing_has_no_half_life(build):  # noqa: F811
     figures, _ = measured(network)
     assert figures["exponent"] == figures["smallest"] == 0
     assert "half_life" not in figures
+
+
+def test_an_exponent_is_neither_better_nor_worse_so_a_search_has_no_direction():
+    work = work_of(composed(["measure=lyapunov", "weights=fresh"]))
+    with pytest.raises(SettingError, match="a search needs a figure that can be better: exponent of Lyapunov"):
+        _better(work)
 
 
 def test_a_network_or_data_that_it_cannot_measure_are_refused(build):  # noqa: F811

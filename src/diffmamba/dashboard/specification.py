@@ -124,7 +124,8 @@ def _metric(work: Work) -> Specification:
     told: Any = work.measure.described() if isinstance(work, Measurement) else _task(work).described()
     headline = told["headline"]
     name = headline if isinstance(work, Measurement) else headline.replace("test/", "val/")
-    return {"name": name, "goal": DIRECTIONS[told["metrics"][headline.rpartition("/")[2]]["better"]]}
+    better = told["metrics"][headline.rpartition("/")[2]]["better"] or "lower"  # a grid must name a goal, and has none
+    return {"name": name, "goal": DIRECTIONS[better]}
 
 
 def _task(work: Work) -> type[Task]:

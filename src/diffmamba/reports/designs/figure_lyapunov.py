@@ -139,7 +139,7 @@ def pictures(results: Results) -> Sequence[Chart]:
         lyapunov_charts.by_temperature(_of(results, "FreeRunning"), results),
     )
     drawn = [chart for chart in others if any(panel.series for row in chart.panels for panel in row)]
-    deltas = [charts.deltas(results, BASELINE)] * bool(results.comparisons)
+    deltas = [charts.deltas(results, "mamba")] * bool(results.comparisons)
     return [lyapunov_charts.by_depth(_of(results, "Lyapunov"), results), *drawn, *deltas]
 
 
