@@ -1,8 +1,8 @@
 """What the mixers of a network attend to, on text and where something is to be found.
 
-Differential mixers are said to give less attention to what does not matter. On a text one does not know what matters, so
-there it is told how wide the attention is and how far back it goes. On examples of recall (`data=needle`, or MAD's) one
-does: the position of the symbol that is asked for.
+Differential mixers are said to give less attention to what does not matter. On a text one does not know what matters,
+so there it is told how wide the attention is and how far back it goes. On examples of recall (`data=needle`, or MAD's)
+one knows it: the symbol that is asked for.
 """
 
 from collections import defaultdict
