@@ -104,7 +104,7 @@ def _effects(design: Design, results: Results) -> list[Block]:
     found, shown = replace(results, cells=cells), replace(design, columns=columns.EFFECT, baseline=columns.OTHER)
     notes = (Paragraph(text, "note") for text in rules(shown, found))
     drawn = (charts.deltas(found, columns.OTHER, True), charts.over_training(found, columns.OTHER))
-    named = (replace(chart, name=f"{chart.name}_of_effects") for chart in drawn)
+    named = (replace(chart, name=f"{chart.name}_of_effects") for chart in drawn if chart.panels)
     return [Section("Effects", (grid(shown, found), *notes, *named))]
 
 

@@ -1,7 +1,7 @@
 """The pictures of figure_attention: maps of one example, and curves by depth and by distance."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -14,15 +14,23 @@ from diffmamba.reports.records import SeedResult
 PARTS = ("branch1", "branch2", "difference", "output")
 WORDS = {"branch1": "branch 1", "branch2": "branch 2", "difference": "M1 − λ M2", "output": "output"}
 MAPS = (
-    "Trained weights in the first test example, of the first seed and of the mixer with the most mass on the needle (on "
-    "a text: the last). Each row of a map is a stretch of positions, each column what it takes from a stretch of earlier "
-    "ones; means over heads. The questions are the last rows. The darker, the more; the shade goes by the cube root of "
-    "the share, so that small shares can be seen."
+    "Trained weights in the first test example, of the first seed and of the mixer with the most mass on the needle "
+    "(on a text: the last). Each row of a map is a stretch of positions, and each column what it takes from a stretch "
+    "of earlier ones; means over heads. The questions are the last rows. The darker, the more; the shade goes by the "
+    "cube root of the share, so that small shares can be seen."
 )
 CURVES = (
     "Mean over seeds with its interval, each place by itself. Solid: trained; dashed: fresh weights. Grey dots: equal "
     "weights for all earlier positions."
 )
+
+
+def part_of(cell: Cell, kind: str) -> str:
+    """The part of a cell's measurements that is its `matrix` or its `output`."""
+    if kind == "output":
+        return "output"
+    differs = any(len(chosen(run.rows, "entropy", part="difference")) for run in cell.seeds)
+    return "difference" if differs else "branch1"
 
 
 def all_of(results: Results) -> list[Chart]:
@@ -96,7 +104,7 @@ def _panel(results: Results, on: str, measure: str, at: str, kind: str, title: s
     cells, hues, series = _cells(results, on), charts.hues(results), []
     for cell in cells:
         where = {"head": None} | ({"distance": None} if at == "block" else {"block": None})
-        points = measured.curve(cell, measure, at, part=_part(cell, kind), **where)
+        points = measured.curve(cell, measure, at, part=part_of(cell, kind), **where)
         fresh = cell.key.fields["weights"] == "fresh"
         label = "" if fresh else cell.key.fields["model"]
         series.append(_line(points, at, label, hues[cell.key.fields["model"]], "dashed" if fresh else "solid"))
@@ -130,9 +138,3 @@ def _equal(cell: Cell, measure: str, at: str) -> Iterable[Series]:
 
 def _cells(results: Results, on: str) -> list[Cell]:
     return [cell for cell in results.planned if cell.key.fields["on"] == on and cell.values]
-
-
-def _part(cell: Cell, kind: str) -> str:
-    runs: Sequence[SeedResult] = [run for run in cell.seeds if run.value is not None]
-    differs = any((run.rows.get("part") == "difference").any() for run in runs)
-    return "output" if kind == "output" else "difference" if differs else "branch1"
