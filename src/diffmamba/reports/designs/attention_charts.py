@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pandas as pd
 
@@ -119,8 +120,9 @@ def _panel(results: Results, on: str, measure: str, at: str, kind: str, title: s
 
 def _line(points: pd.DataFrame, at: str, label: str, hue: str, line: str) -> Series:
     x, y, low, high = (tuple(points[column].astype(float)) for column in (at, "mean", "low", "high"))
-    band = {} if any(map(math.isnan, low)) or not low or line == "dashed" else {"low": low, "high": high}
-    return Series(label, x, y, hue, line=line, marker="o", **band)
+    drawn = Series(label, x, y, hue, line=line, marker="o")
+    banded = line == "solid" and low and not any(map(math.isnan, low))
+    return replace(drawn, low=low, high=high) if banded else drawn
 
 
 def _equal(cell: Cell, measure: str, at: str) -> Iterable[Series]:
