@@ -192,7 +192,7 @@ class Sums:
 
 def told(means: Mapping[str | int, Tensor]) -> dict[str, float]:
     """The figures of `metrics` in means of readings, over heads. Ratios are those of means."""
-    found = {name: value.mean().item() for name, value in means.items() if name in ImplicitAttention.metrics}
+    found = {name: means[name].mean().item() for name in ImplicitAttention.metrics if name in means}
     if "needle" in found:
         needle, others, elsewhere = (
             means[f"{name}_each"].mean().item() for name in ("needle", "distractors", "elsewhere")
@@ -223,7 +223,7 @@ def _looked_at(subject: Subject, symbols: Tensor, rows: Tensor, weights: dict[Pl
             for part, own in _parts(found, rows, whole):
                 weights[index + 1, part] = own.cpu()
 
-    (hidden,) = streamed(subject.network, [subject.to_device(symbols)], visit)
+    (hidden,) = streamed(cast(LanguageModel, subject.network), [subject.to_device(symbols)], visit)
     return hidden
 
 

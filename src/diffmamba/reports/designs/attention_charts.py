@@ -63,7 +63,7 @@ def _block(run: SeedResult) -> int:
 
 
 def _maps_of(title: str, found: pd.DataFrame) -> tuple[Panel, ...]:
-    panels = []
+    panels: list[Panel] = []
     for part in (part for part in PARTS if (found["part"] == part).any()):
         square = found[found["part"] == part].pivot_table(index="row", columns="column", values="value", fill_value=0.0)
         shades = tuple(tuple(map(float, row)) for row in square.to_numpy())

@@ -14,7 +14,6 @@ import pandas as pd
 
 from diffmamba.reports import columns
 from diffmamba.reports.cells import Cell, Key, Results, against
-from diffmamba.reports.columns import Column
 from diffmamba.reports.design import Design
 from diffmamba.reports.designs import attention_charts
 from diffmamba.reports.designs.attention_charts import part_of
@@ -165,7 +164,6 @@ DESIGN = Design(
         columns.DIFFERS,
         columns.INTERVAL,
         columns.SEEDS,
-        Column("Δ, %", columns._delta_percent, spare=True),
         columns.SMALLEST,
         columns.P,
         columns.SPREAD,
