@@ -138,7 +138,7 @@ class ImplicitAttention(Measure):
                 yield inputs, targets, Asked.of_answers(targets, gaps, reach)
         else:
             for inputs, targets, _ in self._windows(data):
-                yield inputs, targets, Asked.of_text(*inputs.shape, cast(int, self.positions))
+                yield inputs, targets, Asked.of_text(len(inputs), inputs.shape[1], cast(int, self.positions))
 
     def _windows(self, data: Data) -> SlidingWindows:
         assert isinstance(data, LanguageModellingData)
@@ -218,7 +218,7 @@ def _looked_at(subject: Subject, symbols: Tensor, rows: Tensor, weights: dict[Pl
     def visit(index: int, block: ResidualBlock, x: Tensor, state: Any) -> None:
         if isinstance(block.layer, Mixer):
             with torch.autocast(x.device.type, enabled=False):
-                found = attended(block.layer, block.read(x))
+                found = attended(block.layer, block.read(x).to(next(block.layer.parameters()).dtype))
                 whole = found.output(rows.to(x.device)).sum(1, keepdim=True)
             for part, own in _parts(found, rows, whole):
                 weights[index + 1, part] = own.cpu()

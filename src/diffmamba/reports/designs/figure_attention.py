@@ -131,7 +131,7 @@ def notes_on(results: Results) -> Sequence[str]:
     """Whether the models find the needles at all."""
     found = []
     for cell in results.planned:
-        shares = [run.part("values").get("accuracy") for run in cell.seeds if run.value is not None]
+        shares = [float(run.part("values").get("accuracy") or 0) for run in cell.seeds if run.value is not None]
         if cell.key.fields["on"] == NEEDLE and shares:
             found.append(f"{cell.key.fields['model']} ({cell.key.fields['weights']}) {fmean(shares):.3f}")
     return [ACCURACY.format(found=", ".join(found))] if found else []
