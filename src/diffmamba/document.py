@@ -116,8 +116,8 @@ class Panel:
     `x_range` and `y_range` are (lowest, highest) or None for what fits. `y_names` puts these words at heights 0, 1, 2,
     and so on, from top to bottom, in place of numbers; `x_names` puts words at 0, 1, 2, and so on, of the x axis.
     `x_at` draws a thin line up at this value of x, `x_ticks` are where the x axis has numbers. A scale is "linear" or
-    "log". `shades` are the rows of a map, from top to bottom, which is drawn in the place of series: the larger a number
-    between 0 and 1, the darker.
+    "log". `shades` are the rows of a map, from top to bottom, which is drawn in the place of series: the larger a
+    number between 0 and 1, the darker.
     """
 
     title: str

@@ -109,6 +109,14 @@ def test_a_map_has_the_shares_of_its_cells(build):  # noqa: F811
     assert square.sum(axis=1).tolist() == pytest.approx([2 / 3, *[1] * 7])  # the first position takes from nothing
 
 
+def test_settings_that_are_left_open():
+    settings = {"data": {"length": 24}}
+    assert ImplicitAttention().completed(settings) == ImplicitAttention(window=24, positions=12)
+    assert ImplicitAttention(window=99).completed(settings) == ImplicitAttention(window=99, positions=16)
+    alike = (ImplicitAttention(window=9, positions=3), ImplicitAttention(window=5, positions=1))
+    assert len({one.over(NEEDLES.facts) for one in alike}) == 1  # examples have no windows
+
+
 @pytest.mark.parametrize(
     ("measure", "data", "message"),
     [

@@ -3,8 +3,8 @@
 A source (`sources`, `published`) gives bytes, a symbol system (`symbols`) turns them into integers,
 `corpus.prepare` keeps these on disk, streams (`streams`) cut them into windows, and
 `datamodule.LanguageModellingData` gives the windows to Lightning. Synthetic tasks need none of that: a rule
-(`synthetic`, `recall`) makes examples, and `examples.SyntheticData` gives them to Lightning; `needle` puts what is to be
-recalled into prose. Nothing here knows a model.
+(`synthetic`, `recall`) makes examples, and `examples.SyntheticData` gives them to Lightning. `needle` is recall in
+prose. Nothing here knows a model.
 """
 
 from importlib import import_module

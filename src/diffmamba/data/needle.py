@@ -1,7 +1,7 @@
-"""Needles in prose: keys with their values far back in a text, then the keys again, at which the values are asked for.
+"""Needles in prose: keys with their values far back in a text, then the keys again, whose values are asked for.
 
-What MAD's recall has as random symbols is English here, and what is to be found is rare in it. Each pair is the needle of
-its own question and a distractor of the others, so that a measure knows where both are.
+It is recall as in MAD, but English stands between the pairs, and they are rare in it. Each pair is the needle of its
+own question and a distractor of the others, so that a measure knows where both are.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,8 @@
 """How the weights of a row are shared out among the positions that it can take from.
 
-The weights of a row t are |M[t, s]| or |K[t, s]| (see `mixers.implicit_attention`). What a position takes from itself is
-no attention to the context, and in the output of a mixer it is nearly everything: the D of the scan is in it. So a
-row's shares are of the positions s < t, divided by their sum, and the share of s = t of the whole row is told by itself.
+The weights of a row t are |M[t, s]| or |K[t, s]| (see `mixers.implicit_attention`). What a position takes from itself
+is no attention to the context, and of the output of a mixer it is a large part: the D of the scan is in it. So the
+shares of a row are of the positions s < t, divided by their sum; that of s = t in the whole row is told by itself.
 """
 
 from dataclasses import dataclass

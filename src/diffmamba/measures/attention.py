@@ -1,8 +1,8 @@
 """What the mixers of a network attend to, on text and where something is to be found.
 
-Differential mixers are said to give less attention to what does not matter. On a text one does not know what matters, so
-there it is told how wide the attention is and how far back it goes. On examples of recall (`data=needle`, or MAD's) one
-does: the position of the symbol that is asked for.
+Differential mixers are said to give less attention to what does not matter. On a text one does not know what matters,
+so there it is told how wide the attention is and how far back it goes. On examples of recall (`data=needle`, or MAD's)
+one knows it: the symbol that is asked for.
 """
 
 from collections import defaultdict
@@ -29,6 +29,7 @@ from diffmamba.models.backbone import ResidualBlock
 from diffmamba.ranges import Count, Size
 
 UNIFORM, OUTPUT = "uniform", "output"
+MOST = 16  # positions of a window, unless another number is asked for
 Place = tuple[int, str]
 """A residual block, counted from 1 (0: none), and a part of what it attends to."""
 
@@ -43,7 +44,8 @@ class ImplicitAttention(Measure):
         split: test, val or train.
         examples: windows of a text, spread evenly over the split, or the first so many examples.
         window: symbols in a window of a text; None is as in training.
-        positions: of a window of a text, spread evenly over its second half, whose weights are looked at.
+        positions: so many of a window of a text, spread evenly over its second half, are those whose weights are looked
+            at; None is 16, or the whole half of a small window.
         batch: windows or examples at once.
         heads: whether there are rows for each head, too.
         cells: rows and columns of a map of the first example; 0 is no map.
@@ -52,7 +54,7 @@ class ImplicitAttention(Measure):
     split: Literal["test", "val", "train"] = "test"
     examples: Size = 32
     window: Count | None = None
-    positions: Size = 16
+    positions: Count | None = None
     batch: Size = 8
     heads: bool = False
     cells: Count = 0
@@ -72,11 +74,12 @@ class ImplicitAttention(Measure):
     headline = "entropy"
 
     def completed(self, settings: Mapping[str, Any]) -> "ImplicitAttention":
-        return replace(self, window=self.window or settings["data"]["length"])
+        window = self.window or settings["data"]["length"]
+        return replace(self, window=window, positions=self.positions or max(1, min(MOST, window // 2)))
 
     def over(self, facts: Mapping[str, Any]) -> "ImplicitAttention":
         """Examples of recall have no windows."""
-        return replace(self, window=None, positions=16) if "chance" in facts else self
+        return replace(self, window=None, positions=None) if "chance" in facts else self
 
     def check(self, data: Data) -> None:
         if isinstance(data, SyntheticData):
@@ -86,7 +89,7 @@ class ImplicitAttention(Measure):
         elif not isinstance(data, LanguageModellingData):
             name = data.facts["name"]
             raise SettingError(f"measure=attention needs a text or examples of recall, and {name} is neither")
-        elif self.positions > (length := self._windows(data).length) // 2:
+        elif cast(int, self.positions) > (length := self._windows(data).length) // 2:
             raise SettingError(
                 f"measure.positions={self.positions} must be at most half of a window, which has {length} symbols; use "
                 f"fewer, or raise measure.window"
@@ -135,7 +138,7 @@ class ImplicitAttention(Measure):
                 yield inputs, targets, Asked.of_answers(targets, gaps, reach)
         else:
             for inputs, targets, _ in self._windows(data):
-                yield inputs, targets, Asked.of_text(len(inputs), inputs.shape[1], self.positions)
+                yield inputs, targets, Asked.of_text(len(inputs), inputs.shape[1], cast(int, self.positions))
 
     def _windows(self, data: Data) -> SlidingWindows:
         assert isinstance(data, LanguageModellingData)
@@ -189,7 +192,7 @@ class Sums:
 
 def told(means: Mapping[str | int, Tensor]) -> dict[str, float]:
     """The figures of `metrics` in means of readings, over heads. Ratios are those of means."""
-    found = {name: value.mean().item() for name, value in means.items() if name in ImplicitAttention.metrics}
+    found = {name: means[name].mean().item() for name in ImplicitAttention.metrics if name in means}
     if "needle" in found:
         needle, others, elsewhere = (
             means[f"{name}_each"].mean().item() for name in ("needle", "distractors", "elsewhere")
@@ -215,12 +218,12 @@ def _looked_at(subject: Subject, symbols: Tensor, rows: Tensor, weights: dict[Pl
     def visit(index: int, block: ResidualBlock, x: Tensor, state: Any) -> None:
         if isinstance(block.layer, Mixer):
             with torch.autocast(x.device.type, enabled=False):
-                found = attended(block.layer, block.read(x))
+                found = attended(block.layer, block.read(x).to(next(block.layer.parameters()).dtype))
                 whole = found.output(rows.to(x.device)).sum(1, keepdim=True)
             for part, own in _parts(found, rows, whole):
                 weights[index + 1, part] = own.cpu()
 
-    (hidden,) = streamed(subject.network, [subject.to_device(symbols)], visit)
+    (hidden,) = streamed(cast(LanguageModel, subject.network), [subject.to_device(symbols)], visit)
     return hidden
 
 

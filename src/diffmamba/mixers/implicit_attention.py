@@ -7,15 +7,15 @@ A state-space mixer never forms these matrices, but the scan of a head is one (a
 Mamba-2 has a matrix for each head, Mamba-1 one for each channel (the sum over its states). Attention has the softmax of
 each map. Three things are called attention of a mixer here:
 
-    branch       M of each head of a branch (for attention: of each head of a map)
+    branch       M of each head of a branch (for attention: the softmax of each head of a map)
     difference   M1 - λ M2: head i of branch 1 minus λ times head i of branch 2
-    output       what position s adds to the output of the mixer, a vector K[t, s] of width d_model: out[t] = Σ_s K[t, s]
+    output       what position s adds to the output of the mixer, a vector of width d_model: out[t] = Σ_s K[t, s]
 
 In differential attention both maps weigh the same values, so the difference of maps is what is applied. The branches of
 a state-space mixer weigh values of their own, x1 and x2. M1 - λ M2 is then no more than the analogue, and what is
-subtracted in truth is vectors. With the gate and the gain of the gated norm as factors g that depend on position t and
-channel (for Mamba-1 the gate alone), with the D of the scan on the diagonal of M', and with the outer norm as the factor
-n[t] = scale · gain / rms of the vector that it reads (scale alone where there is none):
+subtracted in truth is vectors. Let g_b[t] be the gate silu(z) times gain / rms of the gated norm, for each channel (of
+Mamba-1 the gate alone), M' be M with D on its diagonal, and n[t] be scale · gain / rms of the outer norm (scale alone
+where there is none). Then
 
     k_b[t, s] = g_b[t] ⊙ M'_b[t, s] x_b[s]
     Mamba         K = n[t] ⊙ W k[t, s]

@@ -1,7 +1,8 @@
 """The pictures of figure_attention: maps of one example, and curves by depth and by distance."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import replace
 
 import pandas as pd
 
@@ -14,9 +15,10 @@ from diffmamba.reports.records import SeedResult
 PARTS = ("branch1", "branch2", "difference", "output")
 WORDS = {"branch1": "branch 1", "branch2": "branch 2", "difference": "M1 − λ M2", "output": "output"}
 MAPS = (
-    "Weights in the first test example of seed {seed}, block {block}: each row of a map is a stretch of positions, each "
-    "column what it takes from a stretch of earlier ones; means over heads. The questions are the last rows. The darker, "
-    "the more; the shade goes by the cube root of the share, so that small shares can be seen. Trained weights."
+    "Trained weights in the first test example, of the first seed and of the mixer with the most mass on the needle "
+    "(on a text: the last). Each row of a map is a stretch of positions, and each column what it takes from a stretch "
+    "of earlier ones; means over heads. The questions are the last rows. The darker, the more; the shade goes by the "
+    "cube root of the share, so that small shares can be seen."
 )
 CURVES = (
     "Mean over seeds with its interval, each place by itself. Solid: trained; dashed: fresh weights. Grey dots: equal "
@@ -24,35 +26,48 @@ CURVES = (
 )
 
 
+def part_of(cell: Cell, kind: str) -> str:
+    """The part of a cell's measurements that is its `matrix` or its `output`."""
+    if kind == "output":
+        return "output"
+    differs = any(len(chosen(run.rows, "entropy", part="difference")) for run in cell.seeds)
+    return "difference" if differs else "branch1"
+
+
 def all_of(results: Results) -> list[Chart]:
     """Maps, depth and distance."""
-    return [chart for chart in (maps(results), depth(results), distance(results)) if chart is not None]
+    return [maps(results), depth(results), distance(results)]
 
 
 def maps(results: Results) -> Chart:
     """A row for each model: the maps of its last mixer on the needles, or on a text where there are none."""
     trained = [cell for cell in results.planned if cell.key.fields["weights"] == "trained" and cell.values]
     cells = [cell for cell in trained if cell.key.fields["on"] == "needle"] or trained
-    rows, seed, block = [], 0, 0
+    rows = []
     for cell in cells:
         run = next(run for run in cell.seeds if run.value is not None)
         found = chosen(run.rows, "map")
-        if found.empty:
-            continue
-        seed, block = run.seed, int(found["block"].max())
-        rows.append(_maps_of(cell, found[found["block"] == block]))
-    size = (8.0, 0.6 + 2.0 * max(1, len(rows)))
+        if len(found):
+            block = _block(run)
+            rows.append(_maps_of(f"{cell.key.fields['model']}, block {block}", found[found["block"] == block]))
     alt = "Maps of what each position takes from earlier ones, for each model and part."
-    return Chart("maps", "Maps", tuple(rows), alt, MAPS.format(seed=seed, block=block), size)
+    return Chart("maps", "Maps", tuple(rows), alt, MAPS, size=(8.0, 0.6 + 2.0 * max(1, len(rows))))
 
 
-def _maps_of(cell: Cell, found: pd.DataFrame) -> tuple[Panel, ...]:
-    panels = []
+def _block(run: SeedResult) -> int:
+    """The number of the mixer that is shown."""
+    found = chosen(run.rows, "needle", part="output", head=None)
+    found = found[found["block"].notna()]
+    blocks = found["block"][found["value"] == found["value"].max()] if len(found) else run.rows["block"].dropna()
+    return int(blocks.max())
+
+
+def _maps_of(title: str, found: pd.DataFrame) -> tuple[Panel, ...]:
+    panels: list[Panel] = []
     for part in (part for part in PARTS if (found["part"] == part).any()):
         square = found[found["part"] == part].pivot_table(index="row", columns="column", values="value", fill_value=0.0)
         shades = tuple(tuple(map(float, row)) for row in square.to_numpy())
-        name = f"{cell.key.fields['model']}\n" if not panels else "\n"
-        panels.append(Panel(f"{name}{WORDS[part]}", (), shades=shades))
+        panels.append(Panel(f"{'' if panels else title}\n{WORDS[part]}", (), shades=shades))
     return tuple(panels)
 
 
@@ -90,7 +105,7 @@ def _panel(results: Results, on: str, measure: str, at: str, kind: str, title: s
     cells, hues, series = _cells(results, on), charts.hues(results), []
     for cell in cells:
         where = {"head": None} | ({"distance": None} if at == "block" else {"block": None})
-        points = measured.curve(cell, measure, at, part=_part(cell, kind), **where)
+        points = measured.curve(cell, measure, at, part=part_of(cell, kind), **where)
         fresh = cell.key.fields["weights"] == "fresh"
         label = "" if fresh else cell.key.fields["model"]
         series.append(_line(points, at, label, hues[cell.key.fields["model"]], "dashed" if fresh else "solid"))
@@ -105,8 +120,9 @@ def _panel(results: Results, on: str, measure: str, at: str, kind: str, title: s
 
 def _line(points: pd.DataFrame, at: str, label: str, hue: str, line: str) -> Series:
     x, y, low, high = (tuple(points[column].astype(float)) for column in (at, "mean", "low", "high"))
-    band = {} if any(map(math.isnan, low)) or not low or line == "dashed" else {"low": low, "high": high}
-    return Series(label, x, y, hue, line=line, marker="o", **band)
+    drawn = Series(label, x, y, hue, line=line, marker="o")
+    banded = line == "solid" and low and not any(map(math.isnan, low))
+    return replace(drawn, low=low, high=high) if banded else drawn
 
 
 def _equal(cell: Cell, measure: str, at: str) -> Iterable[Series]:
@@ -124,9 +140,3 @@ def _equal(cell: Cell, measure: str, at: str) -> Iterable[Series]:
 
 def _cells(results: Results, on: str) -> list[Cell]:
     return [cell for cell in results.planned if cell.key.fields["on"] == on and cell.values]
-
-
-def _part(cell: Cell, kind: str) -> str:
-    runs: Sequence[SeedResult] = [run for run in cell.seeds if run.value is not None]
-    differs = any((run.rows.get("part") == "difference").any() for run in runs)
-    return "output" if kind == "output" else "difference" if differs else "branch1"

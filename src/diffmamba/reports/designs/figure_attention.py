@@ -1,21 +1,22 @@
 """What mixers attend to: does a differential mixer give less weight to what does not matter?
 
-The paper says so of its design, by analogy with attention, and shows no figure of it; so there are no published numbers
-here. Two kinds of weights are told (see `mixers.implicit_attention`). *Matrix*: M of the heads of Mamba, and M1 - λ M2
-of a differential mixer. *Output*: the length of what a position adds to the output of the mixer, which is exact for all.
+The paper says so of its design, by analogy with attention, and shows no figure of it, so no numbers are published. Two
+kinds of weights are told (see `mixers.implicit_attention`). *Matrix*: M of the heads of Mamba, and M1 - λ M2 of a
+differential mixer. *Output*: the length of what a position adds to the output of the mixer, which is exact for all.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
 
 from diffmamba.reports import columns
-from diffmamba.reports.cells import Cell, Key, Results
-from diffmamba.reports.columns import Column
+from diffmamba.reports.cells import Cell, Key, Results, against
 from diffmamba.reports.design import Design
 from diffmamba.reports.designs import attention_charts
+from diffmamba.reports.designs.attention_charts import part_of
 from diffmamba.reports.measured import chosen
 from diffmamba.reports.records import Headline, SeedResult
 
@@ -46,15 +47,20 @@ READINGS = (
     Reading(NEEDLE, "fresh", "needle", "output", "mass on the needle"),
 )
 READ = (
-    "matrix: M of the heads of Mamba, and M1 − λ M2 of a differential mixer, by absolute value. output: the length of "
-    "what a position adds to the output of the mixer, with gates, norms and values. A row of weights is that of one "
-    "position, without the position itself, and adds up to 1. Figures are means over rows, heads and mixers."
+    "matrix: M of the heads of Mamba, and M1 − λ M2 of a differential mixer, by absolute value. output: the length "
+    "of what a position adds to the output of the mixer, with gates, norms and values. The weights of a position are "
+    "those of the earlier ones, and add up to 1. Figures are means over positions, heads and mixers."
 )
 NEEDLES = (
-    "needle: the symbol that is asked for, the one before it, and the three after it, whose convolution still reads it. "
-    "needle over elsewhere: the mean weight of a position of the needle over that of the other positions; equal weights "
-    "give 1. Rows of fresh weights are the control: what is there before training."
+    "needle: the symbol that is asked for, the one before it, and the three after it, whose convolution still reads "
+    "it. needle over elsewhere: the mean weight of a position of the needle over that of the other positions; equal "
+    "weights give 1. Rows of fresh weights are the control: what is there before training."
 )
+SUBTRACTION = (
+    "Effects: what the subtraction does within a differential mixer, M1 − λ M2 against M1 of the same weights. Were it "
+    "to cancel what does not matter, the mass on the needle would rise."
+)
+EFFECTS = ((NEEDLE, "needle", "mass on the needle", 4), (TEXT, "entropy", "entropy, bits", 3))
 ACCURACY = "Share of needles that are found, mean over seeds: {found}."
 
 
@@ -70,18 +76,9 @@ def key(config: Mapping[str, Any]) -> Key:
     )
 
 
-def part_of(run: SeedResult, kind: str) -> str:
-    """The part of a measurement that is its matrix or its output."""
-    if kind == "output":
-        return "output"
-    return "difference" if (run.rows.get("part") == "difference").any() else "branch1"
-
-
-def value_of(run: SeedResult, measure: str, kind: str) -> float | None:
-    """A figure over all mixers and heads."""
-    if run.value is None:
-        return None
-    found = chosen(run.rows, measure, part=part_of(run, kind), block=None, distance=None, head=None)
+def figure(run: SeedResult, measure: str, part: str) -> float | None:
+    """A figure over all mixers and heads; None where the run does not count."""
+    found = chosen(run.rows, measure, part=part, block=None, distance=None, head=None)
     return float(found["value"].iloc[0]) if len(found) else None
 
 
@@ -98,6 +95,25 @@ def fold(results: Results) -> Results:
     return replace(results, metric=Headline("figure", "figure"), cells=tuple(rows), fine=results.cells)
 
 
+def effects(results: Results) -> tuple[Cell, ...]:
+    """The difference of the branches against branch 1, of the trained weights of each differential mixer."""
+    found = []
+    for on, measure, words, digits in EFFECTS:
+        for cell in results.planned:
+            fields = cell.key.fields
+            if (fields["on"], fields["weights"]) == (on, "trained") and part_of(cell, "matrix") == "difference":
+                ours, other = (_of_part(cell, measure, part, words, digits) for part in ("difference", "branch1"))
+                found.append(replace(ours, baseline=other))
+    return against(found)
+
+
+def _of_part(cell: Cell, measure: str, part: str, words: str, digits: int) -> Cell:
+    fields, what = cell.key.fields, f"{cell.key.fields['model']}, {cell.key.fields['data']}: {words}"
+    seeds = (replace(run, value=figure(run, measure, part)) for run in cell.seeds)
+    made = Key({"effect": what, **fields, "figure": measure}, label=f"{what}, {part}", is_baseline=False)
+    return Cell(made, tuple(seeds), Headline(measure, words, digits=digits))
+
+
 def _row(cell: Cell, reading: Reading) -> Cell:
     group = f"{cell.key.fields['data']}, {reading.weights}: {reading.label}, {reading.kind}"
     made = Key(
@@ -106,10 +122,8 @@ def _row(cell: Cell, reading: Reading) -> Cell:
         is_baseline=cell.key.is_baseline,
         group=group,
     )
-    seeds = []
-    for run in cell.seeds:
-        value = value_of(run, reading.measure, reading.kind)
-        seeds.append(run if run.value is None else replace(run, value=value))
+    part = part_of(cell, reading.kind)
+    seeds = (replace(run, value=figure(run, reading.measure, part)) for run in cell.seeds)
     return Cell(made, tuple(seeds), Headline(reading.measure, reading.label, digits=reading.digits))
 
 
@@ -117,11 +131,9 @@ def notes_on(results: Results) -> Sequence[str]:
     """Whether the models find the needles at all."""
     found = []
     for cell in results.planned:
-        if cell.key.fields["on"] == NEEDLE and cell.values:
-            shares = [value for run in cell.seeds if (value := run.part("values").get("accuracy")) is not None]
-            found += [
-                f"{cell.key.fields['model']} ({cell.key.fields['weights']}) {sum(shares) / len(shares):.3f}"
-            ] * bool(shares)
+        shares = [float(run.part("values").get("accuracy") or 0) for run in cell.seeds if run.value is not None]
+        if cell.key.fields["on"] == NEEDLE and shares:
+            found.append(f"{cell.key.fields['model']} ({cell.key.fields['weights']}) {fmean(shares):.3f}")
     return [ACCURACY.format(found=", ".join(found))] if found else []
 
 
@@ -152,14 +164,14 @@ DESIGN = Design(
         columns.DIFFERS,
         columns.INTERVAL,
         columns.SEEDS,
-        Column("Δ, %", columns._delta_percent, spare=True),
         columns.SMALLEST,
         columns.P,
         columns.SPREAD,
         columns.PARAMETERS,
     ),
     charts=attention_charts.all_of,
-    notes=(READ, NEEDLES),
+    notes=(READ, NEEDLES, SUBTRACTION),
+    effects=effects,
     notes_on=notes_on,
     points=None,
     tables=tables,
