@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from diffmamba.answers import LABELS, RULES, constant, cut, score
@@ -98,6 +98,7 @@ def test_the_labels_of_a_story_may_be_fewer_than_those_of_its_task():
     assert one("garden or kitchen", "garden", asked, ("garden", "office", "hallway"))[0] is True
 
 
+PROPERTY = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 PIECES = [
     *LABELS["qa5"],
     *LABELS["qa1"],
@@ -126,7 +127,7 @@ def literal(output, question, target, labels):
     return right, first, text.strip() == target.lower(), len(left)
 
 
-@settings(max_examples=50)
+@PROPERTY
 @given(st.lists(st.tuples(TEXTS, TEXTS, TARGETS), min_size=1, max_size=6))
 def test_many_answers_at_once_are_scored_as_one_by_one_in_words(answers):
     outputs, questions, targets = zip(*answers, strict=True)
@@ -137,7 +138,7 @@ def test_many_answers_at_once_are_scored_as_one_by_one_in_words(answers):
     ]
 
 
-@settings(max_examples=50)
+@PROPERTY
 @given(TEXTS, TEXTS, st.sampled_from(LABELS["qa5"]))
 def test_rules_agree_where_they_must(output, question, target):
     benchmark, first, exact, named = one(output, target, question, LABELS["qa5"])
