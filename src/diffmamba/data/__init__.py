@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from diffmamba.data.data import Data
     from diffmamba.data.datamodule import LanguageModellingData
     from diffmamba.data.examples import SyntheticData
-    from diffmamba.data.random_symbols import RandomSymbols
     from diffmamba.data.needle import NeedleData, NeedlesInProse
+    from diffmamba.data.random_symbols import RandomSymbols
 
 __all__ = [
     "Compression",
