@@ -48,9 +48,9 @@ class Labelling(Task):
     Accuracy is macro-averaged: the mean, over the symbols that are targets, of the share of their targets that is
     predicted right. It is taken of a whole split at once. A constant answer has 1 / (symbols that are targets).
 
-    The suite of MAD averages over batches, and its metric, torchmetrics' `MulticlassAccuracy`, also counts a symbol that
-    is never a target as soon as it is predicted once, with a share of 0. Of a whole split, one such answer among ten
-    thousand would take 1/9 from the accuracy of a task with 8 answers.
+    The suite of MAD averages over batches, and its metric, torchmetrics' `MulticlassAccuracy`, also counts a symbol
+    that is never a target as soon as it is predicted once, with a share of 0. Of a whole split, one such answer among
+    ten thousand would take 1/9 from the accuracy of a task with 8 answers.
 
     Batches of evaluations may have a third part, gaps `(batch, length)`: how many positions back the answer stands.
     """
