@@ -16,6 +16,7 @@ LANGUAGES = {
     "text8": "the quick brown fox jumps over a lazy dog",
     "bytes": "größe für 漢字 naïve café 日本 😀 straße",
     "words": "the quick brown fox jumps over a lazy dog",
+    "tokens": "the quick brown fox jumps over a lazy dog",
 }
 
 
@@ -27,7 +28,9 @@ def work(new_world):
     def look_up(symbols):
         world, choice, words = new_world(symbols), random.Random(0), LANGUAGES[symbols].split()
         world.write_text("\n".join(" ".join(choice.choices(words, k=8)) for _ in range(80)) + "\n")
-        run = world.directory(world.train(f"data.symbols={symbols}", "scale.steps=30", "scale.batch_size=4"))
+        tokens = ["data.tokens=280"] * (symbols == "tokens")
+        words = [f"data.symbols={symbols}", *tokens, "scale.steps=30", "scale.batch_size=4"]
+        run = world.directory(world.train(*words))
         return world.work("weights=run", f"weights.run={run}", root="measure")
 
     return look_up
@@ -51,6 +54,12 @@ def test_several_samples_grow_together_and_are_shown_in_turn(said):
     same = said("text8", "prompt=the fox", "length=40", "samples=2", "temperature=0").split("\n")
     assert same == 2 * [said("text8", "prompt=the fox", "length=40", "temperature=0")]
     assert said("text8", "prompt=the fox", "length=0", "samples=2") == "the fox\nthe fox"
+
+
+def test_a_model_of_tokens_goes_on_with_any_text_and_needs_no_tokenizer(said):
+    text = said("tokens", "prompt=The Größe 😀 of", "length=30")
+    assert text.startswith("The Größe 😀 of")
+    assert len(text) > len("The Größe 😀 of") + 5
 
 
 def test_prompt_is_put_into_the_alphabet_and_length_counts_symbols_beyond_it(said):
