@@ -3,7 +3,8 @@
 import pytest
 from matplotlib.figure import Figure
 
-from diffmamba.document import Panel, Series
+from diffmamba.document import Chart, Document, Panel, Series
+from diffmamba.reports import render
 from diffmamba.reports.pictures import draw
 
 
@@ -29,3 +30,17 @@ def test_a_range_is_kept():
     axes = Figure().subplots()
     draw(axes, Panel("panel", (Series(label="one", x=(1.0, 2.0), y=(1.0, 2.0), colour="#000000"),), y_range=(0.5, 9.0)))
     assert axes.get_ylim() == (0.5, 9.0)
+
+
+def test_a_map_is_drawn_from_top_to_bottom_and_is_a_picture_on_every_page():
+    shades, axes = ((0.0, 0.1), (0.7, 1.0)), Figure().subplots()
+    draw(axes, Panel("panel", (), shades=shades))
+    (image,) = axes.get_images()
+    assert image.get_array().tolist() == [list(row) for row in shades]
+    assert image.get_clim() == (0, 1)
+    low, high = axes.get_ylim()
+    assert low > high  # the first row is at the top
+    chart = Chart("maps", "Maps", ((Panel("panel", (), shades=shades),),), "a map")
+    page = render.html(Document("A page", (chart,), {}))
+    assert '<img src="data:image/svg+xml;base64,' in page
+    assert 'class="chart"' not in page

@@ -113,9 +113,8 @@ def _panel(results: Results, on: str, measure: str, at: str, kind: str, title: s
         series += _equal(cells[0], measure, at)
     ticks = tuple(sorted({x for one in series for x in one.x}))
     scale = "linear" if at == "block" else "log"
-    return Panel(
-        title, tuple(series), "block" if at == "block" else "positions back", y_label, x_scale=scale, x_ticks=ticks
-    )
+    words, top = "block" if at == "block" else "positions back", 1.3 * max((max(one.y) for one in series), default=1.0)
+    return Panel(title, tuple(series), words, y_label, y_range=(0.0, top), x_scale=scale, x_ticks=ticks)
 
 
 def _line(points: pd.DataFrame, at: str, label: str, hue: str, line: str) -> Series:
