@@ -40,16 +40,21 @@ EFFECTS = (
 
 def key(config: Mapping[str, Any]) -> Key:
     """A model, and what it is measured on: each text or task is a group of its own."""
-    model, measure = config["model"], config["measure"]
+    model, measure, name = config["model"], config["measure"], _name(config["model"])
     on = (config.get("measured") or config["data"])["name"]
     if measure.get("prompts"):
         on = Path(measure["prompts"]).stem
     return Key(
-        {"data": on, "model": model["name"], "blocks": len(model["layer"]) * model["n_layers"]},
-        label=f"{on}, {model['name']}",
-        is_baseline=model["name"] == BASELINE,
+        {"data": on, "model": name, "blocks": len(model["layer"]) * model["n_layers"]},
+        label=f"{on}, {name}",
+        is_baseline=name == BASELINE,
         group=on,
     )
+
+
+def _name(model: Mapping[str, Any]) -> str:
+    """The name of a model. Mamba with the outer norm of the differential models is the control for that norm."""
+    return f"{model['name']}, outer norm" if model["name"] == BASELINE and model.get("outer_norm") else model["name"]
 
 
 def effects(results: Results) -> tuple[Cell, ...]:
