@@ -171,7 +171,7 @@ def test_peak_memory_is_that_of_the_call() -> None:
 
 
 def test_a_child_measures_and_raises() -> None:
-    scale = Scale(d_model=64, headdim=32, d_state=8, layer="mixer")
+    scale = Scale(d_model=64, headdim=32, d_state=8)
     case = {"device": torch.device("cpu"), "variant": "transformer", "scale": scale}
     assert in_a_child(peak, **case, batch=1, length=8192, mode="forward") >= 8192 * 64 * 4
     assert in_a_child(os.getpid) != os.getpid()
