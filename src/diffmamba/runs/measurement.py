@@ -199,6 +199,7 @@ def measure(work: Measurement, run: Run, progress_bar: bool) -> None:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     fabric.setup_module(network.eval())  # moves and converts it; measures are handed the network itself, not a wrapper
     with _shown(work.measure.described()["name"], progress_bar) as progress, fabric.autocast():
+        torch.set_autocast_cache_enabled(False)  # until the end of autocast: a measure may train, or time many passes
         subject = Subject(network, work.data, fabric.to_device, progress, partial(_keep, run))
         rows = list(work.measure.rows(subject))
     _check_finite(work, rows)
