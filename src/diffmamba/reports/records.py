@@ -61,8 +61,8 @@ class Headline:
         return {"lower": f"{lower} is better", "higher": f"{higher} is better"}.get(self.better, "")
 
     def text(self, number: float | None) -> str:
-        """A value, or a standard deviation of values."""
-        return "–" if number is None else f"{number:.{self.digits}f}"
+        """A value, or a standard deviation of values; with a real minus sign."""
+        return "–" if number is None else f"{number:.{self.digits}f}".replace("-", "−")
 
     def difference(self, number: float | None) -> str:
         """A difference with its sign: a real minus sign, and no sign before a zero."""
