@@ -7,7 +7,7 @@ from typing import Any
 from diffmamba import command_line
 from diffmamba.configuration import composed
 from diffmamba.errors import SettingError
-from diffmamba.reproduce import saved
+from diffmamba.page_writing import saved
 from diffmamba.terminal import terminal
 
 

@@ -7,6 +7,8 @@ from annotated_types import Ge, Gt, Le, Lt
 
 Size = Annotated[int, Ge(1), Le(2**31 - 1)]
 """How large or how many: a whole number of at least 1, small enough for an index of 32 bits."""
+Steps = Annotated[int, Ge(8), Le(2**31 - 1)]
+"""How many steps a rate is found from: with fewer it says nothing."""
 Repeats = Annotated[int, Ge(1), Le(10_000)]
 """How often a part is built."""
 Count = Annotated[int, Ge(0), Le(2**63 - 1)]

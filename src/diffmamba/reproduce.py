@@ -1,16 +1,13 @@
 """`python -m diffmamba.reproduce table=table2 scale=smoke`: a table, figure or sweep, from its works to its page."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
 
 from diffmamba import command_line
 from diffmamba.errors import SettingError
-from diffmamba.exit_status import tell
+from diffmamba.page_writing import saved
 from diffmamba.terminal import say, terminal
 
 if TYPE_CHECKING:
@@ -85,18 +82,6 @@ def _page(asked: "Asked", design: "Design", cells: Sequence[Any], settings: dict
     for other, further in reports.pages.others(settings["reports"], page):
         say(console, f"there is {other}, made with other settings; to see it, add: {further}")
     return 1
-
-
-def saved(write: Callable[[], list[Path]], directory: Path, console: Console) -> int:
-    """Has a page written and says where it is: 0. Says in one line why it cannot be written: 1."""
-    try:
-        page = write()[-1]
-    except OSError as error:
-        reason = error.strerror or error
-        tell(f"error: the page cannot be written to {directory}: {reason}; use reports=DIR for another place")
-        return 1
-    say(console, f"written to {page}")
-    return 0
 
 
 if __name__ == "__main__":

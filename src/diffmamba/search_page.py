@@ -6,6 +6,7 @@ from typing import Any
 from diffmamba import reports
 from diffmamba.configuration import composed
 from diffmamba.errors import SettingError
+from diffmamba.page_writing import saved
 from diffmamba.reports import pages, searched
 from diffmamba.runs.described import Described
 from diffmamba.runs.store import RunStore
@@ -15,8 +16,6 @@ from diffmamba.terminal import say, terminal
 
 def run(told: Described, settings: dict[str, Any], words: Sequence[str]) -> int:
     """0 if all trials of the search count and its page is written, else 1."""
-    from diffmamba.reproduce import saved
-
     if settings["train"]:
         raise SettingError(f"sweep={told.name} is a search: diffmamba train sweeps={told.name} does its trials")
     if settings["baseline"]:

@@ -77,6 +77,14 @@ def test_other_kinds_of_files_give_the_same_scores(raw, tmp_path, kind):
     pd.testing.assert_frame_equal(read(path).table, read(EXCERPT).table)
 
 
+def test_a_whole_number_that_is_written_as_a_fraction_is_one(raw, tmp_path):
+    numbers = raw[raw["seed"] != "pg19"]
+    numbers.to_csv(tmp_path / "plain.csv", index=False)
+    numbers.astype({"seed": float, "row": float}).to_csv(tmp_path / "floats.csv", index=False)
+    assert "42.0" in (tmp_path / "floats.csv").read_text()
+    pd.testing.assert_frame_equal(read(tmp_path / "floats.csv").table, read(tmp_path / "plain.csv").table)
+
+
 def test_a_word_for_a_missing_value_is_a_text(raw, tmp_path):
     raw.loc[0, "output"], raw.loc[1, "output"] = "NA", ""
     raw.to_csv(tmp_path / "answers.csv", index=False)

@@ -1,5 +1,7 @@
 """`reproduce figure=figure8 predictions=FILE`: the page of a file, among the commands and pages that are of runs."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,24 @@ def test_the_page_stays_in_the_site_and_is_linked(command, tmp_path, unpainted):
     overview = (reports / "index.html").read_text()
     assert "figure8-excerpt/index.html" in overview
     assert "figure=figure8" not in overview  # no command that would train it
+
+
+def test_pages_of_other_files_have_other_places(command, tmp_path, unpainted, monkeypatch):
+    monkeypatch.setattr("diffmamba.reports.show", lambda page, console: None)
+    lines = [line for line in EXCERPT.read_text().splitlines() if ",1k," in line or line.startswith("model")]
+    contents = {"run.a.csv": lines[:60], "run.b.csv": lines[:50], ".x.csv": lines[:40], "other/run.a.csv": lines[:30]}
+    for name, content in contents.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("\n".join(content) + "\n")
+    reports = tmp_path / "reports"
+    for name in (*contents, "run.a.csv", "other/run.a.csv"):  # and again, in its own place
+        outcome = command("reproduce", ["figure=figure8", f"predictions={tmp_path / name}", f"reports={reports}"])
+        assert outcome.status == 0
+        assert ("is the page of another file" in outcome.out) == name.startswith("other")
+    names = sorted(path.name for path in reports.iterdir())
+    digest = hashlib.sha256((tmp_path / "other" / "run.a.csv").read_bytes()).hexdigest()[:12]
+    assert names == ["figure8-.x", "figure8-run.a", f"figure8-run.a-{digest}", "figure8-run.b"]
+    assert json.loads((reports / names[2] / "figure8.json").read_text())["sha256"] == digest
 
 
 @pytest.mark.parametrize("given", [True, False])

@@ -5,12 +5,13 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
+from omegaconf import OmegaConf
 
 from diffmamba.errors import SettingError
 from diffmamba.measures import Perturbation, Subject
 from diffmamba.measures.perturbation import _gain, fit
 from diffmamba.mixers import Difference, Mamba2, Single
+from diffmamba.validation import validate
 from tests.models.conftest import build  # noqa: F401 - a fixture
 
 
@@ -32,6 +33,25 @@ def test_a_deviation_below_rounding_does_not_count():
     assert slope == pytest.approx(-0.5)
     gone, _ = fit(np.array([1.0, 0.0, 0.0]), 1e-13)
     assert gone == pytest.approx(np.log(1e-13))
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_curve_that_is_too_short_has_no_rate(steps):
+    assert np.isnan(fit(np.exp(-0.5 * np.arange(steps)), 1e-13)).all()
+
+
+@pytest.mark.parametrize(
+    ("measure", "setting"),
+    [
+        *(("Perturbation", setting) for setting in ({"size": 1e-30}, {"size": 100.0}, {"steps": 2})),
+        *(("FreeRunning", setting) for setting in ({"size": 1e-15}, {"size": 1.0}, {"steps": 2})),
+    ],
+)
+def test_settings_that_would_give_a_false_rate_are_refused(measure, setting):
+    ((name, value),) = setting.items()
+    plain = {"measure": {"_target_": f"diffmamba.measures.{measure}", name: value}}
+    with pytest.raises(SettingError, match=rf"^measure\.{name}={value} must be a .*number of at least"):
+        validate(plain, None, OmegaConf.create(plain))
 
 
 @torch.no_grad()
@@ -80,7 +100,6 @@ def test_branches_that_deviate_alike_have_the_gain_of_their_weights(scope, sign,
     other = weight if scope == "ssm" else torch.cat([weight, torch.randn(8, 16, dtype=torch.float64)], dim=1)
     assert _gain(mixer.combine, unequal, other)[0] == pytest.approx(1)
     assert _gain(Single(8, 16, 3, 3), half, weight) == (1, 1)
-    assert F.linear(half, weight).shape == (2, 5, 8)
 
 
 def test_a_network_without_state_space_layers_is_refused(build):  # noqa: F811

@@ -8,11 +8,12 @@ import pytest
 
 from diffmamba import reports
 from diffmamba.answers import COLUMNS, read
-from diffmamba.document import Chart, Grid, Section
+from diffmamba.document import Chart, Grid, Paragraph, Section
 from diffmamba.errors import SettingError
 from diffmamba.paper import published
 from diffmamba.reports import FileDesign, designs, render
-from diffmamba.reports.designs import answers, answers_charts
+from diffmamba.reports.charts import GREY
+from diffmamba.reports.designs import answers, answers_charts, answers_page
 from diffmamba.reports.designs.answers import Figure
 from diffmamba.reports.statistics import Interval
 
@@ -143,6 +144,47 @@ def test_published_values_are_those_that_the_figures_print():
             assert published.figure4(task, length) == pytest.approx(max(ours / theirs, theirs / ours), abs=0.03)
     assert published.figure8("s4", "qa1", "0k") is published.figure8("mamba", "qa6", "0k") is None
     assert published.figure4("qa1", "128k") is None
+
+
+def test_the_published_ratio_says_which_model_is_better(main):
+    better = {(ln.task, ln.length): ln.published_better for ln in main.lines if ln.published_ratio is not None}
+    assert better["qa1", "1k"] == "mamba"
+    assert better["qa1", "64k"] == better["qa4", "1k"] == "diff_mamba"
+    grid = answers_page._ratio_table(main).blocks[0]
+    shown = {(group.title, row[0].text): row[-1].text for group in grid.groups for row in group.rows}
+    assert shown == better
+    panel = answers_charts.ratios(main, "benchmark").panels[0][0]
+    dots = {one.hollow: one.y for one in panel.series if one.colour == GREY and one.marker and not one.line}
+    assert dots == {True: (1.12,), False: (1.64,)}
+
+
+def test_models_without_a_cell_in_common_are_a_page_that_says_so(tmp_path):
+    def apart(raw):
+        raw = raw[raw["seed"] != "pg19"]
+        return raw[(raw["model"] == "mamba") == (raw["length"] == "1k")]
+
+    def third(raw):
+        return pd.concat(
+            [raw, raw[(raw["model"] == "mamba") & (raw["length"] == "1k")].assign(model="s4", length="3k")]
+        )
+
+    def other_seeds(raw):
+        seed = raw["seed"].where((raw["model"] == "mamba") | (raw["length"] == "1k"), "5")
+        return raw.assign(seed=seed)[raw["seed"] != "pg19"]
+
+    for change, told, cells in (
+        (apart, "diff_mamba and mamba have no cell in common", []),
+        (third, "s4 and mamba have no cell in common", ["diff_mamba"] * 3),
+        (other_seeds, "No seed of diff_mamba has answers in all cells", ["diff_mamba"] * 3),
+    ):
+        path = changed(tmp_path / "answers.csv", change)
+        for figure in ("figure4", "figure8"):
+            page = designs.find("figure", figure).document(path)
+            assert any(block.text.startswith(told) for block in of(page.blocks, Paragraph))
+            assert all(grid.groups and grid.groups[0].rows for grid in of(page.blocks, Grid))
+        main = answers.scored(read(path))[0]
+        grids = {grid.title.partition(",")[0]: grid for grid in of(answers_page._verdicts(main).blocks, Grid)}
+        assert [row[0] for row in texts(grids["Cells"])] == cells if cells else "Cells" not in grids
 
 
 def test_a_ratio_below_one_is_turned_with_its_interval():

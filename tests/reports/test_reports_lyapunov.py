@@ -36,8 +36,8 @@ def rows_of(run_id):
         ends = {0.0: 100 * value, 0.5: 10 * value, 1.0: value}
         rows = [{"block": 3, "branch": 1, "quantile": share, "value": one} for share, one in ends.items()]
     elif kind == "FreeRunning":
-        rows = [{"temperature": at, "value": value * at} for at in (1.0, 0.1)]
-        rows += [{"temperature": 1.0, "start": start, "value": value} for start in range(4)]
+        rows = [{"temperature": at, "value": value * at} for at in (0.5, 0.1)]
+        rows += [{"temperature": 0.5, "start": start, "value": value} for start in range(4)]
     else:
         rows = [{"time": at, "value": 3 * math.exp(value * at)} for at in range(50)]
     measure = "deviation" if kind == "Perturbation" else "exponent"
@@ -52,7 +52,13 @@ def results():
         targets = {"measure": {"_target_": f"a.{kind}"}, "weights": {"_target_": f"b.{weights}"}}
         planned.append((run_id, {"model": {"name": model}, "seed": seed, **targets}))
         value = exponent(kind, weights, model, seed)
-        more = {"positive": float(value > 0), "exponents": 10, "smallest": 100 * value, "bound": value + 0.0005}
+        more = {
+            "positive": float(value > 0),
+            "exponents": 10,
+            "smallest": 100 * value,
+            "bound": value + 0.0005,
+            "blocks": 6,
+        }
         measured = {"measure": MEASURES[kind].described(), "values": {"exponent": value, **more}}
         found[run_id] = {"kind": "measurement", "status": "finished", "corpus": {"name": "any"}, **measured}
     return reports.results(DESIGN, planned, found, "smoke", rows_of=rows_of)
@@ -81,7 +87,8 @@ def test_the_page_counts_what_lies_above_0(results, tmp_path):
     text = " ".join(shown(document, 200).split())
     for told in (
         "Of 120 exponents of states in 12 teacher-forced measurements 0 lie above 0. The largest is −0.0100",
-        "Of 48 trajectories that read their own output, 24 have an exponent above 0 at temperature 1.",
+        "Of 48 trajectories that read their own output, 24 have an exponent above 0 at temperature 0.5.",
+        "Of each network on random inputs 6 layers are measured, before training.",
         "lower or higher than mamba, measured in the same way",
     ):
         assert told in text
@@ -99,13 +106,14 @@ def test_the_pictures_have_the_numbers(results):
     assert branch.x == (3.0,)
     assert ends == pytest.approx([math.log(2) / 0.0102 / factor for factor in (100, 10, 1)])
     line, bound = over_time.panels[0][0].series
+    assert "over 6 layers" in over_time.caption
     assert line.y[0] == bound.y[0] == pytest.approx(3)
     assert line.y[-1] == pytest.approx(3 * math.exp(49 * -0.0022))
     assert bound.y[-1] == pytest.approx(3 * math.exp(49 * -0.0017))
     after = by_temperature.panels[0][1]
     assert after.title == "after training"
-    assert after.series[1].x == (0.1, 1.0)
-    assert after.series[1].y == pytest.approx((0.01998, 0.1998))
+    assert after.series[1].x == (0.1, 0.5)
+    assert after.series[1].y == pytest.approx((0.01998, 0.0999))
 
 
 def test_without_results_there_is_a_page_all_the_same(results):

@@ -342,6 +342,13 @@ def test_what_names_a_measurement() -> None:
         assert name(*base, neutral) == names[""]
 
 
+def test_a_measure_that_reads_no_data_is_the_same_run_on_any() -> None:
+    fresh = ("measure=perturbation", "weights=fresh")
+    assert name(*fresh) == name(*fresh, "data@measured=pysrc8")
+    assert name(*fresh) != name(*fresh, "seed=1")
+    assert name("measure=free_running", *fresh[1:]) != name("measure=free_running", *fresh[1:], "data@measured=pysrc8")
+
+
 def test_corpus_counts_by_its_content(tmp_path: Path) -> None:
     def trained_on(file: str, text: str, *settings: str) -> str:
         (tmp_path / file).write_text(text)

@@ -78,10 +78,7 @@ def order(length: str) -> int:
 
 
 def _loaded(file: Path) -> pd.DataFrame:
-    """The file as it is. An empty text of a CSV file stays one, and no word there is taken for a missing value.
-
-    In the other formats a whole number is one, even if it is kept as 1.0.
-    """
+    """The file as it is. An empty text of a CSV file stays one, and no word there is taken for a missing value."""
     if not file.is_file():
         raise _wrong(file, "is no file" if file.exists() else "does not exist")
     try:
@@ -103,11 +100,16 @@ def _wrong(file: Path, what: str) -> SettingError:
 
 
 def _texts(file: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """The table as texts. Raises SettingError where one is missing, as at the end of a line that was cut off."""
+    """The table as texts. Raises SettingError where one is missing, as at the end of a line that was cut off.
+
+    A seed or row of 42.0 is 42, because a column of whole numbers may be kept or written as one of fractions.
+    """
     for column in COLUMNS:
         if table[column].isna().any():
             raise _wrong(file, f"answer {int(table[column].isna().to_numpy().argmax()) + 1} has no {column}")
-    return table.fillna("").astype(str)
+    table = table.fillna("").astype(str)
+    whole = {column: table[column].str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True) for column in ("seed", "row")}
+    return table.assign(**whole)
 
 
 def _check(file: Path, table: pd.DataFrame) -> None:

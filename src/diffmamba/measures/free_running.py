@@ -14,10 +14,11 @@ above 0. Here they may be: the loop goes through all weights.
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from diffmamba.data import Data
@@ -29,10 +30,12 @@ from diffmamba.metric import Metric
 from diffmamba.mixers import Mixer
 from diffmamba.models.generation import generate
 from diffmamba.models.language_model import LanguageModel
-from diffmamba.ranges import Count, Positive, Size
+from diffmamba.ranges import Count, Positive, Size, Steps
 
 SEED = 0
 """Of the first directions, the same for all models."""
+Distance = Annotated[float, Ge(1e-9), Le(1e-2)]
+"""Above the rounding of float64, of which a smaller distance would be made, and small enough for a linear response."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,9 @@ class FreeRunning(Measure):
     starts: Size = 4
     temperatures: Sequence[Positive] = (1.0, 0.3, 0.1)
     settle: Count = 256
-    steps: Size = 512
+    steps: Steps = 512
     every: Size = 4
-    size: Positive = 1e-6
+    size: Distance = 1e-6
     greedy: Count = 256
 
     metrics: ClassVar[Mapping[str, Metric]] = {

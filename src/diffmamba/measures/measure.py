@@ -57,6 +57,8 @@ class Measure(ABC):
     """Raised when the meaning of a result changes: measurements of another version are other runs."""
     reads_corpus_alone: ClassVar[bool] = False
     """Whether it reads nothing of its data but the corpus, so that the other settings of the data change no result."""
+    reads_data: ClassVar[bool] = True
+    """Whether it reads its data at all. If not, they are no part of its identity: all that counts is the network."""
     of_machine: ClassVar[bool] = False
     """Whether the result depends on the machine. Then the device, threads and operators that were chosen count too."""
     metrics: ClassVar[Mapping[str, Metric]]

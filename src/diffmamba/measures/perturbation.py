@@ -14,10 +14,11 @@ import math
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,12 +28,14 @@ from diffmamba.measures.measure import Measure, Row, Subject
 from diffmamba.measures.state_space import mixers_of
 from diffmamba.metric import Metric
 from diffmamba.mixers import Difference, Mamba1, Mamba2
-from diffmamba.ranges import Count, Positive, Size
+from diffmamba.ranges import Count, Steps
 
 SEED = 0
 """Of the inputs and the noise, the same for all models and blocks of a width."""
 FLOOR = 1e-13
 """Of the output's size: a smaller deviation is rounding of float64."""
+Noise = Annotated[float, Ge(1e-10), Le(0.1)]
+"""Well above `FLOOR`, and small enough for a linear response: inputs have a standard deviation of 1."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,9 @@ class Perturbation(Measure):
         steps: positions from the changed one on.
     """
 
-    size: Positive = 1e-3
+    size: Noise = 1e-3
     settle: Count = 64
-    steps: Size = 1024
+    steps: Steps = 1024
 
     metrics: ClassVar[Mapping[str, Metric]] = {
         "exponent": Metric("rate of the largest deviation, nats per position", "", 4),
@@ -62,7 +65,7 @@ class Perturbation(Measure):
         "blocks": Metric("blocks", "", 0),
     }
     headline = "exponent"
-    reads_corpus_alone = True
+    reads_data = False
 
     def check_network(self, network: nn.Module) -> None:
         mixers_of(network, "perturbation")
@@ -138,12 +141,14 @@ def fit(deviation: NDArray[np.float64], floor: float) -> tuple[float, float]:
     """The slope of ln deviation by position, and R² of the straight line.
 
     It is fitted to the later half of the positions before the deviation first falls below `floor`: at first several
-    exponents are at work. Where fewer than two positions are left, the deviation was gone at once, and the slope is
-    that from the first position to the floor.
+    exponents are at work. Where fewer than two of these are left, the deviation was gone at once, and the slope is that
+    from the first position to the floor. A curve that is too short and not gone says nothing: both are NaN.
     """
     below = np.flatnonzero(deviation <= floor)
     end = int(below[0]) if len(below) else len(deviation)
     at = np.arange(end // 2, end)
+    if len(at) < 2 and end == len(deviation):
+        return math.nan, math.nan
     if len(at) < 2:
         return math.log(max(floor, 1e-300) / max(deviation[0], floor, 1e-300)) / max(end, 1), 1.0
     logarithm = np.log(deviation[at])

@@ -157,6 +157,8 @@ class Measurement(Work):
         return {"device": "cuda" if device == "gpu" else device, **chosen}
 
     def _data_content(self, facts: Facts) -> Any:
+        if not self.measure.reads_data:
+            return None
         alone = self.measure.reads_corpus_alone and facts["fingerprint"]
         return facts["fingerprint"] if alone else of_content(self.module, facts)
 

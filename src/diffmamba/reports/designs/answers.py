@@ -53,6 +53,7 @@ class Line:
         ratios: the scores over those of the baseline. Empty for the baseline; without those where one is 0.
         published: the paper's score in per cent (figure 8 of version 2), where it has this cell.
         published_ratio: the better over the other, as the paper prints it (figure 4), where it has this cell.
+        published_better: which of the two models that is, by the paper's scores (figure 8).
     """
 
     task: str
@@ -67,6 +68,7 @@ class Line:
     ratios: dict[str, Figure] = field(default_factory=dict)
     published: float | None = None
     published_ratio: float | None = None
+    published_better: str | None = None
 
     @property
     def inside(self) -> bool | None:
@@ -85,7 +87,8 @@ class Line:
             columns |= self.differences.get(name, Figure(np.nan)).fields(f"{name}_difference")
             columns |= {f"{name}_of_these{end}": value for end, value in self._ends(name).items()}
             columns |= self.ratios.get(name, Figure(np.nan)).fields(f"{name}_ratio")
-        columns |= {"published": self.published, "inside": self.inside, "published_ratio": self.published_ratio}
+        columns |= {"published": self.published, "inside": self.inside}
+        columns |= {"published_ratio": self.published_ratio, "published_better": self.published_better}
         return {name: _rounded(value) for name, value in columns.items()}
 
     def _ends(self, rule: str) -> dict[str, float | None]:
@@ -186,8 +189,15 @@ def _line(key: tuple[str, str, str], sample: Sample, other: str, baseline: Sampl
         differences=_figures(_difference, baseline, sample),
         of_these=_figures(_difference, baseline, sample, of_seeds=False),
         ratios={name: _exponential(one) for name, one in ratios.items() if np.isfinite(one.value)},
-        published_ratio=published.figure4(task, length) if (other, model) == published.MODELS else None,
+        **_published_ratio(task, length) if (other, model) == published.MODELS else {},
     )
+
+
+def _published_ratio(task: str, length: str) -> dict[str, Any]:
+    """Figure 4 of the paper at one point, and the model that is better there; nothing where the paper has none."""
+    ratio = published.figure4(task, length)
+    scores = {model: published.figure8(model, task, length) or 0.0 for model in published.MODELS}
+    return {} if ratio is None else {"published_ratio": ratio, "published_better": max(scores, key=scores.__getitem__)}
 
 
 def _difference(theirs: Any, ours: Any) -> Any:

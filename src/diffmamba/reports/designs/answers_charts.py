@@ -14,8 +14,8 @@ PUBLISHED = "published (version 2)"
 CHANCE = "always the most frequent label"
 SCORES = (
     "Right answers in per cent by {rule}, as a mean over seeds, with the interval over seeds and questions, which may "
-    "go on beyond the edge. The small dots are the seeds. The dotted line is what an answer reaches that is always the "
-    "most frequent label of the task."
+    "go on beyond the edge. The short dashes are the seeds. The dotted line is what an answer reaches that is always "
+    "the most frequent label of the task."
 )
 RATIOS = (
     "The score of the better model over that of the other, by {rule}, with its interval over seeds and questions. "
@@ -23,6 +23,7 @@ RATIOS = (
     "said which one is. The interval may go on beyond the edge."
 )
 AND_PUBLISHED = " Dashed: the paper's, of version 2."
+AND_BETTER = " Its dots are filled and hollow as ours are, by the paper's scores."
 
 
 def scores(scored: Scored, rule: str) -> Chart:
@@ -63,16 +64,20 @@ def ratios(scored: Scored, rule: str) -> Chart:
                 some = [(ln, one) for ln, one in found if (ln.ratios[rule].value >= 1) == side]
                 dots = _curve(scored, some, label, colours[model if side else scored.baseline])
                 series += [replace(dot, line="", hollow=not side, low=(), high=()) for dot in dots]
-            printed = [(line, Figure(line.published_ratio)) for line in lines if line.published_ratio is not None]
-            printed = printed if rule == "benchmark" else []
+            drawn = scored.of(task, model) if rule == "benchmark" else []
+            printed = [(line, Figure(line.published_ratio)) for line in drawn if line.published_ratio is not None]
             paper = _curve(scored, printed, PUBLISHED, GREY, marker="")
             series += [replace(one, line="dashed", width=1) for one in paper]
+            for better in scored.models:
+                some_printed = [(line, one) for line, one in printed if line.published_better == better]
+                dots = _curve(scored, some_printed, "", GREY)
+                series += [replace(dot, line="", hollow=better == scored.baseline) for dot in dots]
         panels.append(Panel(task, tuple(series), "length", "better / other", x_names=_names(scored)))
     highest = max((y for panel in panels for one in panel.series for y in one.y), default=1.0)
     panels = [replace(panel, y_range=(0.0, 1.1 * highest)) for panel in panels]
     others = ", ".join(scored.models[1:])
     caption = RATIOS.format(rule=IN_WORDS[rule], other=others, baseline=scored.baseline)
-    caption += AND_PUBLISHED * (rule == "benchmark" and any(line.published_ratio for line in scored.lines))
+    caption += (AND_PUBLISHED + AND_BETTER) * (rule == "benchmark" and any(ln.published_ratio for ln in scored.lines))
     alt = f"The better score over the other, by {IN_WORDS[rule]} and length, a panel for each task."
     return _chart(f"ratios_{rule}", f"The better over the other, by {IN_WORDS[rule]}", panels, alt, caption)
 
@@ -100,10 +105,10 @@ def _curve(
 
 
 def _seeds(scored: Scored, lines: Sequence[Line], rule: str, colour: str) -> Series:
-    """A small dot for each seed."""
+    """A short dash for each seed."""
     found = [(float(scored.lengths.index(line.length)), value) for line in lines for value in line.by_seed[rule]]
     x, y = zip(*found, strict=True) if found else ((), ())
-    return Series("", x, y, colour, line="", marker=".")
+    return Series("", x, y, colour, line="", marker="_")
 
 
 def _level(scored: Scored, height: float) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -38,8 +38,13 @@ SIGN = "better: the model whose score is higher, if the interval of the differen
 CHANCE = "chance: always the most frequent target of the task, taken from the file: {levels} %."
 VERSION_2 = (
     "published: figure 8 of version 2 of the paper ({source}), a mean of 3 seeds, by the benchmark's rule. A ✓ says "
-    "that it lies in our interval, a ✗ that it does not. The values of version 1 are not at hand, so none is shown."
+    "that it lies in our interval, a ✗ that it does not. The values of version 1 are not at hand, so none is shown. "
+    "The answers in the authors' repository are those of version 1: of them, our scores are its figure."
 )
+NO_MEAN = "No task has answers of all of {models} at the same length, so there is no mean over cells."
+NO_SEED = "No seed of {model} has answers in all cells that all models have, so {model} has no mean over cells."
+NOT_COMPARED = "{model} and {baseline} have no cell in common (task and length), so they are not compared."
+NO_RATIO = "No model has a cell (task and length) in common with the baseline, so there is no ratio."
 APART = "Their seed is no number, so they stand apart; with one of each model the intervals are over questions alone."
 
 
@@ -108,19 +113,31 @@ def _remarks(answers: Answers) -> list[Block]:
 
 def _verdicts(one: Scored) -> Section:
     """What each rule says of the whole, and in how many cells."""
-    blocks: list[Block] = [_whole(one), _named(one)]
-    if len(one.models) > 1 and one.cells:
-        blocks.insert(1, _cells(one))
+    compared = [model for model in one.models if any(line.differences for line in one.lines if line.model == model)]
+    blocks: list[Block] = [Paragraph(told, "warning") for told in _missing(one, compared)]
+    blocks += [_whole(one)] * bool(one.whole)
+    blocks += [_cells(one, compared)] * bool(compared)
+    blocks += [_named(one)] * bool(one.whole)
     return Section("How the rule changes the verdict", tuple(blocks))
 
 
+def _missing(one: Scored, compared: Sequence[str]) -> list[str]:
+    """What cannot be said because models have no cell, or no seed, in common."""
+    names, there = ", ".join(one.models), [line.model for line in one.whole]
+    told = [NO_MEAN.format(models=names)] * (not one.cells)
+    told += [NO_SEED.format(model=model) for model in one.models if one.cells and model not in there]
+    alone = [model for model in one.models[1:] if model not in compared]
+    return told + [NOT_COMPARED.format(model=model, baseline=one.baseline) for model in alone]
+
+
 def _whole(one: Scored) -> Grid:
-    columns = ["rule", *one.models]
-    columns += [f"{model} − {one.baseline}, better" for model in one.models[1:]]
+    compared = [line for line in one.whole if line.differences]
+    columns = ["rule", *(line.model for line in one.whole)]
+    columns += [f"{line.model} − {one.baseline}, better" for line in compared]
     rows = []
     for rule in RULES:
         row = [IN_WORDS[rule], *(_with_interval(line.scores[rule]) for line in one.whole)]
-        for line in one.whole[1:]:
+        for line in compared:
             found = line.differences[rule]
             row.append(f"{_with_interval(found, '+')}, {_better(found, line.model, one.baseline)}")
         rows.append(row)
@@ -128,10 +145,10 @@ def _whole(one: Scored) -> Grid:
     return Grid.of(columns, rows, title=title)
 
 
-def _cells(one: Scored) -> Grid:
+def _cells(one: Scored, compared: Sequence[str]) -> Grid:
     """In how many cells which model is better: by the scores alone, and as the two kinds of intervals say."""
     rows = []
-    for model in one.models[1:]:
+    for model in compared:
         for rule in RULES:
             ways: list[Callable[[Line], int]] = [
                 lambda line, rule=rule: _sign(line.differences[rule].value),  # type: ignore[misc]
@@ -200,7 +217,7 @@ def _ratio_table(one: Scored) -> Section:
     columns = [GridColumn("length", word=True), *[GridColumn("model", word=True)] * several]
     for rule in DRAWN:
         columns += [GridColumn(IN_WORDS[rule]), GridColumn("higher", word=True)]
-    columns.append(GridColumn("published"))
+    columns += [GridColumn("published"), GridColumn("higher", word=True)]
     groups = []
     for task in one.tasks:
         rows = []
@@ -211,8 +228,10 @@ def _ratio_table(one: Scored) -> Section:
                 higher = "–" if ratio is None else line.model if ratio.value > 1 else one.baseline
                 row += [Entry(_with_interval(oriented(ratio), digits=2) if ratio else "–"), Entry(higher)]
             paper = line.published_ratio
-            rows.append((*row, Entry("–" if paper is None else f"{paper:.2f}")))
-        groups.append(RowGroup(tuple(rows), task))
+            rows.append((*row, Entry("–" if paper is None else f"{paper:.2f}"), Entry(line.published_better or "–")))
+        groups += [RowGroup(tuple(rows), task)] * bool(rows)
+    if not groups:
+        return Section("The better score over the other", (Paragraph(NO_RATIO, "warning"),))
     return Section("The better score over the other", (Grid(tuple(columns), tuple(groups)),))
 
 

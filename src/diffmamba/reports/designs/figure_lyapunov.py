@@ -33,9 +33,9 @@ UNIT = (
 )
 READING = (
     "teacher-forced: the largest exponent of all states of all state-space layers on the test split. reads its own "
-    "output: the model is fed the mean embedding of its own prediction (temperature 1), and the growth of a small "
-    "difference of its whole state is measured. random inputs, changed once: 100 layers with random weights; the value "
-    "is the rate at which their largest deviation shrinks, and bound the largest of their exponents."
+    "output: the model is fed the mean embedding of its own prediction (at its first temperature), and the growth of a "
+    "small difference of its whole state is measured. random inputs, changed once: the value is the rate at which the "
+    "largest deviation of all layers shrinks, and bound the largest of their exponents."
 )
 FURTHER = (
     "above 0: the share of exponents above 0: of all states, or of trajectories. gain: the deviation of the difference "
@@ -51,7 +51,8 @@ NORMAL = (
     "With few seeds an interval may reach above 0 where no exponent can: Student's t knows nothing of that limit, and "
     "exponents of few heads are skewed."
 )
-LOOPS = "Of {count} trajectories that read their own output, {positive} have an exponent above 0 at temperature 1."
+LOOPS = "Of {count} trajectories that read their own output, {positive} have an exponent above 0 at temperature {at}."
+CHANGED = "Of each network on random inputs {layers} layers are measured, {weights}."
 
 
 def key(config: Mapping[str, Any]) -> Key:
@@ -117,7 +118,14 @@ def notes_on(results: Results) -> list[str]:
         [pd.DataFrame(columns=["value"]), *(lyapunov_charts.trajectories(cell) for cell in _of(results, "FreeRunning"))]
     )
     if len(loops):
-        found.append(LOOPS.format(count=len(loops), positive=int((loops["value"] > 0).sum())))
+        at = " or ".join(f"{one:g}" for one in loops["temperature"].unique())
+        found.append(LOOPS.format(count=len(loops), positive=int((loops["value"] > 0).sum()), at=at))
+    if changed := _of(results, "Perturbation"):
+        weights = " or ".join(
+            dict.fromkeys(WEIGHTS.get(cell.key.fields["weights"], "given weights") for cell in changed)
+        )
+        if layers := lyapunov_charts.layers(changed):
+            found.append(CHANGED.format(layers=layers, weights=weights))
     return found
 
 

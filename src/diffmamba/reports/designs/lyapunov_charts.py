@@ -26,9 +26,9 @@ DEPTH = (
     "which have no state, are left out."
 )
 TIME = (
-    "Solid: the largest difference of the outputs, over 100 layers with random weights and all channels, after noise "
-    "of size ε was added to the state and to the first input; a mean over seeds of its logarithm, with the interval of "
-    "that mean as a band. Dashed: from the same start, what a state with the largest exponent of all layers would do."
+    "Solid: the largest difference of the outputs, over {layers} layers and all channels, after noise of size ε was "
+    "added to the state and to the first input; a mean over seeds of its logarithm, with the interval of that mean as "
+    "a band. Dashed: from the same start, what a state with the largest exponent of all layers would do."
 )
 LOOP = (
     "The largest exponent of the model that is fed the mean embedding of softmax(logits / temperature). Points are "
@@ -88,7 +88,14 @@ def over_time(cells: Sequence[Cell], results: Results) -> Chart:
             panels.append(Panel(model, (line, dashed), *labels, y_scale="log"))
     rows = tuple(tuple(panels[start : start + 2]) for start in range(0, len(panels), 2))
     alt = "The largest deviation of the output over positions, for each model, beside the bound by the exponents."
-    return Chart("deviations", "After a small change", rows or EMPTY, alt, TIME, (10, 1.2 + 2.5 * max(1, len(rows))))
+    caption, size = TIME.format(layers=layers(cells) or "all"), (10, 1.2 + 2.5 * max(1, len(rows)))
+    return Chart("deviations", "After a small change", rows or EMPTY, alt, caption, size)
+
+
+def layers(cells: Sequence[Cell]) -> str:
+    """How many layers the measurements of these cells are over: "100", or "4 or 100"; empty where none counts."""
+    found = {int(run.record["values"]["blocks"]) for cell in cells for run in cell.seeds if run.value is not None}
+    return " or ".join(map(str, sorted(found)))
 
 
 def deviations(cell: Cell) -> pd.DataFrame:
@@ -121,7 +128,7 @@ def by_temperature(cells: Sequence[Cell], results: Results) -> Chart:
             zero = Series("", (min(ends), max(ends)), (0.0, 0.0), charts.GREY, width=0.8)
             title = of_kind[0].key.group.rpartition(", ")[2]
             panels.append(Panel(title, (zero, *lines), TEMPERATURE, "exponent, nats per symbol", x_scale="log"))
-    alt = "The largest exponent of the models that read their own output, by temperature. The table has that of 1."
+    alt = "The largest exponent of the models that read their own output, by temperature. The table has the first."
     rows = (tuple(panels),) if panels else EMPTY
     return Chart("temperatures", "Reading its own output", rows, alt, LOOP, (10, 3.6))
 
