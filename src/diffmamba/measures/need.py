@@ -22,9 +22,9 @@ MOST_GROWTH = 4  # that a pass of twice the length takes more
 class Need:
     """A straight line by length, times the batch; in training, what is there for any load comes on top.
 
-    The peak of a pass is the largest of several: of one layer, of all that is kept, of the logits, of AdamW's step. Each
-    has another slope, and short passes may see a lower one. So the length is doubled until the peak is twice the first
-    and grows no faster than before, and the largest slope counts. Passes that would not fit themselves are not made.
+    The peak of a pass is the largest of several: of one layer, of all that is kept, of the logits, of AdamW's step.
+    Each has another slope, and short passes may see a lower one. So the length is doubled until the peak is twice the
+    first and grows no faster than before, and the largest slope counts. Passes that would not fit are not made.
 
     Args:
         longest: symbols; a pass that is longer than any load says nothing more.
