@@ -15,7 +15,7 @@ from diffmamba import free_memory
 from diffmamba.configuration import composed
 from diffmamba.data import RandomSymbols
 from diffmamba.errors import SettingError
-from diffmamba.measures import Memory, Subject, Throughput
+from diffmamba.measures import Memory, Subject, Throughput, throughput
 from diffmamba.measures.live import taken
 from diffmamba.measures.need import Need
 from diffmamba.measures.passes import Load, passes
@@ -318,6 +318,45 @@ def test_symbols_cannot_be_trained_on():
         work_of(composed(["data=symbols"])).check()
 
 
-def test_a_compiled_network_is_not_counted_on_a_cpu(mamba):
-    with pytest.raises(SettingError, match=r"^measure\.compile=true: on a CPU"):
-        rows_of(Memory(compile=True), mamba)
+@pytest.fixture
+def no_compiler(monkeypatch):
+    monkeypatch.setenv("CXX", "none-such")
+
+
+@pytest.mark.parametrize(
+    ("measure", "others", "message"),
+    [
+        (
+            {"_target_": "diffmamba.measures.Memory", "compile": True, "repeats": None},
+            {},
+            r"measure\.compile=true: on a CPU",
+        ),
+        ({}, {"compile": True}, r"compile=true compiles a training.*; use measure\.compile=true$"),
+    ],
+)
+def test_a_way_to_compile_that_does_not_work_is_refused_before_anything_is_done(settings, measure, others, message):
+    changed = {**settings["measure"], **measure}
+    if "repeats" in measure:
+        changed = {name: value for name, value in changed.items() if name not in ("repeats", "warm_up")}
+    with pytest.raises(SettingError, match=f"^{message}"):
+        work_of({**settings, "measure": changed, **others}).check()
+
+
+def test_the_setting_that_needs_a_compiler_is_called_by_its_name(settings, no_compiler):
+    with pytest.raises(
+        SettingError, match=r"^measure\.compile=true needs a C\+\+ compiler .* use measure\.compile=false$"
+    ):
+        work(settings, {"compile": True}).check()
+
+
+def test_the_spread_of_repeats_is_that_of_the_clock(mamba, monkeypatch):
+    """A clock of normal noise, 5 % of each pass: quartiles lie 1.349 standard deviations apart, and medians within."""
+    noise = np.random.default_rng(0)
+    monkeypatch.setattr(throughput, "_marks", lambda repeated, device: [noise.normal(2.0, 0.1)])
+    found = []
+    for _ in range(2):
+        rows, _ = rows_of(Throughput(lengths=(4,), repeats=400), mamba)
+        found.append([named(rows, f"seconds_{word}")[0] for word in ("low", "median", "high")])
+    for (low, _, high), (_, median, _) in (found, found[::-1]):
+        assert high - low == pytest.approx(1.349 * 0.1, rel=0.15)
+        assert low < median < high

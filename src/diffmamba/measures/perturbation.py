@@ -63,6 +63,7 @@ class Perturbation(Measure):
     }
     headline = "exponent"
     reads_corpus_alone = True
+    in_float64 = True
 
     def check_network(self, network: nn.Module) -> None:
         mixers_of(network, "perturbation")
