@@ -49,7 +49,7 @@ def _free_in_group() -> int | None:
         lines = [line.split(":", 2) for line in GROUP.read_text().splitlines()]
     except OSError:
         return None
-    found = []
+    found: list[int] = []
     for number, kinds, name in (line for line in lines if len(line) == 3):
         if number == "0":
             found += _limits(GROUPS, name, "memory.max", "memory.current", "inactive_file")
