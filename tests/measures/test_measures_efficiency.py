@@ -3,6 +3,7 @@
 Nothing here asks how fast anything is.
 """
 
+from functools import cache, partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,25 +11,29 @@ import pytest
 import torch
 from torch import nn
 
-from diffmamba import memory
+from diffmamba import free_memory
 from diffmamba.configuration import composed
 from diffmamba.data import RandomSymbols
 from diffmamba.errors import SettingError
-from diffmamba.measures import Memory, Subject, Throughput
+from diffmamba.measures import Memory, Subject, Throughput, throughput
 from diffmamba.measures.live import taken
+from diffmamba.measures.need import Need
+from diffmamba.measures.passes import Load, passes
 from diffmamba.models import LanguageModel
 from diffmamba.runs.execution import work_of
 from diffmamba.runs.work import build_network, shapes_of
 
 TINY = ("experiments=efficiency", "trainer=cpu", "scale.efficiency.d_model=64", "scale.efficiency.n_layers=2")
 TINY += ("scale.efficiency.vocabulary=48", "scale.efficiency.d_state=8", "scale.efficiency.transformer_layers=1")
+CPU = torch.device("cpu")
 MODELS = ("mamba", "diff_mamba_hybrid", "diff_mamba", "transformer")
 COUNTED_M = {"mamba": 368.3, "diff_mamba_hybrid": 375.5, "diff_mamba": 382.7}
 
 
-def network_of(model: str, *words: str) -> LanguageModel:
+@cache
+def network_of(model: str) -> LanguageModel:
     torch.manual_seed(0)
-    return build_network(composed([f"model={model}", *TINY, *words]), 48).eval()
+    return build_network(composed([f"model={model}", *TINY]), 48).eval()
 
 
 def rows_of(measure, network) -> tuple[list, dict[str, float]]:
@@ -128,10 +133,80 @@ def test_training_keeps_gradients_and_both_moments(mamba):
     assert kept == gradients + moments + steps
 
 
+@pytest.mark.parametrize("mode", ["inference", "forward", "training", "generation"])
+@pytest.mark.parametrize("model", MODELS)
+def test_the_need_that_is_computed_before_is_that_of_the_pass(model, mode):
+    """In training the moments of AdamW are there already when a pass is repeated."""
+    network, new = network_of(model), 8 if mode == "generation" else 0
+    need = Need(network, CPU, mode, longest=1000)
+    held = 2 * sum(weight.nbytes for weight in network.parameters()) if mode == "training" else 0
+    for load in (Load(1, 96, new), Load(3, 250, new)):
+        repeated = passes(network, load.symbols(48, CPU), mode, new)
+        if held:
+            [*repeated()]
+        peak = held + taken(CPU, lambda repeated=repeated: [*repeated()]).peak
+        assert 0.9 * peak <= need.bytes(load) <= 1.5 * peak
+
+
+def test_where_even_short_passes_find_no_memory_nothing_fits(mamba, monkeypatch):
+    def forward(symbols, targets=None):
+        raise MemoryError
+
+    monkeypatch.setattr(mamba, "forward", forward)
+    rows, figures = rows_of(Throughput(lengths=(8, 16)), mamba)
+    assert [row.measure for row in rows] == ["out_of_memory"] * 2
+    assert figures["loads"] == 0
+
+
+@pytest.mark.parametrize("model", ["diff_mamba", "transformer"])
+def test_a_pass_under_autocast_keeps_its_own_casts_of_weights_and_no_others(model):
+    network, symbols = network_of(model), torch.zeros(1, 40, dtype=torch.int64)
+    with torch.autocast("cpu", torch.bfloat16):
+        of_bf16 = kept_by_saved_tensors(network, symbols)
+    logits, weights = 2 * 48 * 40, sum(weight.nbytes for weight in network.parameters())
+    with torch.autocast("cpu", torch.bfloat16):  # one context for all passes, as a measurement has it
+        for _ in range(2):
+            (kept,) = named(rows_of(Memory("forward", lengths=(40,)), network)[0], "kept_bytes")
+            assert kept == of_bf16
+        (kept,) = named(rows_of(Memory("inference", lengths=(40,)), network)[0], "kept_bytes")
+        assert kept == logits
+        (kept,) = named(rows_of(Memory("training", lengths=(40,)), network)[0], "kept_bytes")
+    assert 3 * weights <= kept <= 3.1 * weights  # gradients and moments, no casts
+
+
+class Embedded(LanguageModel):
+    """The least that can be compiled: logits that are rows of a table."""
+
+    def __init__(self):
+        nn.Module.__init__(self)
+        self.weight = nn.Parameter(torch.zeros(5, 5))
+
+    @property
+    def vocabulary_size(self) -> int:
+        return 5
+
+    def forward(self, symbols, targets=None):
+        return self.weight[symbols]
+
+
+def test_every_shape_is_compiled(monkeypatch):
+    """PyTorch goes on without a compiler after some shapes of one function, and says nothing."""
+    compiled, network = [], Embedded()
+
+    def backend(graph, examples):
+        compiled.append(graph)
+        return graph.forward
+
+    network.compile = partial(network.compile, backend=backend)
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
+    rows, _ = rows_of(Throughput(lengths=(4, 5, 6, 7), compile=True, repeats=1), network)
+    assert len(named(rows, "seconds")) == len(compiled) == 4
+
+
 def test_what_needs_more_than_is_free_is_a_row_and_what_is_larger_is_not_tried(mamba, monkeypatch):
     tried = []
     monkeypatch.setattr(Throughput, "measured", lambda self, network, load, repeated: tried.append(load) or [])
-    monkeypatch.setattr(memory, "free", lambda: 3_000_000)
+    monkeypatch.setattr(free_memory, "free", lambda: 3_000_000)
     loads = {"batches": (1, 10_000), "lengths": (16, 10_000, 20_000)}
     rows, figures = rows_of(Throughput(**loads, repeats=1), mamba)
     assert [(load.batch, load.length) for load in tried] == [(1, 16)]
@@ -243,6 +318,45 @@ def test_symbols_cannot_be_trained_on():
         work_of(composed(["data=symbols"])).check()
 
 
-def test_a_compiled_network_is_not_counted_on_a_cpu(mamba):
-    with pytest.raises(SettingError, match=r"^measure\.compile=true: on a CPU"):
-        rows_of(Memory(compile=True), mamba)
+@pytest.fixture
+def no_compiler(monkeypatch):
+    monkeypatch.setenv("CXX", "none-such")
+
+
+@pytest.mark.parametrize(
+    ("measure", "others", "message"),
+    [
+        (
+            {"_target_": "diffmamba.measures.Memory", "compile": True, "repeats": None},
+            {},
+            r"measure\.compile=true: on a CPU",
+        ),
+        ({}, {"compile": True}, r"compile=true compiles a training.*; use measure\.compile=true$"),
+    ],
+)
+def test_a_way_to_compile_that_does_not_work_is_refused_before_anything_is_done(settings, measure, others, message):
+    changed = {**settings["measure"], **measure}
+    if "repeats" in measure:
+        changed = {name: value for name, value in changed.items() if name not in ("repeats", "warm_up")}
+    with pytest.raises(SettingError, match=f"^{message}"):
+        work_of({**settings, "measure": changed, **others}).check()
+
+
+def test_the_setting_that_needs_a_compiler_is_called_by_its_name(settings, no_compiler):
+    with pytest.raises(
+        SettingError, match=r"^measure\.compile=true needs a C\+\+ compiler .* use measure\.compile=false$"
+    ):
+        work(settings, {"compile": True}).check()
+
+
+def test_the_spread_of_repeats_is_that_of_the_clock(mamba, monkeypatch):
+    """A clock of normal noise, 5 % of each pass: quartiles lie 1.349 standard deviations apart, and medians within."""
+    noise = np.random.default_rng(0)
+    monkeypatch.setattr(throughput, "_marks", lambda repeated, device: [noise.normal(2.0, 0.1)])
+    found = []
+    for _ in range(2):
+        rows, _ = rows_of(Throughput(lengths=(4,), repeats=400), mamba)
+        found.append([named(rows, f"seconds_{word}")[0] for word in ("low", "median", "high")])
+    for (low, _, high), (_, median, _) in (found, found[::-1]):
+        assert high - low == pytest.approx(1.349 * 0.1, rel=0.15)
+        assert low < median < high

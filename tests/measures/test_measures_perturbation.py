@@ -1,5 +1,6 @@
 """A small change of state and input, and how fast it is forgotten: against two passes, and curves made by hand."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from diffmamba.configuration import composed
 from diffmamba.errors import SettingError
 from diffmamba.measures import Perturbation, Subject
 from diffmamba.measures.perturbation import _gain, fit
 from diffmamba.mixers import Difference, Mamba2, Single
+from diffmamba.runs.execution import work_of
 from diffmamba.validation import validate
 from tests.models.conftest import build  # noqa: F401 - a fixture
 
@@ -25,6 +28,17 @@ def test_the_rate_of_an_exponential_is_found(rate):
     at = np.arange(400)
     slope, straight = fit(3 * np.exp(rate * at) + (at < 100), 0.0)  # something else at first
     assert (slope, straight) == pytest.approx((rate, 1.0))
+
+
+@pytest.mark.parametrize("name", ["perturbation", "free_running"])
+def test_the_record_says_float64_and_operators_that_lack_it_are_refused(name):
+    settings = composed(["weights=fresh", f"measure={name}", "model=mamba", "data=pydoc8", "trainer=cpu"], "measure")
+    found = work_of(settings).execution
+    assert (found.precision, found.arithmetic) == ("32-true", "64-true")
+    assert found.operators(torch.device("cpu"))["backend"].startswith("torch (")
+    for backend in ("cpu", "cuda"):
+        with pytest.raises(SettingError, match=f"^model.backend={backend} has no float64"):
+            replace(found, backend=backend).check(here=True)
 
 
 def test_a_deviation_below_rounding_does_not_count():

@@ -30,7 +30,11 @@ class Runs:
                     "lengths": [2048],
                     f"{along}s" if along == "length" else "batches": list(places),
                 }
-                config = {"model": {"name": model}, "measure": {"mode": mode, **loads}, "seed": seed}
+                config = {
+                    "model": {"name": model},
+                    "measure": {"_target_": f"diffmamba.measures.{measure}", "mode": mode, **loads},
+                    "seed": seed,
+                }
                 self.planned.append((run_id, config | {"data": {"name": "symbols"}}))
                 self.records[run_id] = self.record("a GPU", measure)
                 self.rows[run_id] = pd.DataFrame(
@@ -182,11 +186,38 @@ def test_runs_that_are_not_there_are_missing_and_no_runs_make_an_empty_table():
     assert len(printed(design, found)[1]) == len(MODELS) * len(LENGTHS)
 
 
-def test_runs_of_another_measure_are_refused():
+def test_where_mamba_alone_is_out_of_memory_the_others_keep_their_values():
     runs = Runs()
-    runs.planned[0][1]["measure"] = {"split": "test"}
-    with pytest.raises(SettingError, match=r"^measure: this page is made of measure=throughput or measure=memory"):
-        runs.found("table8")
+    for seed in SEEDS:
+        rows = runs.rows[f"mmamba{seed}"]
+        too_large = {"measure": "out_of_memory", "value": 1, "mode": "inference", "batch": 1, "length": 2048}
+        runs.rows[f"mmamba{seed}"] = pd.DataFrame([*rows[rows["length"] == 512].to_dict("records"), too_large])
+    design, found = runs.found("table8")
+    cell = cells(found)["transformer", 2048, 1]
+    assert (cell.status, {run.reason for run in cell.seeds}) == ("out of memory", {"mamba was out of memory"})
+    assert design.further(cell)["own_median"] == pytest.approx(
+        median([4.096, 2 * 4.096 + 0.04096, 3 * 4.096 + 0.12288])
+    )
+    assert found.missing == []
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "other"), [("table7", "Memory", "Throughput"), ("table8", "Throughput", "Memory")]
+)
+def test_runs_of_another_measure_are_refused(name, read, other):
+    with pytest.raises(SettingError, match=rf"^measure: this page reads the rows of measure={read.lower()} alone$"):
+        Runs(other).found(name)
+
+
+def test_a_published_ratio_stands_beside_its_own_load_or_says_of_what_it_is():
+    runs = Runs(along="batch", places=(1, 4))
+    assert {
+        batch: cell.key.published.value is None
+        for (model, _, batch), cell in cells(runs.found("table8")[1]).items()
+        if model == "diff_mamba_hybrid"
+    } == {1: False, 4: True}
+    headers, *_ = printed(*Runs("Memory", "forward", along="batch", places=(1, 4)).found("table7"))
+    assert "paper memory ÷ mamba, at length 2,048" in headers
 
 
 def test_threads_and_devices_make_a_page_of_their_own_where_results_depend_on_them():

@@ -12,18 +12,17 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from diffmamba import memory
+from diffmamba import free_memory
 from diffmamba.errors import SettingError
-from diffmamba.measures.live import taken
 from diffmamba.measures.measure import Measure, Row, Subject
+from diffmamba.measures.need import Need
 from diffmamba.measures.passes import Load, Mode, Pass, passes
 from diffmamba.metric import Metric
 from diffmamba.models import LanguageModel
 from diffmamba.ranges import Size
 
-SHORT = 32  # symbols of the passes that a need for memory is estimated from
 OUT_OF_MEMORY = "out_of_memory"
 
 
@@ -89,8 +88,13 @@ class Efficiency(Measure):
     def rows(self, subject: Subject) -> Iterator[Row]:
         """A load that memory is too small for has one row, `out_of_memory`, and so have all that are larger than it."""
         busy = os.getloadavg()[0]
-        needs = Need(subject, self.mode) if subject.device.type == "cpu" else None  # before it is compiled
-        network = self._prepared(subject)
+        network = subject.network
+        assert isinstance(network, LanguageModel)
+        needs = None
+        if subject.device.type == "cpu":  # before it is compiled
+            needs = Need(network, subject.device, self.mode, max(self.lengths))
+        if self.compile:
+            network.compile(dynamic=False)
         loads = [Load(batch, length, self._new) for batch in self.batches for length in self.lengths]
         too_large: list[Load] = []
         found: list[Row] = []
@@ -117,62 +121,22 @@ class Efficiency(Measure):
     def _new(self) -> int:
         return self.new if self.mode == "generation" else 0
 
-    def _prepared(self, subject: Subject) -> LanguageModel:
-        network = subject.network
-        assert isinstance(network, LanguageModel)
-        if self.compile:
-            torch.compiler.reset()
-            network.compile(dynamic=False)
-        return network
-
     def _within_memory(
-        self, network: LanguageModel, load: Load, needs: "Need | None", subject: Subject
+        self, network: LanguageModel, load: Load, needs: Need | None, subject: Subject
     ) -> list[Row] | None:
         """The rows of a load; None where memory is not enough for it."""
         if needs and not needs.fits(load):
             return None
+        if self.compile:
+            torch.compiler.reset()  # after a few shapes PyTorch would go on without compiling, and say nothing
         try:
             symbols = load.symbols(network.vocabulary_size, subject.device)
             return list(self.measured(network, load, passes(network, symbols, self.mode, load.new)))
         except Exception as error:
-            if not memory.exhausted(error):
+            if not free_memory.exhausted(error):
                 raise
         network.zero_grad()
         gc.collect()
         if subject.device.type == "cuda":
             torch.cuda.empty_cache()
         return None
-
-
-class Need:
-    """What a pass will take on a CPU, from two short passes: a straight line by length, times the batch.
-
-    A system may promise memory that it does not have, and end the process that uses it. So a load is left out before.
-    """
-
-    def __init__(self, subject: Subject, mode: Mode):
-        network = subject.network
-        assert isinstance(network, LanguageModel)
-        self.fixed = 3 * sum(map(_bytes, network.parameters())) if mode == "training" else 0  # gradients, two moments
-        new, lengths = (2 if mode == "generation" else 0), (SHORT, 2 * SHORT)
-        peaks = []
-        for length in lengths:
-            symbols = Load(1, length, new).symbols(network.vocabulary_size, subject.device)
-            repeated = passes(network, symbols, mode, new)
-            peaks.append(taken(subject.device, lambda repeated=repeated: [*repeated()]).peak)  # type: ignore[misc]
-            network.zero_grad()
-        self.by_symbol = max(0.0, (peaks[1] - peaks[0]) / (lengths[1] - lengths[0]))
-        self.by_sequence = max(0.0, peaks[0] - self.fixed - self.by_symbol * lengths[0])
-
-    def bytes(self, load: Load) -> float:
-        """The estimate for a load."""
-        return self.fixed + load.batch * (self.by_sequence + self.by_symbol * (load.length + load.new))
-
-    def fits(self, load: Load) -> bool:
-        """Whether so much is free, as far as the system tells."""
-        free = memory.free()
-        return free is None or self.bytes(load) <= free
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.nbytes

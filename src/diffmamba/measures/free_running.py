@@ -73,6 +73,7 @@ class FreeRunning(Measure):
     }
     headline = "exponent"
     reads_corpus_alone = True
+    in_float64 = True
 
     def check(self, data: Data) -> None:
         if not self.temperatures:

@@ -61,6 +61,8 @@ class Measure(ABC):
     """Whether it reads its data at all. If not, they are no part of its identity: all that counts is the network."""
     of_machine: ClassVar[bool] = False
     """Whether the result depends on the machine. Then the device, threads and operators that were chosen count too."""
+    in_float64: ClassVar[bool] = False
+    """Whether it computes in float64, whatever the precision of the weights is."""
     metrics: ClassVar[Mapping[str, Metric]]
     """The figures without coordinates."""
     headline: ClassVar[str]
@@ -87,6 +89,9 @@ class Measure(ABC):
 
         The network is on PyTorch's meta device: it has shapes and no numbers.
         """
+
+    def check_device(self, on_gpu: bool) -> None:  # noqa: B027 - most measures can be taken on all devices
+        """Raises SettingError where it cannot be taken on a GPU, or on a CPU, before anything is computed."""
 
     @abstractmethod
     def rows(self, subject: Subject) -> Iterator[Row]:

@@ -7,7 +7,7 @@ from typing import ClassVar
 from diffmamba.errors import SettingError
 from diffmamba.measures.efficiency import Efficiency
 from diffmamba.measures.live import taken
-from diffmamba.measures.measure import Row, Subject
+from diffmamba.measures.measure import Row
 from diffmamba.measures.passes import Load, Pass, passes
 from diffmamba.metric import Metric
 from diffmamba.models import LanguageModel
@@ -31,13 +31,12 @@ class Memory(Efficiency):
     }
     headline = "peak_mb"
 
-    def rows(self, subject: Subject) -> Iterator[Row]:
-        if self.compile and subject.device.type == "cpu":
+    def check_device(self, on_gpu: bool) -> None:
+        if self.compile and not on_gpu:
             raise SettingError(
                 "measure.compile=true: on a CPU the tensors of a compiled network are not seen; use "
                 "measure.compile=false, or a GPU: trainer=gpu"
             )
-        yield from super().rows(subject)
 
     def measured(self, network: LanguageModel, load: Load, repeated: Pass) -> Iterator[Row]:
         symbols, there = repeated.symbols, [*network.parameters(), *network.buffers()]

@@ -8,10 +8,14 @@
 
 A pass is an iterator. It yields where a clock is to be read: at its end, and in generation also at the first symbol.
 What it yields last is what the pass leaves behind.
+
+Under autocast a pass is as one in an autocast context of its own: the casts of weights that it makes serve it alone. A
+backward pass and a step of AdamW are outside of it, as in training.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -51,6 +55,16 @@ def passes(network: LanguageModel, symbols: Tensor, mode: Mode, new: int) -> "Pa
     return Forward(network, symbols, keeps_graph=mode == "forward")
 
 
+@contextmanager
+def own_casts() -> Iterator[None]:
+    """Forgets the casts of weights that autocast keeps, before and after, as entering and leaving its context does."""
+    torch.clear_autocast_cache()
+    try:
+        yield
+    finally:
+        torch.clear_autocast_cache()
+
+
 class Pass(ABC):
     """A pass of a network over symbols, which can be made again and again."""
 
@@ -70,7 +84,7 @@ class Forward(Pass):
         self.keeps_graph = keeps_graph
 
     def __call__(self) -> Iterator[Any]:
-        with torch.set_grad_enabled(self.keeps_graph):
+        with torch.set_grad_enabled(self.keeps_graph), own_casts():
             logits = self.network(self.symbols)
         yield logits
 
@@ -86,9 +100,11 @@ class Training(Pass):
     def __call__(self) -> Iterator[Any]:
         self.optimizer.zero_grad()
         self.network.train()
-        with torch.enable_grad():
-            self.network(self.symbols, self.targets).mean().backward()
-        self.optimizer.step()
+        with torch.enable_grad(), own_casts():
+            loss = self.network(self.symbols, self.targets).mean()
+        with torch.autocast(self.symbols.device.type, enabled=False):
+            loss.backward()
+            self.optimizer.step()
         self.network.eval()
         yield self.optimizer
 
@@ -101,6 +117,7 @@ class Generation(Pass):
         self.new = new
 
     def __call__(self) -> Iterator[Any]:
-        generated = generate(self.network, self.symbols, self.new, temperature=0)
-        yield next(generated)
-        yield [*generated]
+        with own_casts():
+            generated = generate(self.network, self.symbols, self.new, temperature=0)
+            yield next(generated)
+            yield [*generated]

@@ -66,6 +66,7 @@ class Perturbation(Measure):
     }
     headline = "exponent"
     reads_data = False
+    in_float64 = True
 
     def check_network(self, network: nn.Module) -> None:
         mixers_of(network, "perturbation")

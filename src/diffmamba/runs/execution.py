@@ -169,7 +169,7 @@ def new_record(work: Work, run: Run, earlier: Record | None, begins: bool = True
         "versions": versions(),
         "hardware": {},
         "operators": {},
-        "precision": work.execution.precision,
+        "precision": work.execution.arithmetic,
         "parameters": {},
         "corpus": work.facts,
         "sources": kept_sources(work, run, earlier),

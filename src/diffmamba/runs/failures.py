@@ -16,7 +16,7 @@ from hydra.errors import InstantiationException
 from torch.multiprocessing.spawn import ProcessException
 
 from diffmamba.errors import SettingError
-from diffmamba.memory import exhausted
+from diffmamba.free_memory import exhausted
 from diffmamba.runs.form import TRANSIENT, Record
 from diffmamba.runs.store import SWEEP, Run
 from diffmamba.tasks.task import NonFiniteLossError

@@ -83,7 +83,12 @@ class Measurement(Work):
             weights=weights,
             trained=trained,
             module=build(measured["module"]) if measured else trained.module,
-            execution=replace(Execution.of(settings), compiled=measure.compiled, precision=trained.execution.precision),
+            execution=replace(
+                Execution.of(settings),
+                compiled=measure.compiled,
+                precision=trained.execution.precision,
+                in_float64=measure.in_float64,
+            ),
         )
 
     @property
@@ -178,15 +183,23 @@ class Measurement(Work):
         return (self.measure, self.weights, self.module, *trained, *self.trained.checked_parts(here), *computed)
 
     def check(self, here: bool = True) -> None:
+        self._check_compile()
         if self.needs:
             self.trained.check(here)
-        self.execution.check(here)
+        self.execution.check(here, compiles="measure.compile")
         if here:
+            self.measure.check_device(self.execution.devices.on_gpu)
             fabric_of(self.execution)
         shapes = shapes_of(self.trained.network, self.trained_facts["vocabulary"])
         self.weights.check(shapes)
         self.measure.check_network(shapes)
         self.measure.check(self.data)
+
+    def _check_compile(self) -> None:
+        """`compile` is of the training; a measure of the machine has a setting of its own."""
+        of_this_command = not isinstance(self.weights, OfRun | Trained)
+        if self.measure.of_machine and of_this_command and self.settings.get("compile"):
+            raise SettingError("compile=true compiles a training, and none is done here; use measure.compile=true")
 
 
 def measure(work: Measurement, run: Run, progress_bar: bool) -> None:

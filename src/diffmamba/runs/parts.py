@@ -61,7 +61,8 @@ class Execution:
         backend: whose operators, one of `ops.backend.BACKENDS`.
         compiled: whether the network is compiled with `torch.compile`.
         threads: of the CPU; None is all cores.
-        precision: of the arithmetic. The only one of these that belongs to the identity.
+        precision: of the weights. The only one of these that belongs to the identity.
+        in_float64: whether the arithmetic is in float64, whatever the precision is.
     """
 
     devices: Devices
@@ -69,6 +70,12 @@ class Execution:
     compiled: bool
     threads: int | None
     precision: str
+    in_float64: bool = False
+
+    @property
+    def arithmetic(self) -> str:
+        """The precision that it computes in."""
+        return "64-true" if self.in_float64 else self.precision
 
     @classmethod
     def of(cls, settings: Settings, batch_size: int | None = None) -> "Execution":
@@ -87,17 +94,27 @@ class Execution:
             devices, model.get("backend", "auto"), settings["compile"], settings["threads"], trainer["precision"]
         )
 
-    def check(self, here: bool) -> None:
-        """Raises SettingError for what cannot work, and selects the backend. `here`: on this machine."""
+    def check(self, here: bool, compiles: str = "compile") -> None:
+        """Raises SettingError for what cannot work, and selects the backend.
+
+        Args:
+            here: on this machine.
+            compiles: the setting that has the network compiled.
+        """
         if here:
             self.devices.check()
-            self._check_compiler()
+            self._check_compiler(compiles)
+            if self.in_float64 and self.backend in ("cpu", "cuda"):
+                raise SettingError(
+                    f"model.backend={self.backend} has no float64, which this measure computes in; use "
+                    "model.backend=auto or torch"
+                )
             names = {"setting": "model.backend", "gpu": "trainer=gpu", "cpu": "trainer=cpu"}
-            select_operators(self.backend, self.devices.on_gpu, DTYPES[self.precision], **names)
+            select_operators(self.backend, self.devices.on_gpu, DTYPES[self.arithmetic], **names)
 
     def operators(self, device: torch.device) -> dict[str, Any]:
         """What a record says of the operators that run on a device."""
-        return {"backend": backend.describe(device, DTYPES[self.precision]), "compiled": self.compiled}
+        return {"backend": backend.describe(device, DTYPES[self.arithmetic]), "compiled": self.compiled}
 
     def check_memory(self, parameters: int) -> None:
         """Raises SettingError where a network, its gradients and AdamW's two moments do not fit into the memory."""
@@ -108,13 +125,13 @@ class Execution:
                 f"{needed / 1e9:,.0f} GB, and this machine has {there / 1e9:,.0f} GB; lower the sizes of the network"
             )
 
-    def _check_compiler(self) -> None:
+    def _check_compiler(self, setting: str) -> None:
         if self.compiled and not self.devices.on_gpu:
             try:
                 compiler()
             except CompileError as error:
-                needs = f"compile=true needs a C++ compiler on a CPU, and {error}"
-                raise SettingError(f"{needs}; install g++, or use compile=false") from error
+                needs = f"{setting}=true needs a C++ compiler on a CPU, and {error}"
+                raise SettingError(f"{needs}; install g++, or use {setting}=false") from error
 
 
 def built(node: Any, partial: bool = False) -> Any:

@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from diffmamba.errors import SettingError
-from diffmamba.measures.efficiency import OUT_OF_MEMORY
+from diffmamba.measures.efficiency import OUT_OF_MEMORY, Efficiency
 from diffmamba.paper.published import PublishedResult
 from diffmamba.reports import columns
 from diffmamba.reports.cells import Cell, Key, Results
@@ -31,7 +31,8 @@ APART = (
     "is of runs on the same hardware only."
 )
 NOT_FITTING = (
-    "out of memory: so large a load did not fit into the memory there, and those that are larger were not tried."
+    "out of memory: so large a load did not fit into the memory there, and those that are larger were not tried. A "
+    f"value without a ratio: it fitted, and {BASELINE} did not."
 )
 
 REPEATS = (
@@ -50,23 +51,27 @@ class Reading:
     """What a table reads of the rows of a measurement.
 
     Args:
+        measure: the class whose rows it reads.
         of: the value under one load, from the mode and the rows by name.
         along: what differs between the groups, and is the x axis of pictures: batch or length.
         ratio: the value over Mamba's, as a metric.
         unit: of values as they are shown; `times` makes them such.
         label: of the values in words.
-        published: the published ratio of a model in a mode at a place along.
+        published: the published ratio of a model in a mode under a load.
+        published_at: where a published ratio stands beside other loads: what it is of, in words.
         spread: from the rows by name, the spread of the repeats of a run relative to their median; None: one repeat.
         exact: whether repeats give the same value, so that there is nothing to estimate.
     """
 
+    measure: type[Efficiency]
     of: Callable[[str, Mapping[str, float]], float]
     along: str
     ratio: Headline
     unit: str
     times: float
     label: str
-    published: Callable[[str, str, int], PublishedResult] = lambda model, mode, at: PublishedResult()
+    published: Callable[[str, str, Load], PublishedResult] = lambda model, mode, load: PublishedResult()
+    published_at: str = ""
     spread: Callable[[Mapping[str, float]], float] | None = None
     exact: bool = False
 
@@ -80,11 +85,15 @@ def relative_spread(name: str) -> Callable[[Mapping[str, float]], float]:
     return lambda rows: (rows[f"{name}_high"] - rows[f"{name}_low"]) / rows[f"{name}_median"]
 
 
-def key(config: Mapping[str, Any]) -> Key:
-    """The cell of a measurement: a model and a mode. Its loads are what it will have rows of."""
+def key(reading: Reading) -> Callable[[Mapping[str, Any]], Key]:
+    """What gives the cell of a measurement, a model and a mode. Its loads are what it will have rows of."""
+    return lambda config: _key(reading, config)
+
+
+def _key(reading: Reading, config: Mapping[str, Any]) -> Key:
     measure, name = config.get("measure") or {}, config["model"]["name"]
-    if not {"mode", "batches", "lengths"} <= measure.keys():
-        raise SettingError("measure: this page is made of measure=throughput or measure=memory")
+    if str(measure.get("_target_")).rpartition(".")[2] != reading.measure.__name__:
+        raise SettingError(f"measure: this page reads the rows of measure={reading.measure.__name__.lower()} alone")
     loads = [(batch, length) for batch in measure["batches"] for length in measure["lengths"]]
     return Key(
         {"model": name, "mode": measure["mode"], "loads": loads},
@@ -143,7 +152,7 @@ def _cell(reading: Reading, results: Results, cell: Cell, load: Load, place: str
         label=f"{group}, {model}",
         is_baseline=cell.key.is_baseline and not reading.exact,
         group=group,
-        published=reading.published(model, mode, {"batch": batch, "length": length}[reading.along]),
+        published=reading.published(model, mode, load),
     )
     seeds = (
         _seed(reading, run, base.get(run.seed), mode, load) for run in sorted(runs, key=lambda run: rank(run.seed))
@@ -164,7 +173,9 @@ def _seed(reading: Reading, run: SeedResult, base: SeedResult | None, mode: str,
     own = reading.of(mode, found)
     record |= {"own": own, "spread": reading.spread(found) if reading.spread else None}
     theirs = _rows(base, mode, load) if base and machine(base) == machine(run) else {}
-    if not theirs or OUT_OF_MEMORY in theirs:
+    if OUT_OF_MEMORY in theirs:
+        return SeedResult("", run.seed, NO_MEMORY, f"{BASELINE} was out of memory", record=record)
+    if not theirs:
         return SeedResult("", run.seed, "partial", f"has no {BASELINE} of this seed on this machine", record=record)
     return SeedResult("", run.seed, "finished", value=own / reading.of(mode, theirs), record=record)
 
@@ -189,12 +200,13 @@ def own(cell: Cell, name: str = "own") -> float | None:
 
 def columns_of(reading: Reading) -> tuple[Column, ...]:
     """The model, its ratio to Mamba beside the published one, and its own value on this hardware."""
+    paper = replace(columns.PUBLISHED, header=columns.PUBLISHED.header + reading.published_at)
     shown = Column(reading.label, lambda cell: cell.status if own(cell) is None else reading.text(own(cell)))
     if reading.exact:
-        verdict = (columns.RESULT, columns.PUBLISHED, shown, columns.SEEDS, columns.PARAMETERS)
+        verdict = (columns.RESULT, paper, shown, columns.SEEDS, columns.PARAMETERS)
         return (columns.MODEL, *verdict)
     within = Column("spread, %", lambda cell: "–" if (found := own(cell, "spread")) is None else f"{100 * found:.1f}")
-    verdict = (columns.RESULT, columns.DIFFERS, columns.INTERVAL, columns.SIGN, columns.PUBLISHED)
+    verdict = (columns.RESULT, columns.DIFFERS, columns.INTERVAL, columns.SIGN, paper)
     further = (columns.SMALLEST, columns.P, columns.DELTA, columns.SPREAD, columns.PARAMETERS)
     return (columns.MODEL, *verdict, shown, within, columns.SEEDS, *further)
 

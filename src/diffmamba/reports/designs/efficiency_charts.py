@@ -46,7 +46,7 @@ def ratios(reading: Reading, results: Results) -> Chart:
     others = replace(results, cells=tuple(cell for cell in results.cells if cell.key.fields["model"] != BASELINE))
     caption = "Means over seeds" + " with the intervals of the table" * (not reading.exact) + "."
     if any(cell.key.published.value is not None for cell in others.cells):
-        caption += " Hollow points are the published ratios."
+        caption += f" Hollow points are the published ratios{reading.published_at}."
     return _chart("ratios", "Over Mamba", reading, others, lines, reading.ratio.label, "linear", caption)
 
 

@@ -3,6 +3,7 @@
 The paper shows curves without numbers, so nothing published stands beside ours.
 """
 
+from diffmamba.measures import Throughput
 from diffmamba.reports.design import Design
 from diffmamba.reports.designs import efficiency, efficiency_charts
 from diffmamba.reports.designs.efficiency import Reading
@@ -15,6 +16,7 @@ MEANING = (
 
 
 READING = Reading(
+    measure=Throughput,
     of=lambda mode, rows: rows["tokens_per_second_median"],
     along="batch",
     ratio=Headline("speed_over_mamba", "speed ÷ mamba", "higher"),
@@ -29,7 +31,7 @@ DESIGN = Design(
     kind="figure",
     title="Figure 9: speed of generation by batch",
     sweep="figure9",
-    key=efficiency.key,
+    key=efficiency.key(READING),
     fold=efficiency.folded(READING),
     baseline=efficiency.BASELINE,
     columns=efficiency.columns_of(READING),

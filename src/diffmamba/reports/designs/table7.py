@@ -4,6 +4,7 @@ The paper says "memory after a forward pass" and not whether the pass keeps what
 parts: what is kept after a pass with its graph, and the peak of one without; both with the weights.
 """
 
+from diffmamba.measures import Memory
 from diffmamba.paper import published
 from diffmamba.reports.design import Design
 from diffmamba.reports.designs import efficiency, efficiency_charts
@@ -27,13 +28,15 @@ ELSEWHERE = (
 READ = {"forward": "kept_bytes"} | dict.fromkeys(("inference", "training", "generation"), "peak_bytes")
 """What is read beside the weights, by mode."""
 READING = Reading(
+    measure=Memory,
     of=lambda mode, rows: rows["weights_bytes"] + rows[READ[mode]],
     along="batch",
     ratio=Headline("memory_over_mamba", "memory ÷ mamba", "lower"),
     unit="MB",
     times=1e-6,
     label="memory",
-    published=lambda model, mode, batch: published.ratio("table7", "batch", batch, model),
+    published=lambda model, mode, load: published.ratio("table7", "batch", load[0], model),
+    published_at=", at length 2,048",
     exact=True,
 )
 
@@ -41,7 +44,7 @@ DESIGN = Design(
     name="table7",
     title="Table 7: memory of a forward pass by batch",
     sweep="table7",
-    key=efficiency.key,
+    key=efficiency.key(READING),
     fold=efficiency.folded(READING),
     baseline="",
     columns=efficiency.columns_of(READING),
