@@ -56,7 +56,8 @@ def facts_of(work: Work) -> dict[str, Any]:
     choice: CorpusChoice = work.module.keywords["corpus"]  # type: ignore[attr-defined]
     content = json.dumps(choice.describe(), sort_keys=True, default=str)
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
-    return {"name": "a text", "fingerprint": fingerprint, "sizes": {"train": 90_000}, "vocabulary": 27}
+    of_task = {"chance": 0.1} if "rule" in work.module.keywords else {}
+    return {"name": "a text", "fingerprint": fingerprint, "sizes": {"train": 90_000}, "vocabulary": 27} | of_task
 
 
 def name(*settings: str) -> str:
@@ -340,6 +341,15 @@ def test_what_names_a_measurement() -> None:
     assert len(set(names.values())) == len(names)
     for neutral in ("measure.batch=3", "measure.window=128", "measure.stride=128", "trainer=auto", "threads=2"):
         assert name(*base, neutral) == names[""]
+
+
+def test_examples_made_of_a_corpus_count_by_what_they_are_made_with_too() -> None:
+    lens = ("data=needle", "measure=lens", "weights=trained", "model=mamba")
+    training = name("data=needle", "model=mamba")
+    for factor in ("distance=3", "keys=2", "shown=1", "seed=5"):
+        measured = ("data=pydoc8", *lens[1:], "data@measured=needle")
+        assert name(*measured, f"measured.{factor}") != name(*measured)
+        assert name("data=needle", "model=mamba", f"data.{factor}") != training
 
 
 def test_corpus_counts_by_its_content(tmp_path: Path) -> None:

@@ -112,7 +112,8 @@ class Lens(Measure):
         return replace(found, lens_is=_digest(self._lens_content()), **plain)
 
     def over(self, facts: Mapping[str, Any]) -> "Lens":
-        return self if facts["fingerprint"] else replace(self, length=None)
+        """Examples have a length of their own."""
+        return self if facts["fingerprint"] and "chance" not in facts else replace(self, length=None)
 
     @property
     def descent(self) -> Descent:
