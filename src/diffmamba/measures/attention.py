@@ -47,7 +47,7 @@ class ImplicitAttention(Measure):
         positions: so many of a window of a text, spread evenly over its second half, are those whose weights are looked
             at; None is 16, or the whole half of a small window.
         batch: windows or examples at once.
-        heads: whether there are rows for each head, too.
+        heads: whether there are rows for each head of the matrices, too.
         cells: rows and columns of a map of the first example; 0 is no map.
     """
 
@@ -174,7 +174,8 @@ class Sums:
             means = self._means(place)
             by_part[place[1]].append({name: value.mean() for name, value in means.items()})
             yield from (Row(name, value, where) for name, value in told(means).items())
-            for head in range(len(means["entropy"]) if heads and place[0] else 0):
+            single = heads and place[1] not in (UNIFORM, OUTPUT)  # these are of all heads together
+            for head in range(len(means["entropy"]) if single else 0):
                 own = told({name: value[head] for name, value in means.items()})
                 yield from (Row(name, value, where | {"head": head + 1}) for name, value in own.items())
         for part, found in by_part.items():
@@ -218,29 +219,37 @@ def _looked_at(subject: Subject, symbols: Tensor, rows: Tensor, weights: dict[Pl
     def visit(index: int, block: ResidualBlock, x: Tensor, state: Any) -> None:
         if isinstance(block.layer, Mixer):
             with torch.autocast(x.device.type, enabled=False):
-                found = attended(block.layer, block.read(x).to(next(block.layer.parameters()).dtype))
-                whole = found.output(rows.to(x.device)).sum(1, keepdim=True)
-            for part, own in _parts(found, rows, whole):
+                read = block.read(x).to(next(block.layer.parameters()).dtype)
+                found = attended(block.layer, read, rows.to(x.device))
+            for part, own in _parts(found):
                 weights[index + 1, part] = own.cpu()
 
     (hidden,) = streamed(cast(LanguageModel, subject.network), [subject.to_device(symbols)], visit)
     return hidden
 
 
-def _parts(found: Attended, rows: Tensor, whole: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """The names of the parts and their weights `(batch, heads, rows, length)`."""
+def _parts(found: Attended) -> Iterator[tuple[str, Tensor]]:
+    """The names of the parts and their weights `(batch, heads, rows, length)`; the output is one of all heads."""
     for number, weights in enumerate(found.branches, 1):
-        yield f"branch{number}", weights[:, :, rows]
+        yield f"branch{number}", weights
     if found.difference is not None:
-        yield "difference", found.difference[:, :, rows]
-    yield OUTPUT, whole.norm(dim=-1)
+        yield "difference", found.difference
+    yield OUTPUT, found.output.norm(dim=-1)[:, None]
 
 
 def _maps(subject: Subject, symbols: Tensor, cells: int) -> dict[Place, Tensor]:
-    """Maps `(cells, cells)` of one example: the mean over heads and rows of a cell, summed over its columns."""
-    weights: dict[Place, Tensor] = {}
+    """Maps `(cells, cells)` of one example: the mean over heads and rows of a cell, summed over its columns.
+
+    The example is read anew for every few rows, so that no more of them are in memory than in the measurement.
+    """
+    found: dict[Place, Tensor] = {}
     positions = torch.arange(symbols.shape[1])
-    _looked_at(subject, symbols, positions, weights)
     of_cell = F.one_hot(positions * min(cells, len(positions)) // len(positions)).double()
     of_rows = (of_cell / of_cell.sum(0)).T
-    return {place: of_rows @ shared_out(own, positions)[0].mean((0, 1)) @ of_cell for place, own in weights.items()}
+    for rows in positions.split(MOST):
+        weights: dict[Place, Tensor] = {}
+        _looked_at(subject, symbols, rows, weights)
+        for place, own in weights.items():
+            cells_here = of_rows[:, rows] @ shared_out(own, rows)[0].mean((0, 1)) @ of_cell
+            found[place] = found.get(place, torch.zeros(())) + cells_here
+    return found
