@@ -135,7 +135,7 @@ class ImplicitAttention(Measure):
             examples = data.splits[self.split].at(np.arange(min(self.examples, len(data.splits[self.split].inputs))))
             tensors = (torch.from_numpy(np.array(part)) for part in (examples.inputs, examples.targets, examples.gaps))
             for inputs, targets, gaps in zip(*(one.split(self.batch) for one in tensors), strict=True):
-                yield inputs, targets, Asked.of_answers(targets, gaps, reach)
+                yield inputs, targets, Asked.of_answers(inputs, targets, gaps, reach)
         else:
             for inputs, targets, _ in self._windows(data):
                 yield inputs, targets, Asked.of_text(len(inputs), inputs.shape[1], cast(int, self.positions))
@@ -192,15 +192,22 @@ class Sums:
 
 
 def told(means: Mapping[str | int, Tensor]) -> dict[str, float]:
-    """The figures of `metrics` in means of readings, over heads. Ratios are those of means."""
+    """The figures of `metrics` in means of readings, over heads. Ratios are those of means.
+
+    A mean share of a position is over the rows that have such a position.
+    """
     found = {name: means[name].mean().item() for name in ImplicitAttention.metrics if name in means}
     if "needle" in found:
-        needle, others, elsewhere = (
-            means[f"{name}_each"].mean().item() for name in ("needle", "distractors", "elsewhere")
-        )
-        found["snr"] = needle / elsewhere
-        found |= {"selectivity": needle / others} if others else {}
+        each = {name: _each(means, name) for name in ("needle", "distractors", "elsewhere")}
+        ratios = {"snr": each["elsewhere"], "selectivity": each["distractors"]}
+        found |= {name: each["needle"] / others for name, others in ratios.items() if others}
     return found
+
+
+def _each(means: Mapping[str | int, Tensor], name: str) -> float:
+    """The mean share of a position of these; 0 where there is none."""
+    there = means[f"{name}_there"].mean().item()
+    return means[f"{name}_each"].mean().item() / there if there else 0.0
 
 
 def mixers(network: LanguageModel) -> dict[int, Mixer]:
