@@ -124,8 +124,9 @@ def test_settings_that_are_left_open():
         (ON_NEEDLES, RECALL(rule=Memorization(VOCABULARY, 8)), r"no answer of memorization stands in its context"),
         (ImplicitAttention(window=24, positions=13), TEXT, r"measure\.positions=13 must be at most half of a window"),
         (ImplicitAttention(window=0), TEXT, "window"),
+        (ImplicitAttention(window=200, positions=3), TEXT, r"measure\.window=200 must be at most 199: test has no more"),
     ],
-    ids=["nothing to find", "too many positions", "no window"],
+    ids=["nothing to find", "too many positions", "no window", "a window that is too long"],
 )
 def test_data_that_do_not_fit_are_refused(measure, data, message):
     with pytest.raises(SettingError, match=message):
@@ -135,6 +136,6 @@ def test_data_that_do_not_fit_are_refused(measure, data, message):
 def test_networks_without_mixers_are_refused(build):  # noqa: F811
     with pytest.raises(SettingError, match="needs a language model with mixers"):
         ON_TEXT.check_network(build("model=mamba", layer=["ffn"]))
-    with pytest.raises(SettingError, match="needs a language model with mixers"):
+    with pytest.raises(SettingError, match="needs a language model, and this is a Linear"):
         ON_TEXT.check_network(torch.nn.Linear(2, 2))
     ON_TEXT.check_network(build("model=transformer"))

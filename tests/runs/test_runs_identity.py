@@ -343,6 +343,13 @@ def test_what_names_a_measurement() -> None:
         assert name(*base, neutral) == names[""]
 
 
+def test_how_a_loss_by_position_is_read_names_no_measurement() -> None:
+    base = ("measure=loss_by_position", "weights=trained", "model=mamba")
+    for neutral in ("measure.batch=3", "measure.window=7"):
+        assert name(*base, neutral) == name(*base)
+    assert name(*base, "measure.shift=2") != name(*base)
+
+
 def test_examples_made_of_a_corpus_count_by_what_they_are_made_with_too() -> None:
     lens = ("data=needle", "measure=lens", "weights=trained", "model=mamba")
     training = name("data=needle", "model=mamba")

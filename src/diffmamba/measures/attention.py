@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffmamba.data import Data, LanguageModellingData, SyntheticData
-from diffmamba.data.sliding import SlidingWindows
+from diffmamba.data.sliding import SlidingWindows, require_window
 from diffmamba.errors import SettingError
 from diffmamba.measures.allocation import Asked, readings, shared_out, uniform
 from diffmamba.measures.measure import Measure, Row, Subject
@@ -89,14 +89,18 @@ class ImplicitAttention(Measure):
         elif not isinstance(data, LanguageModellingData):
             name = data.facts["name"]
             raise SettingError(f"measure=attention needs a text or examples of recall, and {name} is neither")
-        elif cast(int, self.positions) > (length := self._windows(data).length) // 2:
-            raise SettingError(
-                f"measure.positions={self.positions} must be at most half of a window, which has {length} symbols; use "
-                f"fewer, or raise measure.window"
-            )
+        else:
+            length = self._windows(data).length
+            if cast(int, self.positions) > length // 2:
+                raise SettingError(
+                    f"measure.positions={self.positions} must be at most half of a window, which has {length} symbols; "
+                    f"use fewer, or raise measure.window"
+                )
 
     def check_network(self, network: nn.Module) -> None:
-        if not isinstance(network, LanguageModel) or not (found := mixers(network)):
+        if not isinstance(network, LanguageModel):
+            raise SettingError(f"measure=attention needs a language model, and this is a {type(network).__name__}")
+        if not (found := mixers(network)):
             raise SettingError("measure=attention needs a language model with mixers; set model.layer=[mixer]")
         for mixer in found.values():
             require_known(mixer)
@@ -143,7 +147,9 @@ class ImplicitAttention(Measure):
     def _windows(self, data: Data) -> SlidingWindows:
         assert isinstance(data, LanguageModellingData)
         assert self.window is not None
-        return SlidingWindows(data.corpus.split(self.split), self.window, self.window, self.batch, self.examples)
+        symbols = data.corpus.split(self.split)
+        require_window(self.window, symbols, self.split)
+        return SlidingWindows(symbols, self.window, self.window, self.batch, self.examples)
 
 
 class Sums:
