@@ -114,7 +114,7 @@ def test_measures_of_a_corpus_refuse_them_and_the_lens_takes_the_examples():
     for measure in (LossByPosition(length=16, window=8), Perplexity(window=8, stride=8, batch=1)):
         with pytest.raises(SettingError, match="needs a corpus, and needle is none"):
             measure.check(data)
-    inputs, targets = sequences.of_data(data, "test", 9).at(np.arange(2))
+    inputs, targets = sequences.of_data(data, "test", 9, "measure=lens").at(np.arange(2))
     assert (inputs.numpy() == data.splits["test"].inputs[:2]).all()
     assert (targets.numpy() == data.splits["test"].targets[:2]).all()
     assert Lens(length=9).over(data.facts) == Lens(length=10).over(data.facts)

@@ -112,7 +112,7 @@ def test_a_tokenizer_of_another_text_and_its_integers_as_they_are(text: TextFile
     assert fed.corpus.split("all").tolist() != known.corpus.split("all").tolist()
     size = fed.vocabulary_size
     with pytest.raises(
-        SettingError, match=rf"data\.reencode=false feeds {size} different integers to run, which has 9"
+        SettingError, match=rf"measured\.reencode=false feeds {size} different integers to run, which has 9"
     ):
         fed.read_as(known.symbols, 9, "run")
 

@@ -249,7 +249,7 @@ def test_only_the_answers_of_a_task_are_measured(mamba):
 
 def test_prompts_end_where_the_first_symbol_of_the_target_is_to_come(mamba, tmp_path):
     prompts = [("abc def", "bad"), ("fa", "dab")]
-    (tmp_path / "p.csv").write_text("prompt,target,task\n" + "".join(f"{p},{t},1\n" for p, t in prompts))
+    (tmp_path / "p.csv").write_text("\ufeffprompt,target,task\n" + "".join(f"{p},{t},1\n" for p, t in prompts))
     (tmp_path / "p.jsonl").write_text("\n".join(json.dumps({"prompt": p, "target": t}) for p, t in prompts) + "\n\n")
     found = []
     for name in ("p.csv", "p.jsonl"):
@@ -270,6 +270,8 @@ def test_prompts_end_where_the_first_symbol_of_the_target_is_to_come(mamba, tmp_
         ("p.jsonl", '{"prompt": "a"}\n', "columns prompt and target"),
         ("p.jsonl", "{", "columns prompt and target"),
         ("p.csv", "prompt,target\na,b\nc,\n", "target 2 is empty"),
+        ("p.csv", "prompt,target\na,b\nc\n", "target 2 is missing"),
+        ("p.jsonl", '{"prompt": "a", "target": null}\n', "target 1 is missing"),
     ],
 )
 def test_a_file_without_prompts_is_told(tmp_path, name, content, says):
