@@ -167,3 +167,6 @@ def test_the_tokenizer_of_the_ids_is_named_where_it_is_none(folder: Path) -> Non
     (folder / "gpt2.json").write_text("no")
     with pytest.raises(SettingError, match=r"data\.decode=.*gpt2\.json is no tokenizer\.json"):
         LongCrawl64(folder / "crawl", folder / "gpt2.json")._text()
+    (folder / "gpt2.json").write_text(trained(["abc def"], 260).tokenizer)
+    with pytest.raises(SettingError, match=r"data\.decode=.*gpt2\.json has 260 tokens, and there is an id 261"):
+        LongCrawl64(folder / "crawl", folder / "gpt2.json")._text()(np.array([5, 261, 0]))
