@@ -124,7 +124,11 @@ def test_settings_that_are_left_open():
         (ON_NEEDLES, RECALL(rule=Memorization(VOCABULARY, 8)), r"no answer of memorization stands in its context"),
         (ImplicitAttention(window=24, positions=13), TEXT, r"measure\.positions=13 must be at most half of a window"),
         (ImplicitAttention(window=0), TEXT, "window"),
-        (ImplicitAttention(window=200, positions=3), TEXT, r"measure\.window=200 must be at most 199: test has no more"),
+        (
+            ImplicitAttention(window=200, positions=3),
+            TEXT,
+            r"measure\.window=200 must be at most 199: test has no more",
+        ),
     ],
     ids=["nothing to find", "too many positions", "no window", "a window that is too long"],
 )
