@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Regex
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as OfLibrary
-from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from diffmamba.data.corpus import Corpus, CorpusChoice, prepare
 from diffmamba.data.datamodule import LanguageModellingData

@@ -25,10 +25,11 @@ class NeedlesInProse(Rule):
     """`keys` pairs of a key and its value in a stretch of prose; then each key again, followed by its value.
 
     Above the symbols of the prose there are `names` symbols for keys, and above those `values` for values. An example
-    has `keys` different keys; a value is `value` symbols, uniform and independent. Pairs stand anywhere without
-    overlap (two side by side are a little rarer than by chance), so that at least `distance` symbols of prose stand
-    between the last of them and the questions, which are in random order. An example has `length` positions, and one symbol more that is only
-    predicted; its prose is a stretch of its split of the corpus, interrupted where a pair stands.
+    has `keys` different keys; a value is `value` symbols, uniform and independent. Pairs stand
+    anywhere without overlap (two side by side are rarer than by chance), so that at least `distance` symbols of prose
+    stand between the last of them and the questions, which are in random order. An example has `length` positions, and
+    one symbol more that is only predicted; its prose is a stretch of its split of the corpus, interrupted where a pair
+    stands.
 
     Only values that can be known are targets, in training too: prose would need far more training. In training each
     pair is shown `shown` times before the questions, and from the second time on its value is a target, which makes

@@ -1,7 +1,8 @@
 """The symbol system `tokens`: byte-level byte pair encoding, as in GPT-2 and GPT-NeoX, by the library `tokenizers`.
 
 Such a tokenizer first parts a text into words, each with at most one blank before it, and runs of blanks. No token goes
-beyond a part. So a text may be cut before any blank that follows a letter, and the pieces have the tokens of the whole.
+beyond a part. So a text may be cut before any blank or end of line that follows neither, and the pieces have the tokens
+of the whole. Tokenizers that part a text in other ways are refused.
 The tokenizer has a token for every byte, so that nothing is unknown.
 
 The library is imported only where a text is encoded. A run keeps the whole tokenizer with its vocabulary.

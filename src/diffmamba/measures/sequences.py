@@ -36,7 +36,8 @@ class Sequences:
 def of_data(data: Data, split: str, length: int, whose: str, anywhere: bool = False) -> Sequences:
     """Windows of `length` symbols of a corpus, side by side or with a start `anywhere`; or a task's examples.
 
-    `whose` names the measure in messages. Raises SettingError for a window that is longer than the split, and for data without a corpus and examples.
+    `whose` names the measure in messages. Raises SettingError for a window that is longer than the split, and for data
+    without a corpus and examples.
     """
     if (corpus := getattr(data, "corpus", None)) is not None:
         symbols = corpus.split(split)

@@ -23,8 +23,8 @@ where there is none). Then
     Diff-Mamba    K = n[t] ⊙ (W1 k_1[t, s] - λ W2 k_2[t, s])
 
 The factors are taken as they come out for the given input, so the sum over s is the output exactly. K is the sum over
-all heads. Its length |K[t, s]| is a weight that gates, norms and values are part of (for Transformers: Kobayashi et al.,
-arXiv 2004.10102).
+all heads. Its length |K[t, s]| is a weight that gates, norms and values are part of (for Transformers: Kobayashi et
+al., arXiv 2004.10102).
 
 A weight of position s is that of what the scan reads there. Before that, the convolution has mixed in the `d_conv - 1`
 positions before s.
