@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from diffmamba.configuration import composed
 from diffmamba.data.streams import IGNORED
 from diffmamba.errors import SettingError
 from diffmamba.measures import Lens, Subject, lens, sequences, tuned_lens
@@ -245,6 +246,12 @@ def test_only_the_answers_of_a_task_are_measured(mamba):
     nats = mamba(SYMBOLS, torch.from_numpy(answers))
     assert next(row.value for row in rows if row.measure == "symbols") == 18
     assert values(rows, "cross_entropy")[BLOCKS] == pytest.approx(nats.sum().item() / 18 / math.log(2))
+
+
+def test_all_prompts_are_measured_unless_a_number_is_given():
+    words = ["model=mamba", "measure=lens", "weights=trained", "measure.prompts=x.csv"]
+    for further, limit in (([], None), (["measure.limit=7"], 7), (["measure.prompts=null"], 128)):
+        assert composed([*words, *further], "measure")["measure"]["limit"] == limit
 
 
 def test_prompts_end_where_the_first_symbol_of_the_target_is_to_come(mamba, tmp_path):
