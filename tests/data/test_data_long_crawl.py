@@ -79,14 +79,14 @@ def test_ids_as_they_are(folder: Path) -> None:
     fed = data.read_as(trained(TEXTS, 300).to_json(), 300, "run")
     assert fed.corpus.split("all").tolist() == rows().flatten().tolist()
     assert fed.corpus.documents("all") == [(at * WIDTH, (at + 1) * WIDTH) for at in range(4)]
-    with pytest.raises(SettingError, match=r"data\.reencode=false feeds"):
+    with pytest.raises(SettingError, match=r"measured\.reencode=false feeds"):
         data.read_as(None, 256, "run")
     with pytest.raises(
-        SettingError, match=r"the ids of longcrawl64 mean other tokens than those of run; set data\.decode"
+        SettingError, match=r"the ids of longcrawl64 mean other tokens than those of run; set measured\.decode"
     ):
         LanguageModellingData(corpus=choice, **settings).read_as(trained(TEXTS, 300).to_json(), 300, "run")
     decoded = CorpusChoice(LongCrawl64(folder / "crawl", folder / "gpt2.json", documents=4), None, folder / "data")
-    with pytest.raises(SettingError, match=r"data\.reencode=false feeds a text in symbols of its own; name them"):
+    with pytest.raises(SettingError, match=r"measured\.reencode=false feeds a text in symbols of its own; name them"):
         LanguageModellingData(corpus=decoded, **settings, reencode=False).read_as(None, 300, "run")
 
 
@@ -167,3 +167,6 @@ def test_the_tokenizer_of_the_ids_is_named_where_it_is_none(folder: Path) -> Non
     (folder / "gpt2.json").write_text("no")
     with pytest.raises(SettingError, match=r"data\.decode=.*gpt2\.json is no tokenizer\.json"):
         LongCrawl64(folder / "crawl", folder / "gpt2.json")._text()
+    (folder / "gpt2.json").write_text(trained(["abc def"], 260).tokenizer)
+    with pytest.raises(SettingError, match=r"data\.decode=.*gpt2\.json has 260 tokens, and there is an id 261"):
+        LongCrawl64(folder / "crawl", folder / "gpt2.json")._text()(np.array([5, 261, 0]))

@@ -9,6 +9,7 @@ import pytest
 
 from diffmamba.data import NeedleData, NeedlesInProse
 from diffmamba.errors import SettingError
+from diffmamba.measures import Lens, LossByPosition, Perplexity, sequences
 
 SIZE = 27
 TEXTS = {"train": np.arange(500) % 5, "val": 5 + np.arange(400) % 5, "test": 10 + np.arange(300) % 7}
@@ -104,3 +105,16 @@ def test_the_data_are_known_by_their_prose():
     assert data.facts["chance"] == 1 / 4
     assert "keys 3" in data.described()
     assert "prose" not in data.described()
+
+
+def test_measures_of_a_corpus_refuse_them_and_the_lens_takes_the_examples():
+    """Else the prose would be measured, without a needle in it."""
+    rule = partial(NeedlesInProse, length=48, keys=3, names=5, values=4)
+    data = NeedleData(corpus=PROSE, rule=rule, examples=64, evaluated=16, batch_size=16, eval_batch_size=16, seed=0)
+    for measure in (LossByPosition(length=16, window=8), Perplexity(window=8, stride=8, batch=1)):
+        with pytest.raises(SettingError, match="needs a corpus, and needle is none"):
+            measure.check(data)
+    inputs, targets = sequences.of_data(data, "test", 9, "measure=lens").at(np.arange(2))
+    assert (inputs.numpy() == data.splits["test"].inputs[:2]).all()
+    assert (targets.numpy() == data.splits["test"].targets[:2]).all()
+    assert Lens(length=9).over(data.facts) == Lens(length=10).over(data.facts)

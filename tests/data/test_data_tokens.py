@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as OfLibrary
-from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from diffmamba.data.corpus import Corpus, CorpusChoice, prepare
 from diffmamba.data.datamodule import LanguageModellingData
@@ -112,7 +112,7 @@ def test_a_tokenizer_of_another_text_and_its_integers_as_they_are(text: TextFile
     assert fed.corpus.split("all").tolist() != known.corpus.split("all").tolist()
     size = fed.vocabulary_size
     with pytest.raises(
-        SettingError, match=rf"data\.reencode=false feeds {size} different integers to run, which has 9"
+        SettingError, match=rf"measured\.reencode=false feeds {size} different integers to run, which has 9"
     ):
         fed.read_as(known.symbols, 9, "run")
 
@@ -181,6 +181,22 @@ def test_a_file_that_is_no_byte_level_tokenizer_is_refused(text: TextFile, tmp_p
     words.save(str(file))
     with pytest.raises(SettingError, match="is not byte-level"):
         prepare(text, "tokens", tmp_path / "data", tokenizer=Tokenizer(file=file))
+
+
+def test_a_tokenizer_that_parts_a_text_in_other_ways_is_refused(tmp_path: Path) -> None:
+    """Tokens of Llama 3 go on over the end of a line, where a text may be cut here."""
+    byte_level, split = pre_tokenizers.ByteLevel, pre_tokenizers.Split(Regex(r"[^a-z\s]+[\r\n]*|\w+|\s+"), "isolated")
+    others = (
+        pre_tokenizers.Sequence([split, byte_level(add_prefix_space=False, use_regex=False)]),
+        byte_level(add_prefix_space=False, use_regex=False),
+        byte_level(add_prefix_space=True),
+    )
+    for parting in others:
+        tokenizer = OfLibrary.from_str(KNOWN.tokenizer)
+        tokenizer.pre_tokenizer = parting
+        tokenizer.save(str(tmp_path / "tokenizer.json"))
+        with pytest.raises(SettingError, match=r"^data\.tokenizer=.* parts a text in other ways"):
+            TokenVocabulary.of_file(tmp_path / "tokenizer.json")
 
 
 def test_the_bytes_of_a_token_are_those_of_the_library() -> None:

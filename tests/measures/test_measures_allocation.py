@@ -6,12 +6,18 @@ import pytest
 import torch
 
 from diffmamba.measures.allocation import Asked, readings, shared_out, uniform
+from diffmamba.measures.attention import Sums
 
 EIGHT = 8
 
 
 def at(position: int, length: int = EIGHT) -> torch.Tensor:
     return torch.eye(length, dtype=torch.float64)[position][None, None, None]
+
+
+def numbered(like: torch.Tensor) -> torch.Tensor:
+    """Symbols of which no two are alike."""
+    return torch.arange(like.shape[1]).expand_as(like)
 
 
 def figures(weights: torch.Tensor, asked: Asked) -> dict[str | int, list[float]]:
@@ -48,7 +54,7 @@ def test_needle_and_distractors_are_where_the_gaps_say():
     """Two questions: at 9 for what stands at 2, at 7 for what stands at 5; the needles are [1, 3] and [4, 6]."""
     targets, gaps = torch.full((1, 10), -100), torch.zeros(1, 10, dtype=torch.int64)
     targets[0, [7, 9]], gaps[0, [7, 9]] = 5, torch.tensor([2, 7])
-    asked = Asked.of_answers(targets, gaps, reach=1)
+    asked = Asked.of_answers(numbered(targets), targets, gaps, reach=1)
     assert asked.rows.tolist() == [7, 9]
     where = {name: [row.nonzero()[:, 0].tolist() for row in there[0]] for name, there in asked.marks.items()}
     assert where == {"needle": [[4, 5, 6], [1, 2, 3]], "distractors": [[1, 2, 3], [4, 5, 6]]}
@@ -60,11 +66,31 @@ def test_needle_and_distractors_are_where_the_gaps_say():
         assert sum(parts) == pytest.approx(1)
 
 
+def test_an_earlier_showing_of_the_same_pair_is_no_distractor():
+    """The pairs 1 2 | 3 4 | 1 2 | 3 5 | 1 2: the last 1 asks for the 2 at 5, and at 1 is the same answer."""
+    inputs = torch.tensor([[1, 2, 3, 4, 1, 2, 3, 5, 1]])
+    targets, gaps = torch.full((1, 9), -100), torch.zeros(1, 9, dtype=torch.int64)
+    targets[0, [4, 6, 8]], gaps[0, [4, 6, 8]] = torch.tensor([2, 4, 2]), torch.tensor([3, 3, 3])
+    asked = Asked.of_answers(inputs, targets, gaps, reach=0)
+    where = [row.nonzero()[:, 0].tolist() for row in asked.marks["distractors"][0]]
+    assert where == [[2, 3], [0, 1, 4, 5], [2, 3]]
+
+
+def test_rows_without_a_distractor_do_not_count_in_the_selectivity():
+    """Of two rows that have all weight on the needle and a distractor in equal parts, one has no distractor."""
+    marks = {name: torch.zeros(1, 2, EIGHT, dtype=torch.bool) for name in ("needle", "distractors")}
+    marks["needle"][0, :, 2], marks["distractors"][0, 0, 4] = True, True
+    asked = Asked(torch.tensor([6, 7]), torch.ones(1, 2, dtype=torch.bool), marks)
+    sums = Sums()
+    sums.add((1, "output"), at(2).expand(1, 1, 2, EIGHT) + at(4), asked)
+    assert {row.measure: row.value for row in sums.figures()}["selectivity"] == pytest.approx(1)
+
+
 def test_rows_that_are_not_asked_in_an_example_do_not_count():
     targets, gaps = torch.full((2, 6), -100), torch.zeros(2, 6, dtype=torch.int64)
     targets[0, 3], gaps[0, 3] = 1, 2
     targets[1, 5], gaps[1, 5] = 1, 2
-    asked = Asked.of_answers(targets, gaps, reach=0)
+    asked = Asked.of_answers(numbered(targets), targets, gaps, reach=0)
     assert asked.rows.tolist() == [3, 5]
     assert asked.counted.tolist() == [[True, False], [False, True]]
 
@@ -72,7 +98,7 @@ def test_rows_that_are_not_asked_in_an_example_do_not_count():
 def test_a_row_does_not_see_what_comes_after_it():
     targets, gaps = torch.full((1, 4), -100), torch.zeros(1, 4, dtype=torch.int64)
     targets[0, 3], gaps[0, 3] = 1, 1
-    asked = Asked.of_answers(targets, gaps, reach=3)
+    asked = Asked.of_answers(numbered(targets), targets, gaps, reach=3)
     assert asked.marks["needle"][0, 0].tolist() == [False, True, True, False]
     assert asked.marks["distractors"].sum() == 0
 

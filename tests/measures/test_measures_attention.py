@@ -54,19 +54,20 @@ def test_rows_are_those_of_the_matrices(build, words):  # noqa: F811
     rows = table(network, measure, TEXT)
     symbols = torch.from_numpy(SYMBOLS[None, :24])
     block = network.backbone.blocks[1]
-    found = attended(block.layer, block.read(network.backbone.hidden(network.embedding.embed(symbols))[1]))
     at = torch.tensor([17, 23])
-    weights = {f"branch{number}": part[0, :, at] for number, part in enumerate(found.branches, 1)}
-    weights |= {} if found.difference is None else {"difference": found.difference[0, :, at]}
-    weights["output"] = found.output(at).sum(1).norm(dim=-1)
+    found = attended(block.layer, block.read(network.backbone.hidden(network.embedding.embed(symbols))[1]), at)
+    weights = {f"branch{number}": part[0] for number, part in enumerate(found.branches, 1)}
+    weights |= {} if found.difference is None else {"difference": found.difference[0]}
+    weights["output"] = found.output.norm(dim=-1)
     assert set(rows["part"].dropna()) == {"uniform", *weights}
     for part, matrix in weights.items():
         first = torch.stack(
             [row[..., 0].abs() / row[..., :t].abs().sum(-1) for row, t in zip(matrix.unbind(1), at, strict=True)]
         ).mean(0)
         assert one(rows, "first", part=part, block=2) == pytest.approx(first.mean().item())
-        for head, value in enumerate(first.flatten().tolist(), 1):
+        for head, value in enumerate(first.flatten().tolist() if part != "output" else [], 1):
             assert one(rows, "first", part=part, block=2, head=head) == pytest.approx(value)
+    assert set(rows.loc[rows["head"].notna(), "part"]) == set(weights) - {"output"}  # the output is of all heads
 
 
 @pytest.mark.parametrize(("measure", "data"), [(ON_TEXT, TEXT), (ON_NEEDLES, NEEDLES)], ids=["text", "needles"])
@@ -123,8 +124,13 @@ def test_settings_that_are_left_open():
         (ON_NEEDLES, RECALL(rule=Memorization(VOCABULARY, 8)), r"no answer of memorization stands in its context"),
         (ImplicitAttention(window=24, positions=13), TEXT, r"measure\.positions=13 must be at most half of a window"),
         (ImplicitAttention(window=0), TEXT, "window"),
+        (
+            ImplicitAttention(window=200, positions=3),
+            TEXT,
+            r"measure\.window=200 must be at most 199: test has no more",
+        ),
     ],
-    ids=["nothing to find", "too many positions", "no window"],
+    ids=["nothing to find", "too many positions", "no window", "a window that is too long"],
 )
 def test_data_that_do_not_fit_are_refused(measure, data, message):
     with pytest.raises(SettingError, match=message):
@@ -134,6 +140,6 @@ def test_data_that_do_not_fit_are_refused(measure, data, message):
 def test_networks_without_mixers_are_refused(build):  # noqa: F811
     with pytest.raises(SettingError, match="needs a language model with mixers"):
         ON_TEXT.check_network(build("model=mamba", layer=["ffn"]))
-    with pytest.raises(SettingError, match="needs a language model with mixers"):
+    with pytest.raises(SettingError, match="needs a language model, and this is a Linear"):
         ON_TEXT.check_network(torch.nn.Linear(2, 2))
     ON_TEXT.check_network(build("model=transformer"))

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from diffmamba.configuration import composed
 from diffmamba.data.streams import IGNORED
 from diffmamba.errors import SettingError
 from diffmamba.measures import Lens, Subject, lens, sequences, tuned_lens
@@ -247,9 +248,15 @@ def test_only_the_answers_of_a_task_are_measured(mamba):
     assert values(rows, "cross_entropy")[BLOCKS] == pytest.approx(nats.sum().item() / 18 / math.log(2))
 
 
+def test_all_prompts_are_measured_unless_a_number_is_given():
+    words = ["model=mamba", "measure=lens", "weights=trained", "measure.prompts=x.csv"]
+    for further, limit in (([], None), (["measure.limit=7"], 7), (["measure.prompts=null"], 128)):
+        assert composed([*words, *further], "measure")["measure"]["limit"] == limit
+
+
 def test_prompts_end_where_the_first_symbol_of_the_target_is_to_come(mamba, tmp_path):
     prompts = [("abc def", "bad"), ("fa", "dab")]
-    (tmp_path / "p.csv").write_text("prompt,target,task\n" + "".join(f"{p},{t},1\n" for p, t in prompts))
+    (tmp_path / "p.csv").write_text("\ufeffprompt,target,task\n" + "".join(f"{p},{t},1\n" for p, t in prompts))
     (tmp_path / "p.jsonl").write_text("\n".join(json.dumps({"prompt": p, "target": t}) for p, t in prompts) + "\n\n")
     found = []
     for name in ("p.csv", "p.jsonl"):
@@ -270,6 +277,8 @@ def test_prompts_end_where_the_first_symbol_of_the_target_is_to_come(mamba, tmp_
         ("p.jsonl", '{"prompt": "a"}\n', "columns prompt and target"),
         ("p.jsonl", "{", "columns prompt and target"),
         ("p.csv", "prompt,target\na,b\nc,\n", "target 2 is empty"),
+        ("p.csv", "prompt,target\na,b\nc\n", "target 2 is missing"),
+        ("p.jsonl", '{"prompt": "a", "target": null}\n', "target 1 is missing"),
     ],
 )
 def test_a_file_without_prompts_is_told(tmp_path, name, content, says):

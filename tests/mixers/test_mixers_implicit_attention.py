@@ -13,6 +13,7 @@ from diffmamba.mixers.implicit_attention import attended, matrices, require_know
 from diffmamba.ops import selective_scan_sequential, ssd_sequential
 
 LENGTH, D_MODEL = 11, 12
+ALL = torch.arange(LENGTH)
 WAYS = {
     "vanilla": Single,
     "vanilla, outer norm": partial(Single, outer_norm=True),
@@ -50,7 +51,7 @@ def opened(build: Callable[[], Mixer]) -> tuple[Mixer, Tensor]:
 def test_the_rows_are_those_of_the_scan(build):
     mixer, x = opened(build)
     scan = mixer.scan_of(x)
-    weights, run = matrices(scan), selective_scan_sequential if isinstance(mixer, Mamba1) else ssd_sequential
+    weights, run = matrices(scan, ALL), selective_scan_sequential if isinstance(mixer, Mamba1) else ssd_sequential
     y, _ = run(scan.x, scan.dt, scan.A, scan.B, scan.C, torch.zeros_like(scan.D))
     of_channels = "bhts,bsh->bth" if isinstance(mixer, Mamba1) else "bhts,bshp->bthp"
     exactly(torch.einsum(of_channels, weights, scan.x), y)
@@ -60,17 +61,21 @@ def test_the_rows_are_those_of_the_scan(build):
 @torch.no_grad()
 def test_the_parts_of_the_output_add_up_to_it(build):
     mixer, x = opened(build)
-    found, rows = attended(mixer, x), torch.tensor([7, 0, 10])
-    exactly(found.output(rows).sum((1, 3)), mixer(x)[:, rows])
-    exactly(found.output(rows), found.output(torch.arange(LENGTH))[:, :, rows])
+    rows = torch.tensor([7, 0, 10])
+    found, whole = attended(mixer, x, rows), attended(mixer, x, ALL)
+    exactly(found.output.sum(2), mixer(x)[:, rows])
+    exactly(found.output, whole.output[:, rows])
+    for part, of_all in zip((*found.branches, found.difference), (*whole.branches, whole.difference), strict=True):
+        if of_all is not None:
+            exactly(part, of_all[:, :, rows])
 
 
 @EVERY_MIXER
 @torch.no_grad()
 def test_no_position_takes_from_a_later_one(build):
     mixer, x = opened(build)
-    found = attended(mixer, x)
-    whole = found.output(torch.arange(LENGTH)).norm(dim=-1)
+    found = attended(mixer, x, ALL)
+    whole = found.output.norm(dim=-1)
     for weights in (*found.branches, *([] if found.difference is None else [found.difference]), whole):
         assert torch.equal(weights, weights.tril())
         assert (weights.diagonal(dim1=-2, dim2=-1) != 0).all()
@@ -80,7 +85,7 @@ def test_no_position_takes_from_a_later_one(build):
 @torch.no_grad()
 def test_the_difference_is_branch_1_minus_lambda_times_branch_2(name):
     mixer, x = opened(MIXERS[name])
-    found, combine = attended(mixer, x), mixer.combine
+    found, combine = attended(mixer, x, ALL), mixer.combine
     if len(found.branches) == 1:
         assert found.difference is None
         return
@@ -93,7 +98,7 @@ def test_the_difference_is_branch_1_minus_lambda_times_branch_2(name):
 def test_a_weight_for_each_channel_counts_as_the_mean_of_its_head():
     """The matrix of a head is the mean of those of its channels, and each of these has a λ of its own."""
     mixer, x = opened(MIXERS["mamba2 ssm, by channel"])
-    found, by_channel = attended(mixer, x), mixer.combine.weight().view(-1, mixer.headdim)
+    found, by_channel = attended(mixer, x, ALL), mixer.combine.weight().view(-1, mixer.headdim)
     first, second = found.branches
     of_channels = [first - factor.view(-1, 1, 1) * second for factor in by_channel.unbind(1)]
     exactly(found.difference, torch.stack(of_channels).mean(0))
@@ -113,7 +118,18 @@ def test_each_branch_is_the_attention_of_a_mixer_with_its_weights_alone():
         own = [whole] if not name.startswith("conv1d") else whole.split([48, 10, 10])
         weights[name] = torch.cat([part.chunk(2)[1] for part in own])
     alone.load_state_dict(weights)
-    exactly(attended(alone, x).branches[0], attended(mixer, x).branches[1])
+    exactly(attended(alone, x, ALL).branches[0], attended(mixer, x, ALL).branches[1])
+
+
+@EVERY_MIXER
+@torch.no_grad()
+def test_weights_in_bfloat16_give_the_same_but_for_rounding(build):
+    mixer, x = opened(build)
+    rows = torch.tensor([10])
+    mixer, x = mixer.bfloat16(), x.bfloat16()
+    found, exact = attended(mixer, x, rows), attended(mixer.double(), x.double(), rows)
+    assert found.output.dtype == found.branches[0].dtype == torch.float32
+    assert (found.output - exact.output).norm() < 0.1 * exact.output.norm()
 
 
 def test_another_mixer_is_refused():

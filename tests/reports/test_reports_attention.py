@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from diffmamba.reports import compose, design
-from diffmamba.reports.designs.figure_attention import DESIGN, READINGS
+from diffmamba.reports.designs.figure_attention import DESIGN, READINGS, key
 
 MEASURE = {"name": "ImplicitAttention", "headline": "entropy", "metrics": {"entropy": {"label": "entropy, bits"}}}
 MODELS, SEEDS, KINDS = ("mamba", "diff_mamba"), (0, 1, 2), ("Trained", "Fresh")
@@ -42,7 +42,11 @@ def results(datas=("pydoc8", "needle"), missing=()):
     planned, found = [], {}
     for run_id in ids:
         data, kind, model, seed = run_id.split(":")
-        config = {"model": {"name": model}, "data": {"name": data}, "seed": int(seed)}
+        config = {
+            "model": {"name": model},
+            "data": {"name": data} | ({"rule": {}} if data == "needle" else {}),
+            "seed": int(seed),
+        }
         planned.append((run_id, config | {"weights": {"_target_": f"diffmamba.runs.weights.{kind}"}}))
         values = {"entropy": value("entropy", model, kind, int(seed), "output")}
         values |= {"accuracy": 0.9 if kind == "Trained" else 0.1} if data == "needle" else {}
@@ -104,6 +108,15 @@ def test_one_kind_of_data_alone_is_a_page_too(datas):
     assert {cell.key.fields["data"] for cell in found.cells} == set(datas)
     assert all(len(chart.panels) == (2 if chart.name == "maps" else 1) for chart in DESIGN.charts(found))
     compose.document(DESIGN, found)
+
+
+def test_what_is_measured_on_counts_and_recall_is_no_text():
+    weights = {"_target_": "diffmamba.runs.weights.Trained"}
+    config = {"model": {"name": "mamba"}, "data": {"name": "pydoc8"}, "weights": weights, "seed": 0}
+    assert key(config).fields["data"] == "pydoc8"
+    elsewhere = key(config | {"measured": {"name": "pysrc8"}})
+    assert (elsewhere.fields["data"], elsewhere.fields["on"], elsewhere.group) == ("pysrc8", "text", "pysrc8, trained")
+    assert key(config | {"data": {"name": "in_context_recall", "rule": {}}}).fields["on"] == "needle"
 
 
 def test_runs_that_are_missing_are_named():

@@ -47,8 +47,8 @@ def rows_of(run_id):
     return pd.DataFrame(found)
 
 
-def results(seeds=SEEDS):
-    planned = [(f"{model}:{seed}", config(model, seed)) for model in MODELS for seed in seeds]
+def results(seeds=SEEDS, **measure):
+    planned = [(f"{model}:{seed}", config(model, seed, **measure)) for model in MODELS for seed in seeds]
     described = Lens.described()
     found = {
         run_id: {
@@ -124,6 +124,21 @@ def test_the_page_and_its_points():
 def test_prompts_are_a_group_of_their_own():
     assert figure6.key(config("mamba", 0, prompts="somewhere/qa1.csv")).group == "qa1"
     assert figure6.key(config("mamba", 0)).group == "pydoc8"
+
+
+def test_the_axis_says_how_layers_are_counted():
+    """And layers that are counted in two ways are two groups."""
+    for numbering, told in (("embedding", "layer (0: embedding)"), ("published", "layer as published (1: block 2)")):
+        found = results((42,), numbering=numbering)
+        panels = [
+            panel
+            for draw in (lens_charts.probabilities, lens_charts.lenses)
+            for row in draw(found).panels
+            for panel in row
+        ]
+        assert {panel.x_label for panel in panels} == {told}
+    keys = [figure6.key(config("mamba", 0, numbering=one)) for one in ("embedding", "published")]
+    assert len({key.group for key in keys}) == len({key.label for key in keys}) == 2
 
 
 @pytest.mark.parametrize(("words", "model"), [(["experiments=mad"], "mamba"), (["experiments=table2"], "diff_s6")])

@@ -56,7 +56,8 @@ def facts_of(work: Work) -> dict[str, Any]:
     choice: CorpusChoice = work.module.keywords["corpus"]  # type: ignore[attr-defined]
     content = json.dumps(choice.describe(), sort_keys=True, default=str)
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
-    return {"name": "a text", "fingerprint": fingerprint, "sizes": {"train": 90_000}, "vocabulary": 27}
+    of_task = {"chance": 0.1} if "rule" in work.module.keywords else {}
+    return {"name": "a text", "fingerprint": fingerprint, "sizes": {"train": 90_000}, "vocabulary": 27} | of_task
 
 
 def name(*settings: str) -> str:
@@ -347,6 +348,22 @@ def test_a_measure_that_reads_no_data_is_the_same_run_on_any() -> None:
     assert name(*fresh) == name(*fresh, "data@measured=pysrc8")
     assert name(*fresh) != name(*fresh, "seed=1")
     assert name("measure=free_running", *fresh[1:]) != name("measure=free_running", *fresh[1:], "data@measured=pysrc8")
+
+
+def test_how_a_loss_by_position_is_read_names_no_measurement() -> None:
+    base = ("measure=loss_by_position", "weights=trained", "model=mamba")
+    for neutral in ("measure.batch=3", "measure.window=7"):
+        assert name(*base, neutral) == name(*base)
+    assert name(*base, "measure.shift=2") != name(*base)
+
+
+def test_examples_made_of_a_corpus_count_by_what_they_are_made_with_too() -> None:
+    lens = ("data=needle", "measure=lens", "weights=trained", "model=mamba")
+    training = name("data=needle", "model=mamba")
+    for factor in ("distance=3", "keys=2", "shown=1", "seed=5"):
+        measured = ("data=pydoc8", *lens[1:], "data@measured=needle")
+        assert name(*measured, f"measured.{factor}") != name(*measured)
+        assert name("data=needle", "model=mamba", f"data.{factor}") != training
 
 
 def test_corpus_counts_by_its_content(tmp_path: Path) -> None:

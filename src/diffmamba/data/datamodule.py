@@ -11,6 +11,9 @@ from diffmamba.data.symbols import read_vocabulary
 from diffmamba.errors import SettingError
 from diffmamba.ranges import Seed, Size
 
+IN_EVALUATE = " (in evaluate: data. in the place of measured.)"
+"""Data are read in other symbols only where weights are measured on them."""
+
 
 class LanguageModellingData(Data):
     """Batches `(inputs, targets)`, each int64 `(batch, length)`, of a prepared corpus.
@@ -119,8 +122,8 @@ class LanguageModellingData(Data):
         if symbols is not None and self._choice and (asked is None or not self._are(symbols)):
             if self._choice.source.symbols:
                 raise SettingError(
-                    f"data: the ids of {self.corpus.name} mean other tokens than those of {whose}; set data.decode to "
-                    "their tokenizer.json, or feed them as they are: data.reencode=false"
+                    f"the ids of {self.corpus.name} mean other tokens than those of {whose}; set measured.decode to "
+                    f"their tokenizer.json, or feed them as they are: measured.reencode=false{IN_EVALUATE}"
                 )
             if asked not in (None, symbols["system"]):
                 raise SettingError(
@@ -141,11 +144,13 @@ class LanguageModellingData(Data):
     def _as_they_are(self, size: int, whose: str) -> Data:
         """Its own integers for a network of so many symbols."""
         if self._choice and self._choice.system is None:
-            raise SettingError("data.reencode=false feeds a text in symbols of its own; name them: data.symbols")
+            raise SettingError(
+                f"measured.reencode=false feeds a text in symbols of its own; name them: measured.symbols{IN_EVALUATE}"
+            )
         if self.vocabulary_size > size:
             raise SettingError(
-                f"data.reencode=false feeds {self.vocabulary_size} different integers to {whose}, which has "
-                f"{size}; set data.reencode=true"
+                f"measured.reencode=false feeds {self.vocabulary_size} different integers to {whose}, which has "
+                f"{size}; set measured.reencode=true{IN_EVALUATE}"
             )
         return self
 

@@ -79,7 +79,16 @@ class LongCrawl64(Source):
         if self.decode is None:
             return lambda ids: ids.astype(TYPE).tobytes()
         vocabulary = TokenVocabulary.of_file(files.given(self.decode), "data.decode")
-        return lambda ids: unescaped(vocabulary.decode(ids.tolist())).encode()
+
+        def decoded(ids: np.ndarray) -> bytes:
+            if (highest := int(ids.max(initial=0))) >= vocabulary.size:
+                raise SettingError(
+                    f"data.decode={self.decode} has {vocabulary.size} tokens, and there is an id {highest}; set it to "
+                    "the tokenizer that made the ids, that of GPT-2"
+                )
+            return unescaped(vocabulary.decode(ids.tolist())).encode()
+
+        return decoded
 
     @property
     def _folder(self) -> Path:

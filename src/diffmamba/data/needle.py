@@ -25,10 +25,11 @@ class NeedlesInProse(Rule):
     """`keys` pairs of a key and its value in a stretch of prose; then each key again, followed by its value.
 
     Above the symbols of the prose there are `names` symbols for keys, and above those `values` for values. An example
-    has `keys` different keys; a value is `value` symbols, uniform and independent. Pairs do not overlap, and all ways
-    of placing them are equally likely, so that at least `distance` symbols of prose stand between the last of them and
-    the questions, which are in random order. An example has `length` positions, and one symbol more that is only
-    predicted; its prose is a stretch of its split of the corpus, interrupted where a pair stands.
+    has `keys` different keys; a value is `value` symbols, uniform and independent. Pairs stand
+    anywhere without overlap (two side by side are rarer than by chance), so that at least `distance` symbols of prose
+    stand between the last of them and the questions, which are in random order. An example has `length` positions, and
+    one symbol more that is only predicted; its prose is a stretch of its split of the corpus, interrupted where a pair
+    stands.
 
     Only values that can be known are targets, in training too: prose would need far more training. In training each
     pair is shown `shown` times before the questions, and from the second time on its value is a target, which makes
@@ -114,18 +115,20 @@ def _shuffled(draws: Draws, keys: int, times: int, count: int) -> Integers:
 class NeedleData(SyntheticData):
     """Examples of `NeedlesInProse`; the arguments are those of `SyntheticData`.
 
+    The prose is no `corpus` of these data: a measure of a corpus would read it without the needles.
+
     Args:
         corpus: the prose, or the choice of it, which is prepared here.
         rule: makes the rule from the prose.
     """
 
     def __init__(self, *, corpus: Corpus | CorpusChoice, rule: Callable[..., Rule], **settings: Any) -> None:
-        self.corpus = corpus.prepare() if isinstance(corpus, CorpusChoice) else corpus
-        super().__init__(rule=rule(prose=self.corpus), **settings)
+        self.prose = corpus.prepare() if isinstance(corpus, CorpusChoice) else corpus
+        super().__init__(rule=rule(prose=self.prose), **settings)
 
     @property
     def facts(self) -> dict[str, Any]:
-        return super().facts | {"fingerprint": self.corpus.fingerprint}
+        return super().facts | {"fingerprint": self.prose.fingerprint}
 
     @classmethod
     def known_by(cls, fingerprint: str | None, **settings: Any) -> Data:
@@ -134,4 +137,4 @@ class NeedleData(SyntheticData):
         return cls(**settings | ({"corpus": found} if found else {}))
 
     def require_unchanged(self) -> None:
-        self.corpus.require_unchanged()
+        self.prose.require_unchanged()

@@ -16,6 +16,12 @@ from diffmamba.data.streams import IGNORED, require_positive, spread_evenly, win
 from diffmamba.errors import SettingError
 
 
+def require_window(window: int, symbols: np.ndarray, split: str) -> None:
+    """Raises SettingError for a window of a measure that is longer than what can be predicted in the split."""
+    if window > (most := len(symbols) - 1):
+        raise SettingError(f"measure.window={window} must be at most {most}: {split} has no more to predict")
+
+
 class SlidingWindows:
     """Batches `(inputs, targets, counted)`, each `(up to batch, length)`: int64, int64 and bool.
 

@@ -1,7 +1,8 @@
 """The symbol system `tokens`: byte-level byte pair encoding, as in GPT-2 and GPT-NeoX, by the library `tokenizers`.
 
 Such a tokenizer first parts a text into words, each with at most one blank before it, and runs of blanks. No token goes
-beyond a part. So a text may be cut before any blank that follows a letter, and the pieces have the tokens of the whole.
+beyond a part. So a text may be cut before any blank or end of line that follows neither, and the pieces have the tokens
+of the whole. Tokenizers that part a text in other ways are refused.
 The tokenizer has a token for every byte, so that nothing is unknown.
 
 The library is imported only where a text is encoded. A run keeps the whole tokenizer with its vocabulary.
@@ -119,7 +120,11 @@ class TokenVocabulary(Vocabulary):
 
     @classmethod
     def of_file(cls, path: Path, setting: str = "data.tokenizer") -> Self:
-        """The vocabulary of a `tokenizer.json`. Raises SettingError where it is none, or not byte-level."""
+        """The vocabulary of a `tokenizer.json`.
+
+        Raises SettingError where it is none, not byte-level, or parts a text in other ways than GPT-2's: then a token
+        could go on where the text is cut.
+        """
         text = _content(path, setting)
         try:
             tokenizer, parts = _library().Tokenizer.from_str(text), json.loads(text)
@@ -127,6 +132,9 @@ class TokenVocabulary(Vocabulary):
             raise SettingError(f"{setting}={path} is no tokenizer.json that can be read ({error})") from None
         if '"ByteLevel"' not in json.dumps([parts.get("pre_tokenizer"), parts.get("decoder")]):
             raise SettingError(f"{setting}={path} is not byte-level, as those of GPT-2 and GPT-NeoX are")
+        parting = parts.get("pre_tokenizer") or {}
+        if parting.get("type") != "ByteLevel" or not parting.get("use_regex", True) or parting.get("add_prefix_space"):
+            raise SettingError(f"{setting}={path} parts a text in other ways than those of GPT-2 and GPT-NeoX")
         return cls.of_library(tokenizer)
 
     @classmethod

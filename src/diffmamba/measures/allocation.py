@@ -36,20 +36,23 @@ class Asked:
         return cls(found, torch.ones(batch, rows, dtype=torch.bool))
 
     @classmethod
-    def of_answers(cls, targets: Tensor, gaps: Tensor, reach: int) -> Self:
+    def of_answers(cls, inputs: Tensor, targets: Tensor, gaps: Tensor, reach: int) -> Self:
         """The rows at which something is asked for that stands in the context, as examples of recall say it.
 
         At row t the symbol asked for stands at v = t - gap, and v - 1 has what names it. The needle is these two and
         the `reach` positions after them, whose convolution still reads v. The needles of the example's other rows are
-        the distractors, where they lie beyond it.
+        the distractors, where they lie beyond it. One with the same two symbols is none, nor what stands in it: it is
+        the pair that is asked for, shown earlier.
         """
         asked = (targets >= 0) & (gaps > 0)
         rows = asked.any(0).nonzero()[:, 0]
         counted, at = asked[:, rows], torch.arange(targets.shape[1])
         value = (rows - gaps[:, rows])[..., None]
         needle = (at >= value - 1) & (at <= value + reach) & (at < rows[:, None]) & counted[..., None]
-        of_all = needle.any(1, keepdim=True) & (at < rows[:, None])
-        return cls(rows, counted, {"needle": needle, "distractors": of_all & ~needle})
+        pairs = torch.stack([inputs.gather(1, (value[..., 0] - back).clamp(min=0)) for back in (1, 0)], -1)
+        another = (pairs[:, :, None] != pairs[:, None]).any(-1)  # (batch, rows, rows)
+        of_others, of_same = (torch.bmm(which.float(), needle.float()) > 0 for which in (another, ~another))
+        return cls(rows, counted, {"needle": needle, "distractors": of_others & ~of_same & (at < rows[:, None])})
 
 
 def shared_out(weights: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,7 +79,8 @@ def readings(weights: Tensor, asked: Asked) -> dict[str | int, Tensor]:
     first       the share of the first position
     distance    how many positions back it is taken from, on average
     needle, distractors, rest    the shares of these; they add up to 1
-    X_each      the mean share of a position of X; `elsewhere` is all but the needle
+    X_each      the mean share of a position of X, 0 where there is none; `elsewhere` is all but the needle
+    X_there     1 where there is a position of X, else 0
     a number    the share of the positions from so many back to twice as many, without these: 1, 2–3, 4–7 and so on
     """
     shares, own = shared_out(weights, asked.rows)
@@ -94,6 +98,7 @@ def readings(weights: Tensor, asked: Asked) -> dict[str | int, Tensor]:
             share = (shares * there[:, None]).sum(-1)
             found[name] = share
             found[f"{name}_each"] = share / there.sum(-1)[:, None].clamp(min=1)
+            found[f"{name}_there"] = there.any(-1)[:, None].expand_as(share).double()
     for start in (2**power for power in range((shares.shape[-1] - 1).bit_length())):
         found[start] = (shares * ((back >= start) & (back < 2 * start))).sum(-1)
     return found

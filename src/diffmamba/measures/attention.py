@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffmamba.data import Data, LanguageModellingData, SyntheticData
-from diffmamba.data.sliding import SlidingWindows
+from diffmamba.data.sliding import SlidingWindows, require_window
 from diffmamba.errors import SettingError
 from diffmamba.measures.allocation import Asked, readings, shared_out, uniform
 from diffmamba.measures.measure import Measure, Row, Subject
@@ -47,7 +47,7 @@ class ImplicitAttention(Measure):
         positions: so many of a window of a text, spread evenly over its second half, are those whose weights are looked
             at; None is 16, or the whole half of a small window.
         batch: windows or examples at once.
-        heads: whether there are rows for each head, too.
+        heads: whether there are rows for each head of the matrices, too.
         cells: rows and columns of a map of the first example; 0 is no map.
     """
 
@@ -89,14 +89,18 @@ class ImplicitAttention(Measure):
         elif not isinstance(data, LanguageModellingData):
             name = data.facts["name"]
             raise SettingError(f"measure=attention needs a text or examples of recall, and {name} is neither")
-        elif cast(int, self.positions) > (length := self._windows(data).length) // 2:
-            raise SettingError(
-                f"measure.positions={self.positions} must be at most half of a window, which has {length} symbols; use "
-                f"fewer, or raise measure.window"
-            )
+        else:
+            length = self._windows(data).length
+            if cast(int, self.positions) > length // 2:
+                raise SettingError(
+                    f"measure.positions={self.positions} must be at most half of a window, which has {length} symbols; "
+                    f"use fewer, or raise measure.window"
+                )
 
     def check_network(self, network: nn.Module) -> None:
-        if not isinstance(network, LanguageModel) or not (found := mixers(network)):
+        if not isinstance(network, LanguageModel):
+            raise SettingError(f"measure=attention needs a language model, and this is a {type(network).__name__}")
+        if not (found := mixers(network)):
             raise SettingError("measure=attention needs a language model with mixers; set model.layer=[mixer]")
         for mixer in found.values():
             require_known(mixer)
@@ -135,7 +139,7 @@ class ImplicitAttention(Measure):
             examples = data.splits[self.split].at(np.arange(min(self.examples, len(data.splits[self.split].inputs))))
             tensors = (torch.from_numpy(np.array(part)) for part in (examples.inputs, examples.targets, examples.gaps))
             for inputs, targets, gaps in zip(*(one.split(self.batch) for one in tensors), strict=True):
-                yield inputs, targets, Asked.of_answers(targets, gaps, reach)
+                yield inputs, targets, Asked.of_answers(inputs, targets, gaps, reach)
         else:
             for inputs, targets, _ in self._windows(data):
                 yield inputs, targets, Asked.of_text(len(inputs), inputs.shape[1], cast(int, self.positions))
@@ -143,7 +147,9 @@ class ImplicitAttention(Measure):
     def _windows(self, data: Data) -> SlidingWindows:
         assert isinstance(data, LanguageModellingData)
         assert self.window is not None
-        return SlidingWindows(data.corpus.split(self.split), self.window, self.window, self.batch, self.examples)
+        symbols = data.corpus.split(self.split)
+        require_window(self.window, symbols, self.split)
+        return SlidingWindows(symbols, self.window, self.window, self.batch, self.examples)
 
 
 class Sums:
@@ -174,7 +180,8 @@ class Sums:
             means = self._means(place)
             by_part[place[1]].append({name: value.mean() for name, value in means.items()})
             yield from (Row(name, value, where) for name, value in told(means).items())
-            for head in range(len(means["entropy"]) if heads and place[0] else 0):
+            single = heads and place[1] not in (UNIFORM, OUTPUT)  # these are of all heads together
+            for head in range(len(means["entropy"]) if single else 0):
                 own = told({name: value[head] for name, value in means.items()})
                 yield from (Row(name, value, where | {"head": head + 1}) for name, value in own.items())
         for part, found in by_part.items():
@@ -191,15 +198,22 @@ class Sums:
 
 
 def told(means: Mapping[str | int, Tensor]) -> dict[str, float]:
-    """The figures of `metrics` in means of readings, over heads. Ratios are those of means."""
+    """The figures of `metrics` in means of readings, over heads. Ratios are those of means.
+
+    A mean share of a position is over the rows that have such a position.
+    """
     found = {name: means[name].mean().item() for name in ImplicitAttention.metrics if name in means}
     if "needle" in found:
-        needle, others, elsewhere = (
-            means[f"{name}_each"].mean().item() for name in ("needle", "distractors", "elsewhere")
-        )
-        found["snr"] = needle / elsewhere
-        found |= {"selectivity": needle / others} if others else {}
+        each = {name: _each(means, name) for name in ("needle", "distractors", "elsewhere")}
+        ratios = {"snr": each["elsewhere"], "selectivity": each["distractors"]}
+        found |= {name: each["needle"] / others for name, others in ratios.items() if others}
     return found
+
+
+def _each(means: Mapping[str | int, Tensor], name: str) -> float:
+    """The mean share of a position of these; 0 where there is none."""
+    there = means[f"{name}_there"].mean().item()
+    return means[f"{name}_each"].mean().item() / there if there else 0.0
 
 
 def mixers(network: LanguageModel) -> dict[int, Mixer]:
@@ -218,29 +232,37 @@ def _looked_at(subject: Subject, symbols: Tensor, rows: Tensor, weights: dict[Pl
     def visit(index: int, block: ResidualBlock, x: Tensor, state: Any) -> None:
         if isinstance(block.layer, Mixer):
             with torch.autocast(x.device.type, enabled=False):
-                found = attended(block.layer, block.read(x).to(next(block.layer.parameters()).dtype))
-                whole = found.output(rows.to(x.device)).sum(1, keepdim=True)
-            for part, own in _parts(found, rows, whole):
+                read = block.read(x).to(next(block.layer.parameters()).dtype)
+                found = attended(block.layer, read, rows.to(x.device))
+            for part, own in _parts(found):
                 weights[index + 1, part] = own.cpu()
 
     (hidden,) = streamed(cast(LanguageModel, subject.network), [subject.to_device(symbols)], visit)
     return hidden
 
 
-def _parts(found: Attended, rows: Tensor, whole: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """The names of the parts and their weights `(batch, heads, rows, length)`."""
+def _parts(found: Attended) -> Iterator[tuple[str, Tensor]]:
+    """The names of the parts and their weights `(batch, heads, rows, length)`; the output is one of all heads."""
     for number, weights in enumerate(found.branches, 1):
-        yield f"branch{number}", weights[:, :, rows]
+        yield f"branch{number}", weights
     if found.difference is not None:
-        yield "difference", found.difference[:, :, rows]
-    yield OUTPUT, whole.norm(dim=-1)
+        yield "difference", found.difference
+    yield OUTPUT, found.output.norm(dim=-1)[:, None]
 
 
 def _maps(subject: Subject, symbols: Tensor, cells: int) -> dict[Place, Tensor]:
-    """Maps `(cells, cells)` of one example: the mean over heads and rows of a cell, summed over its columns."""
-    weights: dict[Place, Tensor] = {}
+    """Maps `(cells, cells)` of one example: the mean over heads and rows of a cell, summed over its columns.
+
+    The example is read anew for every few rows, so that no more of them are in memory than in the measurement.
+    """
+    found: dict[Place, Tensor] = {}
     positions = torch.arange(symbols.shape[1])
-    _looked_at(subject, symbols, positions, weights)
     of_cell = F.one_hot(positions * min(cells, len(positions)) // len(positions)).double()
     of_rows = (of_cell / of_cell.sum(0)).T
-    return {place: of_rows @ shared_out(own, positions)[0].mean((0, 1)) @ of_cell for place, own in weights.items()}
+    for rows in positions.split(MOST):
+        weights: dict[Place, Tensor] = {}
+        _looked_at(subject, symbols, rows, weights)
+        for place, own in weights.items():
+            cells_here = of_rows[:, rows] @ shared_out(own, rows)[0].mean((0, 1)) @ of_cell
+            found[place] = found.get(place, torch.zeros(())) + cells_here
+    return found

@@ -11,11 +11,10 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from annotated_types import Gt
 from torch import Tensor, nn
 
 from diffmamba.data import Data
@@ -27,7 +26,7 @@ from diffmamba.measures.sequences import Sequences
 from diffmamba.measures.tuned_lens import Descent, Kept, Part, Reading, TunedLens
 from diffmamba.metric import Metric
 from diffmamba.models.language_model import LanguageModel
-from diffmamba.ranges import Count, Dropout, Seed, Size, Weight
+from diffmamba.ranges import Count, Dropout, Positive, Seed, Size, Weight
 
 FILE = "lens.safetensors"
 BITS = 1 / math.log(2)
@@ -35,7 +34,6 @@ PERCENT = 100.0
 QUANTITIES = ("cross_entropy", "kl", "entropy", "probability", "other_probability")
 RATES = {"sgd": 0.1, "adam": 1e-3}
 """Learning rates of the public training of tuned lenses, by optimiser."""
-Positive = Annotated[float, Gt(0)]
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,8 @@ class Lens(Measure):
         return replace(found, lens_is=_digest(self._lens_content()), **plain)
 
     def over(self, facts: Mapping[str, Any]) -> "Lens":
-        return self if facts["fingerprint"] else replace(self, length=None)
+        """Examples have a length of their own."""
+        return self if facts["fingerprint"] and "chance" not in facts else replace(self, length=None)
 
     @property
     def descent(self) -> Descent:
@@ -211,10 +210,10 @@ class Lens(Measure):
             return sequences.of_prompts(
                 _read(Path(self.prompts), f"measure.prompts={self.prompts}"), self.prompts, data
             )
-        return sequences.of_data(data, self.split, self.length or 0)
+        return sequences.of_data(data, self.split, self.length or 0, "measure=lens")
 
     def _trained_on(self, data: Data) -> Sequences:
-        return sequences.of_data(data, self.trained_on, self.length or 0, anywhere=True)
+        return sequences.of_data(data, self.trained_on, self.length or 0, "measure=lens", anywhere=True)
 
     def _kept(self) -> Kept:
         return Kept.of(self._lens_content(), f"measure.lens={self.lens}")

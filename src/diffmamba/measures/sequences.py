@@ -33,10 +33,11 @@ class Sequences:
     at: Callable[[np.ndarray], tuple[Tensor, Tensor]]
 
 
-def of_data(data: Data, split: str, length: int, anywhere: bool = False) -> Sequences:
+def of_data(data: Data, split: str, length: int, whose: str, anywhere: bool = False) -> Sequences:
     """Windows of `length` symbols of a corpus, side by side or with a start `anywhere`; or a task's examples.
 
-    Raises SettingError for a window that is longer than the split, and for data without a corpus and examples.
+    `whose` names the measure in messages. Raises SettingError for a window that is longer than the split, and for data
+    without a corpus and examples.
     """
     if (corpus := getattr(data, "corpus", None)) is not None:
         symbols = corpus.split(split)
@@ -48,7 +49,7 @@ def of_data(data: Data, split: str, length: int, anywhere: bool = False) -> Sequ
     if (splits := getattr(data, "splits", None)) is not None:
         examples = splits[split]
         return Sequences(len(examples.inputs), lambda rows: _tensors(examples.inputs[rows], examples.targets[rows]))
-    raise SettingError(f"measure=lens needs a corpus or examples, and {data.facts['name']} is neither")
+    raise SettingError(f"{whose} needs a corpus or examples, and {data.facts['name']} is neither")
 
 
 def of_prompts(content: bytes, path: str, data: Data) -> Sequences:
@@ -76,22 +77,26 @@ def of_prompts(content: bytes, path: str, data: Data) -> Sequences:
 
 
 def _rows(content: bytes, path: str) -> list[list[tuple[str, str]]]:
-    """The prompt and the target of each row, each with the name of its column."""
+    """The prompt and the target of each row, each with the name of its column. A number counts as its digits."""
     kind = Path(path).suffix
     try:
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")
         if kind == ".jsonl":
             found = [json.loads(line) for line in text.splitlines() if line.strip()]
         else:
             found = list(csv.DictReader(StringIO(text, newline="")))
-        rows = [[(name, str(row[name])) for name in COLUMNS] for row in found]
+        rows = [[(name, row[name]) for name in COLUMNS] for row in found]
     except (ValueError, LookupError, TypeError, csv.Error):
         rows = []
     if not rows:
         raise SettingError(
             f"measure.prompts={path} must be a .csv or .jsonl file with the columns prompt and target, and some rows"
         )
-    return rows
+    for number, row in enumerate(rows, start=1):
+        for name, value in row:
+            if value is None:  # a row of a csv file that is too short, or null
+                raise SettingError(f"measure.prompts={path}: {name} {number} is missing")
+    return [[(name, str(value)) for name, value in row] for row in rows]
 
 
 def _encoded(text: str, vocabulary: Vocabulary, where: str) -> Sequence[int]:

@@ -24,15 +24,15 @@ def curve(cell: Cell, measure: str, at: str, **where: Any) -> pd.DataFrame:
 
     Raises ValueError where a seed has two rows of one place.
     """
-    return summed(_by_seed(cell, measure, at, where), at)
+    return with_interval(_by_seed(cell, measure, at, where), at)
 
 
 def difference(cell: Cell, measure: str, at: str, **where: Any) -> pd.DataFrame:
     """The same of the difference to the cell's baseline, paired by seed; no rows where there is none."""
     if cell.baseline is None or not cell.pairs:
-        return summed(pd.DataFrame(), at)
+        return with_interval(pd.DataFrame(), at)
     ours, theirs = (_by_seed(one, measure, at, where) for one in (cell, cell.baseline))
-    return summed((ours - theirs)[list(cell.pairs)].dropna(), at)
+    return with_interval((ours - theirs)[list(cell.pairs)].dropna(), at)
 
 
 def chosen(rows: pd.DataFrame, measure: str, **where: Any) -> pd.DataFrame:
@@ -57,7 +57,7 @@ def _by_seed(cell: Cell, measure: str, at: str, where: dict[str, Any]) -> pd.Dat
     return pd.DataFrame(found).dropna()
 
 
-def summed(by_seed: pd.DataFrame, at: str) -> pd.DataFrame:
+def with_interval(by_seed: pd.DataFrame, at: str) -> pd.DataFrame:
     """Columns `at` and mean, low, high of a table with a column for each seed and a row for each place."""
     mean = by_seed.mean(axis=1).to_numpy(float)
     several = by_seed.shape[1] > 1 and len(by_seed)

@@ -36,6 +36,8 @@ NEUTRAL = {
     "SyntheticData.eval_batch_size": "an evaluation is of all examples",
     "SyntheticData.parts": "is trainer.accumulate_grad_batches, which counts",
     "ImplicitAttention.batch": "a measurement sums over all windows",
+    "LossByPosition.batch": "a measurement sums over all stretches",
+    "LossByPosition.window": "the state is carried on from window to window",
     "Perplexity.batch": "a measurement sums over all windows",
     "Lens.batch": "a step and a measurement sum over all sequences",
     "Lens.lens": "its content counts, in lens_is",

@@ -162,9 +162,10 @@ class Measurement(Work):
         return {"device": "cuda" if device == "gpu" else device, **chosen}
 
     def _data_content(self, facts: Facts) -> Any:
+        """A corpus by its content alone; examples, which may be made of a corpus, by what they are made with too."""
         if not self.measure.reads_data:
             return None
-        alone = self.measure.reads_corpus_alone and facts["fingerprint"]
+        alone = self.measure.reads_corpus_alone and facts["fingerprint"] and "chance" not in facts
         return facts["fingerprint"] if alone else of_content(self.module, facts)
 
     def _weights_content(self, facts_of: FactsOf) -> Any:

@@ -44,11 +44,13 @@ def key(config: Mapping[str, Any]) -> Key:
     on = (config.get("measured") or config["data"])["name"]
     if measure.get("prompts"):
         on = Path(measure["prompts"]).stem
+    numbering = measure.get("numbering", "embedding")
+    group = f"{on}, layers as published" if numbering == "published" else on
     return Key(
-        {"data": on, "model": name, "blocks": len(model["layer"]) * model["n_layers"]},
-        label=f"{on}, {name}",
+        {"data": on, "model": name, "blocks": len(model["layer"]) * model["n_layers"], "numbering": numbering},
+        label=f"{group}, {name}",
         is_baseline=name == BASELINE,
-        group=on,
+        group=group,
     )
 
 

@@ -65,11 +65,12 @@ ACCURACY = "Share of needles that are found, mean over seeds: {found}."
 
 
 def key(config: Mapping[str, Any]) -> Key:
-    """The data, the weights and the model."""
-    name, data = config["model"]["name"], config["data"]["name"]
+    """The data that are measured on, the weights and the model. Examples of recall count as needles, MAD's too."""
+    on, name = config.get("measured") or config["data"], config["model"]["name"]
+    data, of_task = on["name"], "rule" in on
     kind = "fresh" if config["weights"]["_target_"].endswith("Fresh") else "trained"
     return Key(
-        {"data": data, "on": NEEDLE if data == "needle" else TEXT, "weights": kind, "model": name},
+        {"data": data, "on": NEEDLE if of_task else TEXT, "weights": kind, "model": name},
         label=f"{data}, {kind}, {name}",
         is_baseline=name == BASELINE,
         group=f"{data}, {kind}",

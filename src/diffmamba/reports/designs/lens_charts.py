@@ -17,7 +17,7 @@ MEASURES = ("probability", "other_probability", "kl", "cross_entropy", "entropy"
 LINES = {"tuned": "solid", "logit": "dashed"}
 BITS = {"kl": "KL to the model, bits", "cross_entropy": "cross-entropy, bits", "entropy": "entropy, bits"}
 DIFFERENCES = {"probability": "Δ probability, percentage points", "kl": "Δ KL to the model, bits"}
-LAYER = "layer (0: embedding)"
+LAYERS = {"embedding": "layer (0: embedding)", "published": "layer as published (1: block 2)"}
 SEEDS = (
     "Bands are the interval of the mean over seeds, for each layer by itself, and may go on beyond the edge; of one "
     "seed they are that over sequences."
@@ -56,7 +56,7 @@ def probabilities(results: Results) -> Chart:
         series = [line for cell in cells for line in _probability_lines(cell, charts.hues(results))]
         sizes = {run.part("corpus").get("vocabulary") for cell in cells for run in cell.seeds if run.value is not None}
         level = [Series("uniform", _ends(series), (100 / size,) * 2, charts.GREY, width=0.8) for size in sizes if size]
-        panels.append(_panel(group, [*series, *level] if series else [], "probability of the right symbol, %"))
+        panels.append(_panel(group, cells, [*series, *level] if series else [], "probability of the right symbol, %"))
     alt = "The probability of the right symbol after each layer, by the tuned lens. The table has its means."
     return Chart("figure6", "The right symbol, layer by layer", (tuple(panels),), alt, FIGURE, size=(10, 4))
 
@@ -73,7 +73,7 @@ def lenses(results: Results) -> Chart:
     """KL, cross-entropy and entropy by layer, for both lenses; a row for each text or task."""
     hues = charts.hues(results)
     rows = [
-        tuple(_panel(group, _lens_lines(cells, measure, hues), label) for measure, label in BITS.items())
+        tuple(_panel(group, cells, _lens_lines(cells, measure, hues), label) for measure, label in BITS.items())
         for group, cells in results.groups.items()
     ]
     rows = [(replace(kl, y_scale="log", y_range=_decades(kl.series)), *others) for kl, *others in rows]
@@ -111,7 +111,7 @@ def differences(results: Results) -> Chart:
                 if len(points) > 1
             ]
             level = [Series("", _ends(series), (0.0, 0.0), charts.GREY, width=0.8)] if series else []
-            panels.append(replace(_panel(group, [*series, *level], label), y_range=_beside(series)))
+            panels.append(replace(_panel(group, cells, [*series, *level], label), y_range=_beside(series)))
         rows.append(tuple(panels))
     alt = "The difference of each model to mamba after each layer."
     size = (10.0, 0.8 + 2.9 * len(rows))
@@ -137,14 +137,16 @@ def _line(points: pd.DataFrame, hue: str, **look: Any) -> Series:
     return line if points[["low", "high"]].isna().to_numpy().any() else replace(line, low=low, high=high)
 
 
-def _panel(title: str, series: Sequence[Series], label: str) -> Panel:
-    """Lines over layers, from 0 up to a little above the highest."""
+def _panel(title: str, cells: Sequence[Cell], series: Sequence[Series], label: str) -> Panel:
+    """Lines over the layers of cells that count them alike, from 0 up to a little above the highest."""
     if not series:
         return Panel(title, ())
     top = 1.08 * max(max(line.y) for line in series)
     layers = range(round(_ends(series)[1]) + 1)
     ticks = tuple(float(layer) for layer in layers[:: 1 + len(layers) // 16])
-    return Panel(title, tuple(series), LAYER, label, y_range=(0.0, top), x_ticks=ticks)
+    return Panel(
+        title, tuple(series), LAYERS[cells[0].key.fields["numbering"]], label, y_range=(0.0, top), x_ticks=ticks
+    )
 
 
 def _ends(series: Sequence[Series]) -> tuple[float, float]:

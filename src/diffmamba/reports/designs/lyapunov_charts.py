@@ -105,7 +105,7 @@ def deviations(cell: Cell) -> pd.DataFrame:
     if by_seed.empty:
         return pd.DataFrame()
     some = by_seed.iloc[:: max(1, len(by_seed) // TIMES)].clip(lower=GONE)
-    found = measured.summed(some.apply(np.log), "time")
+    found = measured.with_interval(some.apply(np.log), "time")
     return found.assign(**{name: np.exp(found[name]) for name in measured.COLUMNS})
 
 
