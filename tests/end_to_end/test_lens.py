@@ -53,7 +53,6 @@ def test_measures_in_bfloat16(world, precision):
         ("measure.prompts=nothing.csv", "measure.prompts=nothing.csv cannot be read"),
         ("measure.length=100000", "measure.length=100000 must be at least 1 and at most"),
         ("measure=attention measure.window=99999999", "measure.window=99999999 must be at most"),
-        ("measure=perplexity measure.window=99999999", "measure.window=99999999 must be at most"),
         ("measure.clip=0", "measure.clip=0 must be a number above 0"),
         ("data=mad/compression", "measure=lens needs a language model, and this is a AutoEncoder"),
     ],

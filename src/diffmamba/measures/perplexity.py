@@ -14,7 +14,7 @@ import torch
 
 from diffmamba.data import Data
 from diffmamba.data.corpus import ALL
-from diffmamba.data.sliding import SlidingWindows, require_window
+from diffmamba.data.sliding import SlidingWindows
 from diffmamba.data.streams import IGNORED
 from diffmamba.errors import SettingError
 from diffmamba.measures.measure import Measure, Row, Subject
@@ -102,9 +102,7 @@ class Perplexity(Measure):
         assert self.window is not None
         assert self.stride is not None
         assert self.batch is not None
-        symbols = corpus.split(self.split)
-        require_window(self.window, symbols, self.split)
-        return SlidingWindows(symbols, self.window, self.stride, self.batch, self.limit)
+        return SlidingWindows(corpus.split(self.split), self.window, self.stride, self.batch, self.limit)
 
 
 def perplexity(nats: float) -> float:
