@@ -25,7 +25,9 @@ SPLITS = pytest.mark.parametrize("split", ["train", "val", "test"])
 
 
 @SPLITS
-@pytest.mark.parametrize("rule", [RULE, replace(RULE, value=1, distance=0), replace(RULE, keys=1)], ids=["long", "short", "one key"])
+@pytest.mark.parametrize(
+    "rule", [RULE, replace(RULE, value=1, distance=0), replace(RULE, keys=1)], ids=["long", "short", "one key"]
+)
 def test_a_target_is_the_symbol_that_stands_as_far_back_as_its_gap_says(rule, split):
     found = rule.examples(split, 50, seed=3)
     rows, at = np.nonzero(found.targets != -100)
