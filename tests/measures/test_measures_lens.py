@@ -332,7 +332,7 @@ def test_the_same_lens_is_the_same_measurement_wherever_it_lies(tmp_path, mamba)
     )
     assert of_file.lens_is == of_run.lens_is
     assert of_file.descent == of_run.descent
-    for given, says in {"mab": "2 runs", "none": "0 runs"}.items():
+    for given, says in {"mab": "2 measurements", "none": "no measurement"}.items():
         with pytest.raises(SettingError, match=f"^measure.lens={given} is no file, and {says} in "):
             Lens(lens=given, store=str(tmp_path)).completed(settings)
 

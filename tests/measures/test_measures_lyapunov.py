@@ -84,7 +84,7 @@ def test_windows_do_not_change_them(build, words):  # noqa: F811
 def test_what_the_rows_say(build):  # noqa: F811
     figures, rows = measured(build("model=diff_mamba").double(), limit=20)
     single, of_branch = rows[rows["head"].notna()], rows[rows["quantile"].notna()]
-    assert set(zip(single["block"], single["branch"], strict=True)) == {(0, 1), (0, 2), (1, 1), (1, 2)}
+    assert set(zip(single["block"], single["branch"], strict=True)) == {(1, 1), (1, 2), (2, 1), (2, 2)}
     assert figures["exponents"] == len(single)
     assert (figures["blocks"], figures["left_out"], figures["symbols"], figures["positive"]) == (2, 1, 20, 0)
     assert figures["exponent"] == single["value"].max() == of_branch[of_branch["quantile"] == 1]["value"].max()

@@ -27,7 +27,12 @@ NOTHING = "–"
 
 
 def given_weights(entry: Entry) -> str | None:
-    """The weights that a work was told to take: the id of a run, or a file. None for fresh ones and those it trains."""
+    """The weights that a work was told to take: the id of a run, a file, or `fresh` for those of a measurement.
+
+    None for a training of fresh ones, and for a measurement of those it trains.
+    """
+    if entry.kind == "measurement" and str(entry.setting("weights._target_")).endswith(".Fresh"):
+        return "fresh"
     return entry.weights if entry.setting("weights.run") else entry.setting("weights.path")
 
 

@@ -8,7 +8,7 @@ of the right symbol. Layer 0 is the embedding, layer i the output of residual bl
 import glob
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -130,6 +130,10 @@ class Lens(Measure):
         if self.lens is not None:
             self._kept().require_shape(network, f"measure.lens={self.lens}")
 
+    def check_weights(self, network: Callable[[], nn.Module]) -> None:
+        if self.lens is not None:
+            self._kept().require_weights(network(), f"measure.lens={self.lens}")
+
     def rows(self, subject: Subject) -> Iterator[Row]:
         network = subject.network
         assert isinstance(network, LanguageModel)
@@ -221,11 +225,14 @@ class Lens(Measure):
     def _lens_content(self) -> bytes:
         """The content of the file that `lens` names, itself or by the run that keeps it."""
         named, given = f"measure.lens={self.lens}", Path(str(self.lens)).expanduser()
+        if not self.lens:
+            raise SettingError("measure.lens= is empty: give the id of a lens's measurement, or its file")
         if given.is_file():
             return _read(given, named)
         kept = sorted(Path(self.store).glob(f"{glob.escape(str(self.lens))}*/{FILE}"))
         if len(kept) != 1:
-            raise SettingError(f"{named} is no file, and {len(kept)} runs in {self.store} with such an id keep a lens")
+            found = f"{len(kept)} measurements" if kept else "no measurement"
+            raise SettingError(f"{named} is no file, and {found} in {self.store} with such an id keeps a lens")
         return _read(kept[0], named)
 
 

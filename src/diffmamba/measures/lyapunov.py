@@ -88,12 +88,15 @@ class Lyapunov(Measure):
             "symbols": len(symbols),
         }
         yield from (Row(name, value) for name, value in figures.items())
-        for block, of_block in found.items():
+        for index, of_block in found.items():
             for branch, exponents in enumerate(of_block, start=1):
-                yield from self._branch(exponents, {"block": block, "branch": branch})
+                yield from self._branch(exponents, {"block": index + 1, "branch": branch})
 
     def _branch(self, found: np.ndarray, at: dict[str, int]) -> Iterator[Row]:
-        """Quantiles of a branch of a block, from the smallest (0) to the largest (1), and each exponent."""
+        """Quantiles of a branch of a block, from the smallest (0) to the largest (1), and each exponent.
+
+        Blocks and branches count from 1; heads, channels and states from 0.
+        """
         for share, value in zip(QUANTILES, np.quantile(found, QUANTILES).tolist(), strict=True):
             yield Row("exponent", value, {**at, "quantile": share})
         if found.size > self.each:

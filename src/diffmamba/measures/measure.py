@@ -93,6 +93,10 @@ class Measure(ABC):
     def check_device(self, on_gpu: bool) -> None:  # noqa: B027 - most measures can be taken on all devices
         """Raises SettingError where it cannot be taken on a GPU, or on a CPU, before anything is computed."""
 
+    def check_weights(self, network: Callable[[], nn.Module]) -> None:  # noqa: B027 - most measures can take all weights
+        """Raises SettingError where it cannot measure these weights. `network` opens them; those of a training that has
+        not run yet cannot be asked for."""
+
     @abstractmethod
     def rows(self, subject: Subject) -> Iterator[Row]:
         """Everything that is measured. Rows without coordinates are the figures of `metrics`."""

@@ -89,8 +89,8 @@ class Perturbation(Measure):
         for name in ("rate", "block_bound", "straight", "peak", "relative_peak", "gain", "gain_bound"):
             yield Row(name, float(np.mean([one[named.get(name, name)] for one in found.values()])))
         yield Row("blocks", len(found))
-        for block, figures in found.items():
-            yield from (Row(name, value, {"block": block}) for name, value in figures.items())
+        for index, figures in found.items():
+            yield from (Row(name, value, {"block": index + 1}) for name, value in figures.items())
         for time, (most, middle) in enumerate(zip(largest, np.median(curves, axis=0), strict=True)):
             yield Row("deviation", float(most / self.size), {"time": time})
             yield Row("median_deviation", float(middle / self.size), {"time": time})

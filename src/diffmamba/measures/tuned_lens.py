@@ -232,14 +232,18 @@ class Kept:
                 f"width {width}"
             )
 
-    def opened(self, network: LanguageModel, named: str) -> TunedLens:
-        """The lens. Raises SettingError where it was trained for other weights than those of this network."""
-        self.require_shape(network, named)
+    def require_weights(self, network: nn.Module, named: str) -> None:
+        """Raises SettingError where the lens was trained for other weights than those of this network."""
         if self.weights != digest(network):
             raise SettingError(
                 f"{named} was trained for other weights of a network of this shape; train one for these: leave out "
                 f"measure.lens"
             )
+
+    def opened(self, network: LanguageModel, named: str) -> TunedLens:
+        """The lens. Raises the errors of `require_shape` and `require_weights`."""
+        self.require_shape(network, named)
+        self.require_weights(network, named)
         lens = TunedLens.of(network)
         lens.load_state_dict(dict(self.tensors))
         return lens

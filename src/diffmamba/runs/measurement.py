@@ -190,10 +190,12 @@ class Measurement(Work):
         self.execution.check(here, compiles="measure.compile")
         if here:
             self.measure.check_device(self.execution.devices.on_gpu)
-            fabric_of(self.execution)
+            converted = fabric_of(self.execution).strategy.precision.convert_module
         shapes = shapes_of(self.trained.network, self.trained_facts["vocabulary"])
         self.weights.check(shapes)
         self.measure.check_network(shapes)
+        if here and not self.needs:
+            self.measure.check_weights(lambda: converted(self.network()))
         self.measure.check(self.data)
 
     def _check_compile(self) -> None:

@@ -22,7 +22,7 @@ TIMES = 200  # points of a line over time
 GONE = 1e-300  # a deviation of 0, on an axis of logarithms
 DEPTH = (
     "The half-lives of all states of a layer, in symbols. A line is the median of a branch, its band reaches from the "
-    "fastest state to the slowest; both are means over seeds of exponents. Layers count from 0; feed-forward layers, "
+    "fastest state to the slowest; both are means over seeds of exponents. Blocks count from 1; feed-forward blocks, "
     "which have no state, are left out."
 )
 TIME = (
@@ -61,7 +61,8 @@ def _of_layers(cell: Cell, hues: Mapping[str, str]) -> Panel:
             x, low, y, high = (_numbers(one) for one in (of_branch.index, *(of_branch[share] for share in ENDS)))
             series.append(Series(f"branch {branch}", x, y, hues[model], low=low, high=high, marker="o", **look))
     title = f"{model}, {cell.key.group.rpartition(', ')[2]}"
-    return Panel(title, tuple(series), "layer", "half-life, symbols", y_scale="log")
+    ticks = tuple(sorted({at for one in series for at in one.x}))
+    return Panel(title, tuple(series), "block", "half-life, symbols", y_scale="log", x_ticks=ticks)
 
 
 def quantiles(cell: Cell) -> pd.DataFrame:
