@@ -61,6 +61,14 @@ def test_words_choose_runs(several: Shelf, runs: Runs, words: str, expected: str
     assert ids(outcome) == expected.split()
 
 
+def test_a_short_name_is_that_of_a_training_before_that_of_a_measure(several: Shelf, runs: Runs) -> None:
+    several.put("tc1", settings={"measure.learning_rate": 0.1, "measure.rate": 3, "measured.rate": 4})
+    assert ids(runs("list", "format=json", "learning_rate=0.1")) == []
+    assert ids(runs("list", "format=json", "measure.learning_rate=0.1")) == ["tc1"]
+    told = runs("list", "rate=3").refusal()
+    assert "rate is the name of several settings: measure.rate, measured.rate; give one of these" in told
+
+
 def test_age_is_that_of_the_end(shelf: Shelf, runs: Runs) -> None:
     shelf.put("old", finished="2020-01-01T00:00:00+00:00")
     shelf.put("new", started="2020-01-01T00:00:00+00:00", finished="2999-01-01T00:00:00+00:00")

@@ -21,6 +21,8 @@ OF_A_RUN: Mapping[str, Callable[[Entry], Any]] = {
     "weights": lambda entry: given_weights(entry),
 }
 """What a record says itself, beside its settings and its figures."""
+OF_A_MEASUREMENT = ("measure", "measured")
+"""The groups that a measurement has beside those of the training whose weights it measures."""
 CHOICES = ("name", "_target_")
 """The settings that say what was chosen in a group."""
 NOTHING = "–"
@@ -51,6 +53,8 @@ class Names:
         """The whole name that is meant. `further` are other words that might have been. Raises SettingError."""
         if name := self._meant(given):
             return name
+        if several := self._endings.get(given):
+            raise SettingError(f"{given} is the name of several settings: {', '.join(several)}; give one of these")
         known = [*further, *OF_A_RUN, *self._groups, *self._endings, *sorted(self._all)]
         raise SettingError(f"no run has {given}{did_you_mean(given, known)}")
 
@@ -70,10 +74,14 @@ class Names:
         return None
 
     def _ending(self, given: str) -> list[str]:
-        """The setting whose last name this is, if it is one alone. A scale only sets others, so it does not count."""
+        """The setting whose last name this is, if it is one alone. A scale only sets others, so it does not count.
+
+        A setting of a training counts before those of a measurement.
+        """
         found = self._endings.get(given, [])
         least = min((name.count(".") for name in found), default=0)
         first = [name for name in found if name.count(".") == least]
+        first = [name for name in first if name.partition(".")[0] not in OF_A_MEASUREMENT] or first
         return first if len(first) == 1 else []
 
     @cached_property
