@@ -95,7 +95,7 @@ sweep    | sweep=table9 | table9, table2
 sweep    | launcher=slurm9 | launcher, slurm9
 sweep    | workers=-1 | workers=-1
 reproduce| table=table9 | table9, table1, table2
-reproduce| figure=figure9 | figure9, figure2
+reproduce| figure=figure99 | figure99, figure2
 reproduce| table=table1 figure=figure2 | table=table1, figure=figure2, one at a time
 reproduce| table=table1 published.depth=middle | middle
 reproduce| optimizer.learning_rate=1e-3,3e-3 | table2 has one run for, seed 0

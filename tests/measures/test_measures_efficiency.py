@@ -189,7 +189,7 @@ class Embedded(LanguageModel):
         return self.weight[symbols]
 
 
-def test_every_shape_is_compiled(monkeypatch):
+def test_every_shape_is_compiled():
     """PyTorch goes on without a compiler after some shapes of one function, and says nothing."""
     compiled, network = [], Embedded()
 
@@ -198,8 +198,8 @@ def test_every_shape_is_compiled(monkeypatch):
         return graph.forward
 
     network.compile = partial(network.compile, backend=backend)
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
-    rows, _ = rows_of(Throughput(lengths=(4, 5, 6, 7), compile=True, repeats=1), network)
+    with torch._dynamo.config.patch(recompile_limit=2):
+        rows, _ = rows_of(Throughput(lengths=(4, 5, 6, 7), compile=True, repeats=1), network)
     assert len(named(rows, "seconds")) == len(compiled) == 4
 
 
