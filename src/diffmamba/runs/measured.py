@@ -13,10 +13,14 @@ ROWS = "rows.csv"
 
 
 def table(rows: list[dict[str, Any]]) -> "pd.DataFrame":
-    """Rows as a table: measure, value, and one column for each coordinate."""
+    """Rows as a table: measure, value, and one column for each coordinate. Whole numbers stay whole beside none."""
     import pandas as pd  # here: a training needs none of it
 
-    return pd.DataFrame(rows)
+    found = pd.DataFrame(rows)
+    for name in found.columns.difference(["measure", "value"]):
+        if all(type(row[name]) is int for row in rows if name in row):
+            found[name] = found[name].astype("Int64")
+    return found
 
 
 def rows_in(store: RunStore) -> Callable[[str], "pd.DataFrame"]:
