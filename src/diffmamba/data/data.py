@@ -9,6 +9,15 @@ from lightning.pytorch import LightningDataModule
 from diffmamba.errors import SettingError
 
 
+def of_a_corpus(facts: Mapping[str, Any]) -> bool:
+    """Whether these are facts of a corpus, of which the content says everything.
+
+    Examples have a level of chance, and a corpus has none. They may be made of a corpus; then what they are made with
+    counts too.
+    """
+    return bool(facts["fingerprint"]) and "chance" not in facts
+
+
 class Data(LightningDataModule):
     """Batches for one task: a training loader, and the loaders of val and test as validation loaders 0 and 1.
 

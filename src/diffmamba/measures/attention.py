@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffmamba.data import Data, LanguageModellingData, SyntheticData
+from diffmamba.data.data import of_a_corpus
 from diffmamba.data.sliding import SlidingWindows, require_window
 from diffmamba.errors import SettingError
 from diffmamba.measures.allocation import Asked, readings, shared_out, uniform
@@ -79,7 +80,7 @@ class ImplicitAttention(Measure):
 
     def over(self, facts: Mapping[str, Any]) -> "ImplicitAttention":
         """Examples of recall have no windows."""
-        return replace(self, window=None, positions=None) if "chance" in facts else self
+        return self if of_a_corpus(facts) else replace(self, window=None, positions=None)
 
     def check(self, data: Data) -> None:
         if isinstance(data, SyntheticData):

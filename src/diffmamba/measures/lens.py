@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from diffmamba.data import Data
+from diffmamba.data.data import of_a_corpus
 from diffmamba.data.streams import IGNORED, spread_evenly
 from diffmamba.errors import SettingError
 from diffmamba.measures import sequences, tuned_lens
@@ -111,7 +112,7 @@ class Lens(Measure):
 
     def over(self, facts: Mapping[str, Any]) -> "Lens":
         """Examples have a length of their own."""
-        return self if facts["fingerprint"] and "chance" not in facts else replace(self, length=None)
+        return self if of_a_corpus(facts) else replace(self, length=None)
 
     @property
     def descent(self) -> Descent:

@@ -22,6 +22,7 @@ from torch import nn
 from diffmamba import atomic
 from diffmamba.allocator import keep_freed_memory
 from diffmamba.data import Data
+from diffmamba.data.data import of_a_corpus
 from diffmamba.errors import SettingError
 from diffmamba.measures import Measure, Row, Subject
 from diffmamba.runs.identity import canonical
@@ -165,7 +166,7 @@ class Measurement(Work):
         """A corpus by its content alone; examples, which may be made of a corpus, by what they are made with too."""
         if not self.measure.reads_data:
             return None
-        alone = self.measure.reads_corpus_alone and facts["fingerprint"] and "chance" not in facts
+        alone = self.measure.reads_corpus_alone and of_a_corpus(facts)
         return facts["fingerprint"] if alone else of_content(self.module, facts)
 
     def _weights_content(self, facts_of: FactsOf) -> Any:
